@@ -1,0 +1,5 @@
+"""Run as `python -m builder`."""
+
+from builder.cli import main
+
+raise SystemExit(main())

