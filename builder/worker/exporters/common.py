@@ -1,0 +1,248 @@
+"""What the exporters share: the recipe's script, its shapes and inputs, the reference cases, the facts of an ONNX file."""
+
+import collections
+import importlib.util
+import os
+
+
+def script(job):
+    """The recipe's `script` as a module. Raises what the script raises at import."""
+    path = os.path.join(job.input["recipe_dir"], job.input["recipe"].get("script", "export.py"))
+    spec = importlib.util.spec_from_file_location("recipe_script", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shapes(recipe, option, point):
+    """input name -> shape (list of int). `option` is static or dynamic; `point` is min, opt or max of a dynamic one."""
+    dims = recipe["dims"][option]
+    sizes = {name: size[point] if isinstance(size, dict) else size for name, size in dims.items()}
+    return {
+        item["name"]: [sizes[dim] if isinstance(dim, str) else dim for dim in item["shape"]]
+        for item in recipe["inputs"]
+    }
+
+
+def symbols(recipe):
+    """input name -> {axis: symbol} of the dimensions that are symbols in the recipe."""
+    return {
+        item["name"]: {axis: dim for axis, dim in enumerate(item["shape"]) if isinstance(dim, str)}
+        for item in recipe["inputs"]
+    }
+
+
+def points(recipe, option):
+    """The reference cases as (label, point, seed): one per seed when static; every seed at opt, the first at min and max."""
+    seeds = recipe["seeds"]
+    if option == "static":
+        return [("static" if seed == seeds[0] else "static.%d" % seed, "opt", seed) for seed in seeds]
+    cases = [("min", "min", seeds[0])]
+    cases += [("opt" if seed == seeds[0] else "opt.%d" % seed, "opt", seed) for seed in seeds]
+    return cases + [("max", "max", seeds[0])]
+
+
+def inputs(module, job, shape, seed):
+    """Arrays in the recipe's order, of its dtypes: the script's `inputs`, or uniform in the declared range, seeded."""
+    import numpy
+
+    recipe = job.input["recipe"]
+    if hasattr(module, "inputs"):
+        arrays = module.inputs(recipe, job.input.get("source"), shape, seed)
+    else:
+        arrays = []
+        for index, item in enumerate(recipe["inputs"]):
+            random = numpy.random.RandomState([seed, index])
+            low, high = item.get("range", [-1, 1])
+            if item["dtype"].startswith(("int", "uint", "bool")):
+                array = random.randint(low, high + 1, size=shape[item["name"]])
+            else:
+                array = random.uniform(low, high, size=shape[item["name"]])
+            arrays.append(array)
+    out = []
+    for item, array in zip(recipe["inputs"], arrays):
+        if list(array.shape) != list(shape[item["name"]]):
+            raise ValueError(
+                "the recipe made input %s of shape %s, not %s" % (item["name"], array.shape, shape[item["name"]])
+            )
+        out.append(numpy.ascontiguousarray(array, dtype=item["dtype"]))
+    return out
+
+
+def save(path, ins, outs=()):
+    """Write positional arrays `input_0`... and `output_0`... as one .npz file."""
+    import numpy
+
+    arrays = {"input_%d" % index: array for index, array in enumerate(ins)}
+    arrays.update({"output_%d" % index: array for index, array in enumerate(outs)})
+    numpy.savez(path, **arrays)
+
+
+def make_reference(job, module, run, again, method, outputs):
+    """The `reference` result: cases, calibration inputs and the noise floor.
+
+    `run(arrays)` gives the FP32 outputs (list of arrays) for the inputs; `again(arrays)` the same model computed the way
+    that `method` (text) names. Raises ValueError when the reference is not finite, since nothing could be told from it.
+    """
+    import numpy
+
+    recipe = job.input["recipe"]
+    option = job.input["options"].get("shapes", "static")
+    cases, noise = [], []
+    for number, (label, point, seed) in enumerate(points(recipe, option)):
+        shape = shapes(recipe, option, point)
+        ins = inputs(module, job, shape, seed)
+        outs = [numpy.asarray(array) for array in run(ins)]
+        for name, array in zip(outputs, outs):
+            if array.dtype.kind == "f" and not numpy.isfinite(array).all():
+                raise ValueError("the reference output %s of case %s is not finite" % (name, label))
+        name = "case-%d.npz" % number
+        save(os.path.join(job.dir, name), ins, outs)
+        cases.append(
+            {"file": name, "label": label, "seed": seed, "shapes": [list(array.shape) for array in ins]}
+        )
+        for name, first, second in zip(outputs, outs, again(ins)):
+            entry = {"case": label, "name": name}
+            entry.update(difference(first, second))
+            noise.append(entry)
+    calibration = []
+    wanted = recipe.get("calibration") or {"samples": 0, "seed": 0}
+    for number in range(wanted["samples"]):
+        ins = inputs(module, job, shapes(recipe, option, "opt"), wanted["seed"] + number)
+        calibration.append("calibration-%d.npz" % number)
+        save(os.path.join(job.dir, calibration[-1]), ins)
+    return {
+        "cases": cases,
+        "calibration": calibration,
+        "inputs": [item["name"] for item in recipe["inputs"]],
+        "outputs": list(outputs),
+        "noise": {"method": method, "outputs": noise},
+    }
+
+
+def difference(first, second):
+    """Largest absolute and relative difference; relative to |first|, but never to less than a thousandth of its largest."""
+    import numpy
+
+    first = numpy.asarray(first, dtype="float64")
+    second = numpy.asarray(second, dtype="float64")
+    gap = numpy.abs(first - second)
+    floor = max(float(numpy.abs(first).max()) * 1e-3, 1e-30)
+    return {
+        "max_abs": float(gap.max()),
+        "max_rel": float((gap / numpy.maximum(numpy.abs(first), floor)).max()),
+        "scale": float(numpy.abs(first).max()),
+    }
+
+
+def strip(model):
+    """Take out of an ONNX model what tells of the machine or the moment (source paths, stack traces), in place.
+
+    Computation, names and the producer's version stay. What is removed: documentation strings and metadata properties of
+    the model, its graphs, functions, nodes and values.
+    """
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for function in model.functions:
+        function.doc_string = ""
+        _strip_nodes(function)
+    _strip_graph(model.graph)
+    return model
+
+
+def _clear(item):
+    item.doc_string = ""
+    if hasattr(item, "metadata_props"):  # from IR 10
+        del item.metadata_props[:]
+
+
+def _strip_graph(graph):
+    _clear(graph)
+    for group in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for item in group:
+            _clear(item)
+    _strip_nodes(graph)
+
+
+def _strip_nodes(owner):
+    for node in owner.node:
+        _clear(node)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _strip_graph(attribute.g)
+            for graph in attribute.graphs:
+                _strip_graph(graph)
+
+
+def write(job, model, exporter, notes=()):
+    """Strip an ONNX model, write it as `model.onnx` in one file (weights inside) and give the `export` result.
+
+    Raises ValueError when the model's inputs are not the recipe's.
+    """
+    path = os.path.join(job.dir, "model.onnx")
+    with open(path, "wb") as file:
+        file.write(strip(model).SerializeToString(deterministic=True))
+    return describe(path, job.input.get("recipe"), exporter, notes)
+
+
+def describe(path, recipe, exporter, notes=()):
+    """What an ONNX file says of itself: opset, IR, nodes, operators, inputs and outputs; read back from the file."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    weights = {item.name for item in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
+    ins = in_recipe_order([_value(item) for item in graph.input if item.name not in weights], recipe)
+    opsets = {item.domain or "ai.onnx": item.version for item in model.opset_import}
+    return {
+        "model": os.path.basename(path),
+        "opset": opsets.get("ai.onnx"),
+        "opsets": opsets,
+        "ir": model.ir_version,
+        "nodes": len(graph.node),
+        "operators": dict(
+            sorted(
+                collections.Counter(
+                    node.op_type if node.domain in ("", "ai.onnx") else node.domain + "." + node.op_type
+                    for node in graph.node
+                ).items()
+            )
+        ),
+        "inputs": ins,
+        "outputs": [_value(item) for item in graph.output],
+        "exporter": exporter,
+        "notes": list(notes),
+    }
+
+
+def _value(item):
+    import onnx
+
+    tensor = item.type.tensor_type
+    shape = []
+    for dim in tensor.shape.dim:
+        shape.append(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None))
+    return {"name": item.name, "dtype": _DTYPES[onnx.TensorProto.DataType.Name(tensor.elem_type)], "shape": shape}
+
+
+_DTYPES = {
+    "FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "BFLOAT16": "bfloat16", "BOOL": "bool",
+    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+}  # fmt: skip
+
+
+def in_recipe_order(found, recipe):
+    """The exported inputs in the recipe's order: by name, by name before a colon, or the only one there is."""
+    if not recipe:
+        return found
+    wanted = [item["name"] for item in recipe["inputs"]]
+    if len(wanted) != len(found):
+        names = ", ".join(item["name"] for item in found)
+        raise ValueError("the exported model has inputs %s; the recipe has %s" % (names or "none", ", ".join(wanted)))
+    if len(wanted) == 1:
+        return found
+    by_name = {item["name"].split(":")[0]: item for item in found}
+    if set(by_name) != set(wanted):
+        raise ValueError("cannot tell which exported input is which of the recipe's: %s" % ", ".join(sorted(by_name)))
+    return [by_name[name] for name in wanted]

@@ -1,0 +1,110 @@
+"""Another precision in the ONNX file itself, for engines that take precision from the graph.
+
+fp16: `onnxruntime.transformers.float16`, float32 kept at inputs and outputs. int8: `onnxruntime.quantization`, static,
+Q/DQ, per channel, after its own pre-processing
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+"""
+
+import os
+
+from worker.exporters import common
+
+
+def convert(job):
+    import onnx
+    import onnxruntime
+
+    precision = job.input["precision"]
+    path = os.path.join(job.dir, "model.onnx")
+    with job.stage("export"):
+        if precision == "fp16":
+            notes = _fp16(onnx, job.input["model"], path)
+        elif precision == "int8":
+            notes = _int8(job, onnx, path)
+        else:
+            raise ValueError("precision is %r; it can be fp16 or int8" % precision)
+        model = onnx.load(path)
+        _tidy(model)
+        model.graph.name = onnx.load(job.input["model"], load_external_data=False).graph.name
+        told = "onnxruntime %s (%s)" % (onnxruntime.__version__, precision)
+        return common.write(job, model, told, notes)
+
+
+def _fp16(onnx, source, path):
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    onnx.save(model, path)
+    return ["inputs and outputs stay float32"]
+
+
+class _Samples:
+    """Feeds calibration files, in order, to the quantiser; it asks `get_next()` until it gets None."""
+
+    def __init__(self, paths, names):
+        self.paths = list(paths)
+        self.names = names
+        self.rewind()
+
+    def rewind(self):
+        self.place = 0
+
+    def __len__(self):
+        return len(self.paths)
+
+    def set_range(self, start_index, end_index):
+        self.place = start_index
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        feed = self.get_next()
+        if feed is None:
+            raise StopIteration
+        return feed
+
+    def get_next(self):
+        import numpy
+
+        if self.place >= len(self.paths):
+            return None
+        with numpy.load(self.paths[self.place]) as arrays:
+            feed = {name: arrays["input_%d" % index] for index, name in enumerate(self.names)}
+        self.place += 1
+        return feed
+
+
+def _int8(job, onnx, path):
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if not job.input.get("calibration"):
+        raise ValueError("int8 needs calibration samples; the recipe gives none")
+    ready = os.path.join(job.dir, "ready.onnx")
+    quant_pre_process(job.input["model"], ready, skip_symbolic_shape=False)
+    names = [item["name"] for item in job.input["inputs"]]
+
+    class Reader(_Samples, quantization.CalibrationDataReader):
+        pass
+
+    # TensorRT takes symmetric quantisation alone (zero point 0), for weights and activations:
+    # https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+    quantization.quantize_static(
+        ready, path, Reader(job.input["calibration"], names),
+        quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        activation_type=quantization.QuantType.QInt8, weight_type=quantization.QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+    )  # fmt: skip
+    os.remove(ready)
+    return ["Q/DQ, per channel, symmetric, %d calibration samples" % len(job.input["calibration"])]
+
+
+def _tidy(model):
+    """Drop the operator sets that no node uses: ONNX Runtime adds all of its own, which other engines may not know."""
+    used = {node.domain or "" for node in model.graph.node} | {""}
+    for function in model.functions:
+        used |= {node.domain or "" for node in function.node}
+    kept = [item for item in model.opset_import if (item.domain or "") in used or item.domain == "ai.onnx"]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)

@@ -1,0 +1,13 @@
+"""ShuffleNet from the onnx package's light models, with seeded weights."""
+
+
+def model(recipe, source):
+    from worker.exporters import light
+
+    return light.load("shufflenet", {"gpu_0/data_0": "image", "gpu_0/softmax_1": "probabilities"})
+
+
+def inputs(recipe, source, shapes, seed):
+    from worker.exporters import weights
+
+    return [weights.smooth_image(shapes["image"], seed)]
