@@ -1,0 +1,391 @@
+"""Parse, call, print. Imports what a command needs when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder import __version__
+from builder.errors import EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError
+
+if TYPE_CHECKING:
+    from builder.execute.local import Listener
+    from builder.pipeline import Result, Work
+    from builder.project import Project
+
+DESCRIPTION = """\
+Versions as axes, compatibility as data with evidence: expand matrix.yaml, make every environment, export every
+model, build and prove every engine, and report what works with what."""
+
+EPILOG = """\
+CELL is an id (1a2b3c4d or a unique beginning of it) or a name with wildcards that fits one cell.
+EXPR selects cells: model=resnet50 and onnxruntime>=1.20 and not precision=int8; also status=failed, #1a2b3c4d, a group.
+
+exit codes: 0 as expected, 1 unexpected failures, 2 bad input, 3 infrastructure only, 4 budget ran out, 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not getattr(options, "call", None):
+        parser.print_help()
+        return EXIT_OK
+    try:
+        return int(options.call(options))
+    except EngineMatrixError as error:
+        print(f"enginematrix: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("enginematrix: interrupted; run again to continue", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="enginematrix", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"enginematrix {__version__}")
+    parser.add_argument(
+        "-f", "--file", metavar="FILE", default="matrix.yaml", help="the matrix (default: matrix.yaml in this folder)"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(name: str, call: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=text, epilog=EPILOG, formatter_class=formatter, allow_abbrev=False
+        )
+        sub.set_defaults(call=call)
+        return sub
+
+    plan = command("plan", _plan, "Show what would run, and why; starts nothing.")
+    _selection(plan)
+    plan.add_argument("--json", action="store_true", help="the whole plan as JSON (default: a summary)")
+    plan.add_argument("--explain", action="store_true", help="name the reason for each step that would run")
+    plan.add_argument("--cells", action="store_true", help="list the selected cells")
+
+    run = command("run", _run, "Build what is missing, prove it, and write the report.")
+    _selection(run)
+    _running(run)
+    run.add_argument("--json", action="store_true", help="print the report as JSON at the end (default: a summary table)")
+
+    report = command("report", _report, "Write the report again from stored results; runs nothing.")
+    _selection(report)
+    report.add_argument("--json", action="store_true", help="print it as JSON (default: say where it is)")
+    _policy(report)
+
+    why = command("why", _why, "Name the rule, with its place, that removed or changed a cell.")
+    why.add_argument("cell", metavar="CELL")
+    why.add_argument("--group", metavar="NAME", help="say whether this group holds it (default: default)")
+
+    show = command("show", _show, "Show a cell: stages, error, log, versions loaded, how to reproduce it.")
+    show.add_argument("cell", metavar="CELL")
+    show.add_argument("--json", action="store_true", help="as JSON (default: text)")
+    show.add_argument("--log", action="store_true", help="print its logs whole (default: where they are)")
+
+    repro = command("repro", _repro, "Run exactly this cell again, with every log printed.")
+    repro.add_argument("cell", metavar="CELL")
+    _running(repro)
+
+    command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
+
+    lock = command("lock", _lock, "Pin every stack of the matrix in matrix.lock.")
+    lock.add_argument("--check", action="store_true", help="only say whether the lock is complete; asks nobody")
+    lock.add_argument("--update", metavar="EXPR", help="pin the stacks of these cells anew (default: what is missing)")
+    lock.add_argument("--cutoff", metavar="DATE", help="look at no package newer than this (default: the lock's, or now)")
+    lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
+
+    gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
+    gc.add_argument("--keep-runs", metavar="N", type=int, default=5, help="runs whose results stay whole (default: 5)")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return parser
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-s", "--select", metavar="EXPR", help="only these cells of the group (default: all of them)")
+    parser.add_argument(
+        "-g", "--group", metavar="NAME", help="a group of the matrix (default: `default`; with --select: every cell)"
+    )
+    parser.add_argument("--failed", action="store_true", help="only cells that failed last time; `run` tries them again")
+
+
+def _policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fail-on", choices=("never", "failed", "unexpected", "infra"), default="unexpected",
+        help="what makes the exit code non-zero (default: unexpected)",
+    )  # fmt: skip
+
+
+def _running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-j", "--jobs", metavar="N", type=_positive, help="steps at a time (default: one a core)")
+    parser.add_argument("--budget", metavar="TIME", type=_seconds, help="begin nothing after this long: 90s, 30m, 2h "
+                        "(default: the group's, or none)")  # fmt: skip
+    parser.add_argument("--frozen", action="store_true", help="fail if matrix.lock lacks a stack (default: resolve it)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress (default: live, or lines when piped)")
+    _policy(parser)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    try:
+        value = float(text[:-1] if factor else text) * (factor or 60)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 30m or 2h") from None
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be more than nothing")
+    return value
+
+
+def _project(options: argparse.Namespace) -> Project:
+    from builder.project import Project
+
+    path = Path(options.file)
+    if path.is_dir():
+        path = path / "matrix.yaml"
+    if not path.exists():
+        msg = f"{path}: no such file; name the matrix with -f FILE, or go to the folder that holds it"
+        raise UsageError(msg)
+    return Project(matrix=path)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _work(options: argparse.Namespace) -> Work:
+    from builder import pipeline
+
+    work = pipeline.select(
+        _project(options), group=options.group, expression=options.select, failed=getattr(options, "failed", False)
+    )
+    if not work.cells and not getattr(options, "failed", False):
+        msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
+        raise UsageError(msg)
+    return work
+
+
+# Commands ----------------------------------------------------------------------------------------------------------
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from builder import lock, machine, pipeline
+    from builder.plan import reconcile
+    from builder.store import Store
+
+    work = _work(options)
+    locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
+    plan = pipeline.make_plan(work, locked, machine.read())
+    store = Store(work.project.artifacts)
+    reconcile(plan, store.light(), store.root / "objects", again="failed" if options.failed else "")
+    todo = plan.todo()
+    stacks = list(dict.fromkeys(cell.engine.id for cell in work.cells))
+    if options.json:
+        cells = [
+            {
+                "id": cell.id, "slug": cell.slug, "model": cell.model, "options": dict(cell.options),
+                "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(), "measure": cell.attributes.measure,
+                "timeout": cell.attributes.timeout, "memory": cell.attributes.memory,
+                "expect": cell.expect.fail if cell.expect else None,
+            }
+            for cell in work.cells
+        ]  # fmt: skip
+        steps = [{"kind": s.kind, "name": s.name, "state": s.state, "why": s.why, "key": s.key} for s in todo]
+        print(json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps}, indent=1))
+        return EXIT_OK
+    print(f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix")
+    if options.cells:
+        for cell in work.cells:
+            print(f"  {cell.id}  {cell.slug}")
+    for kind, row in plan.counts().items():
+        print(f"  {kind:12} {row['total']:6} steps, {row['stored']:6} stored, {row['run']:6} to run")
+    skipped = {step.name: step.skipped for step in plan.steps if step.kind == "environment" and step.state == "skip"}
+    for name, reason in skipped.items():
+        print(f"  skipped: {name}: {reason}")
+    if options.explain:
+        for step in todo:
+            print(f"  {step.kind} {step.name}: {step.why}")
+    print(f"{len(todo)} steps to run" if todo else "Nothing to do.")
+    return EXIT_OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    work = _work(options)
+    if not work.cells:
+        print("Nothing to do: no cell failed last time.")
+        return EXIT_OK
+    result = _go(work, options, "failed" if options.failed else "")
+    report = result.report
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _close(work, result)
+    return int(report["exit"]["code"])
+
+
+def _go(work: Work, options: argparse.Namespace, again: Any, on_log: Callable[[Path], None] | None = None, write: bool = True) -> Result:
+    from builder import pipeline
+
+    @contextlib.contextmanager
+    def listener(cells: int, steps: int) -> Iterator[Listener]:
+        from builder.execute.tell import Tell
+        from builder.report.console import Progress
+
+        with Progress(quiet=options.quiet) as progress:
+            progress.total(cells, steps)
+            yield Tell(progress)
+
+    command = "enginematrix " + " ".join(sys.argv[1:])
+    return pipeline.run(
+        work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
+        policy=options.fail_on, listener=listener, say=_say, on_log=on_log or (lambda path: None), write=write,
+    )  # fmt: skip
+
+
+def _close(work: Work, result: Result) -> None:
+    report = result.report
+    where = work.project.report / "report.html"
+    if not result.ran:
+        counts = ", ".join(f"{n} {status}" for status, n in report["counts"].items() if n)
+        print(f"Nothing to do: {report['selected']} cells are up to date ({counts}). Report: {where}")
+    else:
+        from rich.console import Console
+
+        from builder.report.console import summary
+
+        summary(report, Console(), where)
+    if report["exit"]["code"]:
+        print(f"exit {report['exit']['code']}: {report['exit']['because']}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    work = _work(options)
+    result = pipeline.stored(work, command="enginematrix report", policy=options.fail_on)
+    if options.json:
+        print(json.dumps(result.report, indent=1))
+    else:
+        print(work.project.report / "report.html")
+    return int(result.report["exit"]["code"])
+
+
+def _why(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    loaded, expanded = pipeline.load(_project(options))
+    print(expanded.why(options.cell, group=options.group or ("default" if "default" in loaded.groups else "all")))
+    return EXIT_OK
+
+
+def _one(options: argparse.Namespace) -> Work:
+    from builder import pipeline
+
+    project = _project(options)
+    loaded, expanded = pipeline.load(project)
+    cell = expanded.find(options.cell)
+    return pipeline.Work(project=project, spec=loaded, matrix=expanded, cells=(cell,), select=f"#{cell.id}")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.report.show import text
+
+    work = _one(options)
+    result = pipeline.stored(work, command="enginematrix show", policy="never", write=False)
+    cell = result.report["cells"][0]
+    if options.json:
+        print(json.dumps(cell, indent=1))
+        return EXIT_OK
+    print(text(cell, work.project.artifacts, logs=options.log))
+    return EXIT_OK
+
+
+def _repro(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.report.show import text
+
+    work = _one(options)
+    before = pipeline.stored(work, command="enginematrix repro", policy="never", write=False).report["cells"][0]
+
+    def show_log(path: Path) -> None:
+        content = path.read_text(encoding="utf-8", errors="replace").rstrip()
+        if content:
+            print(f"--- {path}\n{content}", flush=True)
+
+    result = _go(work, options, "all", on_log=show_log, write=False)
+    cell = result.report["cells"][0]
+    print(text(cell, work.project.artifacts, logs=False))
+    if before["when"]:
+        same = (before["status"], before["category"]) == (cell["status"], cell["category"])
+        print("The same outcome as before." if same else f"Before: {before['status']} ({before['reason']})")
+    return int(result.report["exit"]["code"])
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from builder import schema
+
+    print(json.dumps(schema.schema(), indent=2))
+    return EXIT_OK
+
+
+def _lock(options: argparse.Namespace) -> int:
+    from builder import lock, pipeline
+
+    work = pipeline.select(_project(options), group="all", expression=None)
+    current = lock.read(work.project.lock)
+    stacks = pipeline.stacks_of(work, work.cells)
+    recipes = list(work.spec.recipes.values())
+    missing, sources = (current or lock.Lock(cutoff="")).missing(stacks, recipes)
+    if options.check:
+        for name in [*(stack.id for stack in missing), *sources]:
+            print(f"{work.project.lock}: no entry for {name}")
+        extra = sorted(set(current.stacks) - {stack.id for stack in stacks}) if current else []
+        for name in extra:
+            print(f"{work.project.lock}: {name} is in no cell of the matrix")
+        if missing or sources or current is None:
+            raise lock.LockError("the lock is not complete; run `enginematrix lock`")
+        print(f"{work.project.lock}: complete, {len(stacks)} stacks, no package newer than {current.cutoff}")
+        return EXIT_OK
+    if options.update:
+        chosen = pipeline.select(_project(options), group="all", expression=options.update)
+        missing = pipeline.stacks_of(chosen, chosen.cells)
+    elif options.cutoff:
+        missing, sources = stacks, sorted({n for r in recipes if (n := lock.data_package(r))})
+    before = lock.read(work.project.lock)
+    keep = {stack.id for stack in stacks}
+    if current is not None:
+        current.stacks = {name: pins for name, pins in current.stacks.items() if name in keep}
+    new = pipeline.update_lock(
+        work, current, missing, sources, cutoff=pipeline.cutoff(options.cutoff), say=_say, write=not options.diff
+    )
+    for line in lock.difference(before, new) or ["no change"]:
+        print(line)
+    return EXIT_OK
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from builder import collector, pipeline
+
+    work = pipeline.select(_project(options), group="all", expression=None)
+    freed = collector.collect_garbage(work, keep_runs=options.keep_runs, dry_run=options.dry_run)
+    verb = "would free" if options.dry_run else "freed"
+    for kind, (number, size) in freed.items():
+        print(f"  {kind:12} {number:6}  {size / 2**20:10.1f} MiB")
+    print(f"{verb} {sum(size for _, size in freed.values()) / 2**20:.1f} MiB")
+    return EXIT_OK

@@ -1,0 +1,71 @@
+"""Realise a stack and run a worker in it: the only place, with `execute/`, that starts anything.
+
+`Environment` is what a way of isolating has to offer: `venv` (uv), later `docker`; `fake` in the tests.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from builder.values import digest
+
+WORKER = Path(__file__).resolve().parent.parent / "worker"
+
+
+class Session(Protocol):
+    """A running worker: see worker/README.md. `run` may be called from several threads at once."""
+
+    probe: dict[str, Any]
+
+    def run(
+        self, stage: str, input: dict[str, Any], dir: Path, *, seconds: float, memory: int
+    ) -> Any: ...  # -> session.JobEnd
+
+    def close(self) -> None: ...
+
+
+class Environment(Protocol):
+    """One stack, realised."""
+
+    key: str
+    """Names what is installed; equal keys are one environment."""
+
+    def ready(self) -> bool:
+        """Whether it is there, by files alone: starts nothing."""
+
+    def make(self) -> dict[str, Any]:
+        """Make it if it is not there, and describe it: {"python", "seconds", "reused"}.
+
+        Raises PackageError (these versions do not go together) or InfrastructureError (this machine or its network)."""
+
+    def start(self, imports: tuple[str, ...], log: Path) -> Session:
+        """Start a worker in it. Raises session.WorkerDied when an import kills it."""
+
+
+def worker_files() -> list[Path]:
+    return sorted(path for path in WORKER.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def worker_hashes() -> dict[str, str]:
+    """File of the worker -> hash, so that a stage's key holds just the code that serves it."""
+    return {str(path.relative_to(WORKER)): digest(path.read_text(encoding="utf-8")) for path in worker_files()}
+
+
+def install_worker(root: Path) -> Path:
+    """Copy the worker into `artifacts/worker/<hash>/worker`, so that editing it does not change a run that is going on.
+    Returns the folder that holds `worker/`."""
+    target = root / "worker" / digest(worker_hashes())[:16]
+    if not (target / "worker").exists():
+        beside = target.with_name(f".{target.name}")
+        shutil.rmtree(beside, ignore_errors=True)
+        for path in worker_files():
+            copy = beside / "worker" / path.relative_to(WORKER)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        try:
+            beside.rename(target)
+        except OSError:  # another run was first: the same files
+            shutil.rmtree(beside, ignore_errors=True)
+    return target

@@ -1,0 +1,182 @@
+"""What is asked of uv: resolve a stack to hashed pins, make its environment, fetch a package taken as data.
+
+No address is ever passed: uv takes indexes from its own configuration, so a company's mirror works unchanged. The CPU
+build of PyTorch comes from a folder of wheels (`UV_FIND_LINKS`, or pip's `PIP_FIND_LINKS`) when one holds it, and
+otherwise from PyTorch's own CPU index, which uv knows by name (`--torch-backend cpu`): never gigabytes of CUDA.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.environment.interpreters import uv_binary
+from builder.errors import EngineMatrixError, InfrastructureError
+from builder.lock import Pins, lines
+from builder.values import Stack
+
+#: Text of uv that means "the world", not "these versions".
+_NETWORK = re.compile(
+    r"error sending request|dns error|[Cc]onnection (refused|reset)|timed? ?out|Failed to fetch|client error|"
+    r"certificate|HTTP status (server error|client error \(4(0[13]|07|29))|Network is unreachable|"
+    r"network was disabled|offline",
+)
+_DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded|Read-only file system")
+
+
+class PackageError(EngineMatrixError):
+    """The packages of a stack cannot be had together: evidence about versions. `text` is uv's whole answer."""
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    seconds: float
+    text: str
+
+
+def version() -> str:
+    out = subprocess.run([uv_binary(), "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return out.split()[1] if len(out.split()) > 1 else "unknown"
+
+
+def environ() -> dict[str, str]:
+    """The environment uv runs in: pip's wheel folders are offered to uv too."""
+    env = dict(os.environ)
+    if "UV_FIND_LINKS" not in env and env.get("PIP_FIND_LINKS"):
+        folders = [entry for entry in env["PIP_FIND_LINKS"].split() if Path(entry).is_dir()]
+        if folders:
+            env["UV_FIND_LINKS"] = ",".join(folders)
+    env.pop("VIRTUAL_ENV", None)
+    return env
+
+
+def _torch_backend(pins: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    wanted = next((m[1] for pin in pins if (m := re.match(r"torch==([\w.]+)", pin))), None)
+    if wanted is None:
+        return []
+    for folder in env.get("UV_FIND_LINKS", "").split(","):
+        if folder and Path(folder).is_dir() and any(Path(folder).glob(f"torch-{wanted}*.whl")):
+            return []
+    return ["--torch-backend", "cpu"]
+
+
+def _call(arguments: Sequence[str], env: Mapping[str, str], what: str, *, attempts: int = 3) -> Answer:
+    """Run uv. Retries what is infrastructure, with back-off; raises InfrastructureError or PackageError."""
+    started = time.monotonic()
+    for attempt in range(attempts):
+        done = subprocess.run(  # noqa: S603
+            [uv_binary(), *arguments], env=dict(env), capture_output=True, text=True, errors="replace", check=False
+        )
+        text = done.stderr + done.stdout
+        if done.returncode == 0:
+            return Answer(seconds=time.monotonic() - started, text=done.stdout)
+        if done.returncode < 0:
+            msg = f"{what}: uv was killed by signal {-done.returncode}"
+            raise InfrastructureError(msg)
+        if _DISK.search(text):
+            msg = f"{what}: {_first(text, _DISK)}; free some space and run again"
+            raise InfrastructureError(msg)
+        if not _NETWORK.search(text):
+            raise PackageError(f"{what}: {_first(text)}", text)
+        if attempt + 1 < attempts:
+            time.sleep(2.0**attempt)
+    msg = f"{what}: no answer from the package index: {_first(text, _NETWORK)}; check the network and run again"
+    raise InfrastructureError(msg)
+
+
+def _first(text: str, pattern: re.Pattern[str] | None = None) -> str:
+    """The line that says it, without uv's drawing characters."""
+    found = [re.sub(r"^[\s×╰─▶├│:]+|^(error|cause):\s*", "", line).strip() for line in text.splitlines()]
+    found = [line for line in found if line and not line.startswith("warning:")]
+    for line in found:
+        if pattern is not None and pattern.search(line):
+            return line
+    because = next((line for line in found if line.startswith("Because")), None)
+    return because or (found[0] if found else "no message")
+
+
+def resolve(stack: Stack, cutoff: str) -> Pins:
+    """Ask the index. Raises PackageError when no set of wheels fits, InfrastructureError when the index is away."""
+    env = environ()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.in")
+        source.write_text("\n".join(lines(stack)) + "\n", encoding="utf-8")
+        answer = _call(
+            [
+                "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header", "--no-build",
+                "--python", sys.executable, "--python-version", stack.fields["python"], "--exclude-newer", cutoff,
+                *_torch_backend(lines(stack), env), str(source),
+            ],
+            env,
+            stack.id,
+        )  # fmt: skip
+    hashes = parse_requirements(answer.text)
+    return Pins(
+        python=stack.fields["python"], requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes
+    )
+
+
+def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:
+    """Hashes of one package taken as data ("name==version")."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.in")
+        source.write_text(name + "\n", encoding="utf-8")
+        answer = _call(
+            ["pip", "compile", "--quiet", "--generate-hashes", "--no-deps", "--no-annotate", "--no-header",
+             "--no-build", "--python", sys.executable, "--exclude-newer", cutoff, str(source)],
+            environ(),
+            name,
+        )  # fmt: skip
+    return next(iter(parse_requirements(answer.text).values()))
+
+
+def parse_requirements(text: str) -> dict[str, tuple[str, ...]]:
+    """uv's hashed requirements -> {"name==version": ("sha256:...", ...)}; markers are kept with the pin."""
+    out: dict[str, tuple[str, ...]] = {}
+    for block in text.replace("\\\n", " ").splitlines():
+        words = block.split("--hash=")
+        if words[0].strip() and not block.startswith("#") and len(words) > 1:
+            out[words[0].strip()] = tuple(sorted(word.strip() for word in words[1:]))
+    return out
+
+
+def make_venv(python: Path, target: Path) -> None:
+    _call(["venv", "--quiet", "--no-project", "--clear", "--python", str(python), str(target)], environ(), target.name)
+
+
+def install(pins: Pins, python: Path, name: str) -> Answer:
+    """Install exactly the locked packages, every file checked against its hash."""
+    env = environ()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.txt")
+        source.write_text(pins.requirements_txt(), encoding="utf-8")
+        return _call(
+            ["pip", "sync", "--quiet", "--no-build", "--require-hashes", "--python", str(python),
+             *_torch_backend(pins.packages, env), str(source)],
+            env,
+            name,
+        )  # fmt: skip
+
+
+def install_data(name: str, hashes: Sequence[str], target: Path) -> None:
+    """Unpack one package, without its dependencies, into a folder; nothing of it is executed."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.txt")
+        source.write_text(" \\\n".join([name, *(f"    --hash={value}" for value in hashes)]) + "\n", encoding="utf-8")
+        _call(
+            ["pip", "install", "--quiet", "--no-build", "--no-deps", "--require-hashes", "--python", sys.executable,
+             "--target", str(target), "-r", str(source)],
+            environ(),
+            name,
+        )  # fmt: skip

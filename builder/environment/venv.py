@@ -1,0 +1,76 @@
+"""A stack as a virtual environment made by uv from the lock's hashed pins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from builder.environment import install_worker, interpreters, uv
+from builder.environment.session import WorkerSession
+from builder.lock import Pins
+from builder.store import Store
+
+STATE = "enginematrix.json"
+
+
+class Venv:
+    """`artifacts/env/<key>/`. A state file, renamed into place last, says that it is whole: an environment without one
+    (its maker was killed) is removed and made again."""
+
+    def __init__(self, store: Store, name: str, pins: Pins) -> None:
+        self.store = store
+        self.name = name
+        self.pins = pins
+        self.key = pins.key
+        self.root = store.root.resolve() / "env" / self.key[:16]
+
+    @property
+    def python(self) -> Path:
+        return self.root / "bin" / "python"
+
+    def state(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads((self.root / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        # A symbolic link to an interpreter that was since removed makes the environment useless.
+        return state if isinstance(state, dict) and os.access(self.python, os.X_OK) else None
+
+    def ready(self) -> bool:
+        return self.state() is not None
+
+    def make(self) -> dict[str, Any]:
+        with self.store.lock(f"env {self.key}"):
+            state = self.state()
+            if state is not None:
+                return {**state, "reused": True}
+            started = time.monotonic()
+            shutil.rmtree(self.root, ignore_errors=True)
+            python = interpreters.find(self.pins.python, interpreters.uv_binary(), uv.environ())
+            try:
+                uv.make_venv(python, self.root)
+                uv.install(self.pins, self.python, self.name)
+            except BaseException:
+                shutil.rmtree(self.root, ignore_errors=True)
+                raise
+            state = {"stack": self.name, "key": self.key, "seconds": round(time.monotonic() - started, 3)}
+            self.store.write_text(self.root / STATE, json.dumps(state))
+            return {**state, "reused": False}
+
+    def start(self, imports: tuple[str, ...], log: Path) -> WorkerSession:
+        session = WorkerSession(
+            python=self.python, worker_dir=install_worker(self.store.root.resolve()), imports=imports, env=clean(os.environ),
+            log=log,
+        )  # fmt: skip
+        session.start()
+        return session
+
+
+def clean(environ: os._Environ[str]) -> dict[str, str]:
+    """The worker's variables: the host's, less whatever would reach into its environment from outside."""
+    dropped = ("PYTHON", "VIRTUAL_ENV", "UV_", "PIP_", "CONDA", "LD_PRELOAD")
+    return {name: value for name, value in environ.items() if not name.startswith(dropped)}

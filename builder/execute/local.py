@@ -1,0 +1,351 @@
+"""Schedule a plan's steps on this machine: each when its needs are done, environments shared, timings alone at the end.
+
+A step's key is known once its needs are done; if the store then holds it, nothing runs. One failing step costs the cells
+behind it and no others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import heapq
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from builder.environment import Environment, Session
+from builder.environment.session import WorkerDied
+from builder.environment.uv import PackageError
+from builder.errors import InfrastructureError
+from builder.execute.jobs import Jobs
+from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle
+from builder.store import Light, Store, StepRecord
+from builder.values import Family
+
+#: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
+_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9}
+
+
+class Listener(Protocol):
+    """Told what happens, from several threads."""
+
+    def step_started(self, name: str) -> None: ...
+    def step_finished(self, name: str, seconds: float, ok: bool) -> None: ...
+    def chain_finished(self, chain: Chain) -> None: ...
+    def message(self, text: str) -> None: ...
+
+
+class Sessions:
+    """One running worker an environment, started when first needed, stopped when no step is left for it."""
+
+    def __init__(self, environments: Callable[[Step], Environment], logs: Path) -> None:
+        self.environments = environments
+        self.logs = logs
+        self._open: dict[str, Session] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        self.stopped = False
+
+    def get(self, environment: Step) -> Session:
+        """The environment's worker, started if need be. Raises WorkerDied, PackageError, InfrastructureError."""
+        with self._guard:
+            lock = self._locks.setdefault(environment.name, threading.Lock())
+        with lock:
+            session = self._open.get(environment.name)
+            if session is not None and getattr(session, "alive", True):
+                return session
+            if self.stopped:
+                msg = "interrupted"
+                raise InfrastructureError(msg)
+            realised = self.environments(environment)
+            realised.make()
+            family: Family = environment.data["family"]
+            log = self.logs / f"{environment.name}.log"
+            session = realised.start(tuple(family.modules), log)
+            self._open[environment.name] = session
+            return session
+
+    def close(self, environment: Step) -> None:
+        with self._guard:
+            session = self._open.pop(environment.name, None)
+        if session is not None:
+            session.close()
+
+    def stop(self) -> None:
+        """End every worker and all that they started."""
+        self.stopped = True
+        with self._guard:
+            sessions, self._open = list(self._open.values()), {}
+        for session in sessions:
+            session.close()
+
+
+class Local:
+    """Runs a plan with `jobs` steps at a time. `run` returns when nothing is left that can run."""
+
+    def __init__(
+        self, plan: Plan, store: Store, environments: Callable[[Step], Environment], listener: Listener, *, run: str,
+        jobs: int, cores: int, deadline: float | None = None, on_log: Callable[[Path], None] = lambda path: None,
+        again: Again = "",
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.store = store
+        self.listener = listener
+        self.jobs = max(1, jobs)
+        self.deadline = deadline
+        self.again: Again = again
+        self.light = store.light()
+        self.sessions = Sessions(environments, store.work(run, "sessions"))
+        self.worker = Jobs(store, run, self._session, cores, on_log)
+        self.run_id = run
+        self.infrastructure: dict[Step, str] = {}
+        """Steps that ended without evidence -> why."""
+        self.over_budget = False
+        self._condition = threading.Condition()
+        self._ready: list[tuple[int, int, int, Step]] = []
+        self._measures: list[Step] = []
+        self._running = 0
+        self._stop = False
+        self._crash: BaseException | None = None
+        self._todo = [step for step in plan.steps if step.wanted and not step.done]
+        self._index = {step: number for number, step in enumerate(plan.steps)}
+        self._waiting: dict[Step, int] = {}
+        self._dependents: dict[Step, list[Step]] = {}
+        self._chains: dict[Step, list[Chain]] = {}
+        self._left: dict[int, int] = {}
+        self._users: dict[str, int] = {}
+
+    # Bookkeeping ------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        todo = set(self._todo)
+        for step in self._todo:
+            needs = [need for need in (*step.needs, step.environment) if need is not None and need in todo]
+            self._waiting[step] = len(needs)
+            for need in needs:
+                self._dependents.setdefault(need, []).append(step)
+            if step.environment is not None:
+                self._users[step.environment.name] = self._users.get(step.environment.name, 0) + 1
+            if not needs:
+                self._push(step)
+        for chain in self.plan.chains:
+            mine = {step for step in chain.steps() if step in todo}
+            self._left[id(chain)] = len(mine)
+            for step in mine:
+                self._chains.setdefault(step, []).append(chain)
+            if not mine:
+                self.listener.chain_finished(chain)
+
+    def _push(self, step: Step) -> None:
+        if step.kind == "measure":
+            self._measures.append(step)
+        else:
+            heapq.heappush(self._ready, (-step.priority, _ORDER[step.kind], self._index[step], step))
+
+    def _finish(self, step: Step) -> None:
+        """A step is decided (done, stored, failed, without evidence or never to be reached): tell what waits for it."""
+        stack = [step]
+        while stack:
+            current = stack.pop()
+            if current not in self._waiting:
+                continue
+            del self._waiting[current]
+            for chain in self._chains.get(current, ()):
+                self._left[id(chain)] -= 1
+                if self._left[id(chain)] == 0:
+                    self.listener.chain_finished(chain)
+            if current.environment is not None:
+                self._users[current.environment.name] -= 1
+                if self._users[current.environment.name] == 0:
+                    self.sessions.close(current.environment)
+            for dependent in self._dependents.get(current, ()):
+                if dependent not in self._waiting:
+                    continue
+                self._waiting[dependent] -= 1
+                if self._never(dependent):
+                    stack.append(dependent)
+                elif self._waiting[dependent] == 0:
+                    settle(dependent, self.light, self.again)
+                    if dependent.state == "run":
+                        self._push(dependent)
+                    else:
+                        stack.append(dependent)
+        self._condition.notify_all()
+
+    def _never(self, step: Step) -> bool:
+        before = (*step.needs, step.environment)
+        return blocked(step) or any(need in self.infrastructure for need in before if need is not None) or any(
+            need is not None and need.wanted and not need.done and need not in self._waiting for need in before
+        )
+
+    # Running ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Whether it ran to its end (False: interrupted)."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.jobs)]
+        try:
+            with self._condition:
+                self._prepare()
+            for thread in threads:
+                thread.start()
+            with self._condition:
+                while not self._idle() and self._crash is None:
+                    self._condition.wait(0.2)
+                self._stop = True
+                self._condition.notify_all()
+            for thread in threads:
+                thread.join()
+            if self._crash is not None:
+                raise self._crash
+            self._measure()
+        except KeyboardInterrupt:
+            with self._condition:
+                self._stop = True
+                self._ready.clear()
+                self._condition.notify_all()
+            return False
+        finally:
+            self.sessions.stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(timeout=10)
+        return True
+
+    def _idle(self) -> bool:
+        if self.deadline is not None and time.monotonic() > self.deadline and not self.over_budget:
+            self.over_budget = True
+            self._ready.clear()
+            self._measures.clear()
+        return not self._ready and not self._running
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while not self._ready and not self._stop:
+                    self._condition.wait(0.2)
+                if not self._ready:
+                    return
+                step = heapq.heappop(self._ready)[-1]
+                self._running += 1
+            try:
+                with machine_lock(exclusive=False):
+                    self._do(step)
+            except BaseException as error:  # noqa: BLE001  a bug of ours in a thread must end the run loudly
+                with self._condition:
+                    self._crash = error
+            finally:
+                with self._condition:
+                    self._running -= 1
+                    self._finish(step)
+
+    def _measure(self) -> None:
+        """Timings, one at a time with nothing of ours beside them."""
+        while self._measures and not self.over_budget:
+            step = self._measures.pop(0)
+            with machine_lock(exclusive=True):
+                self._do(step)
+            with self._condition:
+                self._finish(step)
+                self._idle()
+
+    def _do(self, step: Step) -> None:
+        started = time.monotonic()
+        self.listener.step_started(f"{step.kind} {step.name}")
+        try:
+            with self.store.lock(step.key):
+                found = self.store.step(step.key)  # another run on this store may have made it meanwhile
+                if found is None or not holds(step, found.state == "ok", _answers(found, step), self.again):
+                    found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
+                elif step.kind == "environment":
+                    self.sessions.get(step)
+            step.state = "stored" if found.state == "ok" else "failed"
+            step.output = step.output or found.output
+            if found.state != "ok":
+                step.output = step.output if step.kind == "environment" else ""
+        except WorkerDied as error:
+            self._died(step, error)
+        except InfrastructureError as error:
+            self.infrastructure[step] = str(error)
+        self.listener.step_finished(f"{step.kind} {step.name}", time.monotonic() - started, step.state == "stored")
+
+    def _died(self, step: Step, error: WorkerDied) -> None:
+        """The environment's worker died while importing: that is what the environment does, not what the step does."""
+        environment = step if step.kind == "environment" else step.environment
+        record = {
+            "end": error.end, "stages": [{"stage": "environment"}], "log": None,
+            "error": {"stage": "environment", "type": "WorkerDied", "message": str(error)}, "probe": {},
+        }  # fmt: skip
+        if environment is None or error.end.get("signal") == 9:
+            self.infrastructure[step] = str(error)
+            return
+        self.worker.finish(environment, "failed", "", record, 0.0, {})
+        environment.state = "failed"
+
+    def _environment(self, step: Step) -> StepRecord:
+        """Make an environment, start its worker, and hold what was imported against what was declared."""
+        family: Family = step.data["family"]
+        pins = step.data["pins"]
+        if pins is None or pins.unresolved:
+            message = pins.unresolved if pins else "not in the lock; run `enginematrix lock`"
+            record: dict[str, Any] = {
+                "end": {"exit": 1}, "stages": [{"stage": "resolve"}], "log": None, "probe": {},
+                "error": {"stage": "resolve", "type": "PackageError", "message": message},
+            }  # fmt: skip
+            return self.worker.finish(step, "failed", "", record, 0.0, {})
+        started = time.monotonic()
+        try:
+            probe = self.sessions.get(step).probe
+        except PackageError as error:
+            record = {
+                "end": {"exit": 1}, "stages": [{"stage": "environment"}], "log": None, "probe": {},
+                "error": {"stage": "environment", "type": "PackageError", "message": f"{error}\n{error.text}"},
+            }  # fmt: skip
+            return self.worker.finish(step, "failed", "", record, time.monotonic() - started, {})
+        seconds = time.monotonic() - started
+        record = {
+            "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
+            "log": None, "probe": probe, "differs": differs(family, step, probe),
+        }  # fmt: skip
+        for name, module in probe.get("modules", {}).items():
+            if "error" in module:
+                kind, _, text = str(module["error"]).partition(": ")
+                record["error"] = {"stage": "environment", "type": kind, "message": f"import {name}: {text or kind}"}
+                return self.worker.finish(step, "failed", "", record, seconds, {})
+        return self.worker.finish(step, "ok", step.output, record, seconds, {})
+
+    def _session(self, step: Step) -> Session:
+        assert step.environment is not None
+        return self.sessions.get(step.environment)
+
+
+def _answers(found: StepRecord, step: Step) -> bool:
+    return Light(state=found.state, output=found.output, limits=found.limits).answers(step.seconds, step.memory)
+
+
+def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str, str]]:
+    """Modules whose own version is not the declared one: [{"asked", "got", "how"}]."""
+    out = []
+    stack = step.stack
+    for name, field in family.modules.items():
+        declared = stack.fields.get(field) if stack and field else None
+        loaded = str(probe.get("modules", {}).get(name, {}).get("version") or "")
+        if declared and loaded and not (loaded + ".").startswith(declared + ".") and loaded.split("+")[0] != declared:
+            out.append({"asked": f"{name} {declared}", "got": f"{name} {loaded}", "how": "declared version is not the one loaded"})
+    return out
+
+
+@contextlib.contextmanager
+def machine_lock(*, exclusive: bool) -> Iterator[None]:
+    """Shared by every job of this user on this machine; a timing takes it alone, whichever run it belongs to."""
+    path = Path(tempfile.gettempdir(), f"enginematrix-{os.getuid()}.lock")
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+

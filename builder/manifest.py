@@ -1,0 +1,44 @@
+"""An engine's manifest: what it was built from and with, and where it will load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.plan import Chain
+from builder.store import StepRecord
+
+
+def manifest(chain: Chain, build: StepRecord, environment: StepRecord | None) -> dict[str, Any]:
+    """Facts only, each from the step's own record. `loads` states what the engine format is tied to: the library at its
+    exact version for TensorRT and TensorRT-RTX plans (and the compute capabilities it was built for), the same
+    library and CPU for OpenVINO blobs and ONNX Runtime's optimised models."""
+    cell = chain.cell
+    family = chain.build.data["family"]
+    probe = environment.record.get("probe", {}) if environment else {}
+    versions = {name: module.get("version") for name, module in probe.get("modules", {}).items()}
+    target = cell.options.get("target")
+    return {
+        "schema": 1,
+        "cell": {"id": cell.id, "slug": cell.slug},
+        "engine": {
+            "file": "engine" + _suffix(build), "sha256": build.record["artifact"]["sha256"],
+            "bytes": build.record["artifact"]["bytes"],
+        },
+        "built": {
+            "when": build.created, "seconds": build.seconds, "stack": cell.engine.as_dict(), "modules": versions,
+            "distributions": probe.get("distributions", {}), "loaded": build.record.get("loaded", {}),
+            "from": {"model": cell.model, "exporter": cell.exporter.as_dict(), "options": dict(cell.options)},
+        },
+        "loads": {
+            "library": versions, "device": family.device,
+            "compute_capability": f"{target[2:-1]}.{target[-1]}" if target and target.startswith("sm") else None,
+            "here": chain.run.state == "stored" if chain.run.state != "skip" else None,
+        },
+        "found": build.record["result"].get("found"),
+    }  # fmt: skip
+
+
+def _suffix(build: StepRecord) -> str:
+    path = str(build.record["artifact"]["path"])
+    name = path.rsplit("/", 1)[-1]
+    return "." + name.split(".", 1)[1] if "." in name else ""

@@ -1,0 +1,290 @@
+"""What became of a cell, from the records of its steps. Pure: no clock, no files but through what it is given.
+
+The lattice cannot lie: a cell is `verified` only where a comparison was formed and matched and nothing differs from what
+was asked; a step that died is `crashed`, `timeout` or `out-of-memory`, never `skipped`; what never ran says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from builder.diagnose import Diagnosis, diagnose
+from builder.plan import Chain, Step
+from builder.store import StepRecord
+from builder.values import FAILING, Expect
+
+Log = Callable[[str], str]
+
+
+def outcome(
+    chain: Chain, records: Mapping[str, StepRecord], infrastructure: Mapping[Step, str], not_run: str, log: Log
+) -> dict[str, Any]:
+    """The cell's result as `docs/report-schema.md` has it, but for what depends on the run (expected, reused).
+
+    records: key -> record of every stored step; infrastructure: steps that ended without evidence; not_run: why steps
+    that could have run did not ("" when none were left out)."""
+    cell = chain.cell
+    stages = _stages(chain, records)
+    result: dict[str, Any] = {
+        "id": cell.id, "slug": cell.slug, "status": "verified", "stage": "compare", "reason": "", "category": None,
+        "signature": None, "line": None, "diagnosis": None, "remedy": None, "source": None, "flaky": False,
+        "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
+        "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,
+        "artifact": None, "loaded": {}, "python": None, "command": f"enginematrix repro {cell.id}", "when": None,
+        "seconds": 0.0,
+    }  # fmt: skip
+    mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
+    own = [record for record in mine if record.kind in ("build", "run", "measure")]
+    result["seconds"] = round(sum(record.seconds for record in own), 4)
+    result["when"] = max((record.created for record in own or mine), default=None)
+    result["flaky"] = any(record.record.get("flaky") for record in mine)
+    engine = records.get(chain.engine.key)
+    if engine is not None:
+        result["python"] = engine.record.get("probe", {}).get("python")
+    build = records.get(chain.build.key) if chain.build.state == "stored" else None
+    run = records.get(chain.run.key) if chain.run.state == "stored" else None
+    for record in (build, run):
+        if record is not None:
+            result["loaded"] = record.record.get("loaded") or result["loaded"]
+            result["found"] = record.record["result"].get("found") or result["found"]
+    if build is not None:
+        result["artifact"] = build.record.get("artifact")
+    if run is not None:
+        result["comparison"] = run.record["result"].get("comparison")
+    if chain.measure is not None and chain.measure.state == "stored":
+        result["measure"] = _measure(records[chain.measure.key].record["result"])
+
+    stopped = next((step for step in chain.steps() if not _passed(step)), None)
+    if stopped is None:
+        _judge(result)
+    elif stopped is chain.run and stopped.state == "skip":
+        result.update(status="built", stage="build", reason=f"built; {stopped.skipped}")
+        if result["degraded"]:
+            _degrade(result)
+    elif stopped in infrastructure or (stopped.environment is not None and stopped.environment in infrastructure):
+        text = infrastructure.get(stopped) or infrastructure[stopped.environment]  # type: ignore[index]
+        result.update(
+            status="blocked", stage=_stage_of(stopped), reason=f"{stopped.kind} {stopped.name} could not be done: {text}",
+            category="infrastructure", line=text,
+        )  # fmt: skip
+    elif stopped.state == "skip" or (stopped.environment is not None and stopped.environment.state == "skip"):
+        step = stopped if stopped.state == "skip" else stopped.environment
+        result.update(status="skipped", stage="environment", reason=step.skipped if step else "")
+    elif stopped.state == "failed" or (stopped.environment is not None and stopped.environment.state == "failed"):
+        step = stopped if stopped.state == "failed" else stopped.environment
+        assert step is not None
+        _fail(result, step, records[step.key], log, own=step in (chain.engine, chain.exporter) or _is_own(step))
+    else:
+        behind = next((need for need in stopped.needs if need in infrastructure or need.state == "failed"), None)
+        if behind is not None and behind.state == "failed":
+            _fail(result, behind, records[behind.key], log, own=False)
+        elif behind is not None:
+            result.update(
+                status="blocked", stage=_stage_of(behind), category="infrastructure", line=infrastructure[behind],
+                reason=f"{behind.kind} {behind.name} could not be done: {infrastructure[behind]}",
+            )  # fmt: skip
+        else:
+            result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
+    return result
+
+
+def _passed(step: Step) -> bool:
+    return step.state == "stored"
+
+
+def _is_own(step: Step) -> bool:
+    return step.kind in ("obtain", "export", "convert", "build", "run", "measure")
+
+
+def _judge(result: dict[str, Any]) -> None:
+    """Every step ran: does it match, and is it what was asked?"""
+    comparison = result["comparison"] or {}
+    verdict = comparison.get("verdict", "none")
+    if verdict != "match":
+        reason = comparison.get("reason") or "no comparison was formed"
+        result.update(
+            status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
+            diagnosis="The engine ran and its outputs are not those of the reference within the recipe's tolerance.",
+            remedy="Compare the numbers below with the tolerance; try fp32, another opset or another release to see which "
+            "of them brings the difference.",
+        )  # fmt: skip
+        return
+    result.update(status="verified", stage="measure" if result["measure"] else "compare")
+    result["reason"] = "outputs match the reference"
+    if result["degraded"]:
+        _degrade(result)
+
+
+def _degrade(result: dict[str, Any]) -> None:
+    first = result["degraded"][0]
+    built = result["status"] == "built"
+    line = f"asked {first['asked']}, got {first['got']}"
+    result.update(
+        status="degraded", category=_kind_of(first), line=f"{line}: {first['how']}",
+        reason=("built, not run here, and " if built else "runs and matches, but ") + f"{line} ({first['how']})",
+        diagnosis="The library did something else than it was asked, without an error.",
+        remedy=_REMEDIES.get(_kind_of(first), "Ask for what the library really does, or take another release."),
+    )  # fmt: skip
+
+
+_REMEDIES = {
+    "opset-changed": "Ask for the opset that the exporter really writes, or take the exporter that writes the one asked for.",
+    "precision-fallback": "Run this precision on a device that computes in it, or ask for the precision that is used here.",
+    "version-differs": "Something else on the path shadows the declared package; look at the loaded libraries of this cell.",
+}
+
+
+def _kind_of(entry: Mapping[str, Any]) -> str:
+    asked = str(entry["asked"])
+    if asked.startswith("opset"):
+        return "opset-changed"
+    if "declared version" in str(entry["how"]):
+        return "version-differs"
+    return "precision-fallback"
+
+
+def _fail(result: dict[str, Any], step: Step, record: StepRecord, log: Log, *, own: bool) -> None:
+    data = record.record
+    end = data.get("end") or {}
+    error = data.get("error")
+    stage = _failed_stage(step, data)
+    status = "failed"
+    if "signal" in end:
+        status = "crashed"
+    elif "timeout" in end:
+        status = "timeout"
+    elif "memory" in end:
+        status = "out-of-memory"
+    found: Diagnosis = diagnose(stage, status, error, end, log(data.get("log") or ""))
+    reason = f"{_WHAT.get(step.kind, step.kind)} {_ended(end)}: {found.line}"
+    if not own:
+        status, reason = "blocked", f"{step.kind} {step.name}, which it needs, failed: {found.line}"
+    result.update(
+        status=status, stage=stage, reason=reason, category=found.category, signature=found.signature, line=found.line,
+        diagnosis=found.diagnosis, remedy=found.remedy, source=found.source,
+    )  # fmt: skip
+    result["loaded"] = data.get("loaded") or result["loaded"]
+
+
+_WHAT = {"convert": "conversion of the exported model", "environment": "environment"}
+
+
+def _ended(end: Mapping[str, Any]) -> str:
+    if "signal" in end:
+        return f"died of {end.get('name') or 'signal %s' % end['signal']}"
+    if "timeout" in end:
+        return f"did not end within {float(end['timeout']):g} s"
+    if "memory" in end:
+        return f"needed more than {int(end['memory']) / 2**30:.1f} GiB"
+    return "failed"
+
+
+def _failed_stage(step: Step, data: Mapping[str, Any]) -> str:
+    if step.kind in ("export", "convert", "reference", "obtain"):
+        return "export" if step.kind != "obtain" else "obtain"
+    error = data.get("error") or {}
+    if error.get("stage") and error["stage"] not in ("convert",):
+        return str(error["stage"])
+    entered = [entry["stage"] for entry in data.get("stages") or ()]
+    return str(entered[-1]) if entered else _stage_of(step)
+
+
+def _stage_of(step: Step) -> str:
+    return {"convert": "export", "reference": "export"}.get(step.kind, step.kind)
+
+
+def _last_stage(stages: Sequence[Mapping[str, Any]]) -> str:
+    done = [entry["stage"] for entry in stages if entry["state"] == "ok"]
+    return str(done[-1]) if done else "resolve"
+
+
+def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
+    """Everything that is not what was asked, from every step."""
+    out: list[dict[str, Any]] = []
+    for step in (chain.exporter, chain.engine):
+        if step.key in records:
+            out += records[step.key].record.get("differs") or []
+    asked = chain.cell.options.get("opset")
+    export = records.get(chain.export.key) if chain.export.state == "stored" else None
+    if asked and export is not None:
+        written = export.record["result"].get("opset")
+        if str(written) != asked:
+            out.append({"asked": f"opset {asked}", "got": f"opset {written}", "how": "written by the exporter without an error"})
+    for step in (chain.build, chain.run):
+        if step.state == "stored" and step.key in records:
+            out += [e for e in records[step.key].record["result"].get("degraded") or [] if e not in out]
+    return out
+
+
+def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    wanted: list[tuple[Step, tuple[str, ...]]] = [
+        (chain.exporter, ("environment",)), (chain.engine, ("environment",)),
+        *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
+        *([(chain.convert, ("export",))] if chain.convert else []), (chain.build, ("parse", "build")),
+        (chain.run, ("load", "run", "compare")), *([(chain.measure, ("measure",))] if chain.measure else []),
+    ]  # fmt: skip
+    for step, names in wanted:
+        record = records.get(step.key) if step.state in ("stored", "failed") else None
+        seconds = {e["stage"]: e.get("seconds") for e in (record.record.get("stages") or ()) if "stage" in e} if record else {}
+        log = record.record.get("log") if record else None
+        failed = _failed_stage(step, record.record) if record is not None and step.state == "failed" else None
+        reached = True
+        for name in names:
+            if step.state == "skip":
+                state = "skipped"
+            elif record is None or not reached:
+                state = "not-reached"
+            elif name == failed or (failed is not None and name == names[-1]):
+                state, reached = "failed", False
+            else:
+                state = "ok"
+            if state == "failed" and name != failed and failed in names:
+                state = "not-reached"
+            took = seconds.get(name)
+            if took is None and record is not None and len(names) == 1:
+                took = record.seconds
+            entry = {"stage": name, "state": state, "seconds": took, "log": log if state in ("ok", "failed") else None, "step": step.kind}
+            out.append(entry)
+    return out
+
+
+def _measure(result: Mapping[str, Any]) -> dict[str, Any]:
+    samples = result.get("samples")
+    return {
+        "status": "settled" if result.get("settled") else "unstable",
+        "median": result.get("median") if result.get("settled") else None,
+        "p90": result.get("p90") if result.get("settled") else None,
+        "p99": result.get("p99") if result.get("settled") else None,
+        "samples": samples if isinstance(samples, int) else len(samples or ()),
+        "windows": result.get("windows") or [],
+        "load": result.get("load"),
+    }
+
+
+def expectation(expect: Expect | None, result: Mapping[str, Any], today: datetime.date) -> dict[str, Any] | None:
+    """How a result stands to the cell's `expect:` entry; None where there is none, or nothing was learnt."""
+    if expect is None or result["status"] in ("skipped", "blocked", "unsupported"):
+        return None
+    fails = result["status"] in FAILING
+    if not fails:
+        state = "fixed"
+    elif expect.fail not in (result["status"], result["category"], result["signature"]):
+        state = "other-failure"
+    elif expect.until is not None and today > datetime.date.fromisoformat(expect.until):
+        state = "overdue"
+    else:
+        state = "expected"
+    return {
+        "state": state, "fail": expect.fail, "because": expect.because, "until": expect.until, "where": str(expect.where),
+    }  # fmt: skip
+
+
+def unexpected(result: Mapping[str, Any]) -> bool:
+    """Whether a result is red: it fails, and nobody said so beforehand (or no longer)."""
+    expected = result.get("expected")
+    return result["status"] in FAILING and (expected is None or expected["state"] != "expected")
+
+

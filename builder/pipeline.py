@@ -1,0 +1,467 @@
+"""The program on one page: what each command does, as steps that feed each other.
+
+load -> select -> ensure_locked -> make_plan -> execute -> collect -> write_report -> exit_code
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder import __version__, environment, errors, lock, machine, matrix, spec
+from builder.errors import InfrastructureError, UsageError
+from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
+from builder.project import Project
+from builder.store import Store
+from builder.values import STATUSES, Cell, Stack, digest
+
+if TYPE_CHECKING:
+    from builder.execute.local import Listener
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What one command works on."""
+
+    project: Project
+    spec: spec.Spec
+    matrix: matrix.Matrix
+    cells: tuple[Cell, ...]
+    select: str
+    budget: float | None = None
+    """Seconds, from the group."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What a run left: the report's data, and the steps that ended without evidence."""
+
+    report: dict[str, Any]
+    ran: int
+    """Steps that were executed."""
+    interrupted: bool = False
+    over_budget: bool = False
+    infrastructure: dict[Step, str] = field(default_factory=dict)
+
+
+def load(project: Project) -> tuple[spec.Spec, matrix.Matrix]:
+    loaded = spec.load(project.matrix, project.images, project.recipes)
+    return loaded, matrix.expand(loaded)
+
+
+def select(
+    project: Project, *, group: str | None, expression: str | None, failed: bool = False, default: str = "default"
+) -> Work:
+    """Cells asked for: a group (the default one when nothing is said), narrowed by an expression and by `--failed`."""
+    loaded, expanded = load(project)
+    status = Store(project.artifacts).latest_status() if failed or (expression and "status" in expression) else None
+    if group is None and expression is None:
+        group = default if default in loaded.groups else "all"
+    names = []
+    budget = None
+    if group is not None:
+        chosen = expanded.select(group, status, None)
+        cells, budget = chosen.cells, chosen.budget
+        names.append(f"group {group}")
+    else:
+        cells = expanded.cells
+    if expression is not None:
+        wanted = {cell.id for cell in expanded.select(expression, status, None).cells}
+        cells = tuple(cell for cell in cells if cell.id in wanted)
+        names.append(expression)
+    if failed:
+        bad = {"degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory", "blocked"}
+        cells = tuple(cell for cell in cells if (status or {}).get(cell.id) in bad)
+        names.append("failed last time")
+    return Work(
+        project=project, spec=loaded, matrix=expanded, cells=tuple(cells), select=", ".join(names), budget=budget
+    )
+
+
+# Locking -----------------------------------------------------------------------------------------------------------
+
+
+def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
+    """Every stack that these cells need, once: exporters, engines, the references' and the tools'."""
+    stacks = [*(cell.exporter for cell in cells), *(cell.engine for cell in cells)]
+    stacks += [work.spec.reference_stack(model) for model in dict.fromkeys(cell.model for cell in cells)]
+    stacks.append(work.spec.tools)
+    return list({stack.id: stack for stack in stacks}.values())
+
+
+def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
+    """The lock, with an entry for every stack that can run here; asks the package index for what is missing.
+
+    Raises LockError when something is missing and `frozen`, InfrastructureError when the index cannot be reached."""
+    current = lock.read(work.project.lock)
+    needed = [
+        stack
+        for stack in stacks_of(work, work.cells)
+        if all(here.has(need) for need in work.spec.families[stack.family].needs)
+    ]
+    models = {cell.model for cell in work.cells}
+    recipes = [recipe for name, recipe in work.spec.recipes.items() if name in models]
+    stacks, sources = (current or lock.Lock(cutoff=_utc())).missing(needed, recipes)
+    if not stacks and not sources and current is not None:
+        return current
+    if frozen:
+        names = ", ".join([*(stack.id for stack in stacks), *sources][:5])
+        msg = f"{work.project.lock}: no entry for {names}; run `enginematrix lock` and commit the file"
+        raise lock.LockError(msg)
+    return update_lock(work, current, stacks, sources, cutoff=None, say=say)
+
+
+def update_lock(
+    work: Work, current: lock.Lock | None, stacks: Sequence[Stack], sources: Sequence[str], *, cutoff: str | None,
+    say: Callable[[str], None], write: bool = True,
+) -> lock.Lock:  # fmt: skip
+    """Resolve stacks and data packages and write the lock. Unresolvable sets of packages are recorded with uv's reason;
+    when the index is away nothing is recorded of it, and the error names what was left out."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from builder.environment import uv
+
+    new = current or lock.Lock(cutoff=cutoff or _utc())
+    new.cutoff = cutoff or new.cutoff
+    new.tools = {"uv": uv.version(), "enginematrix": __version__}
+    away: list[str] = []
+
+    def one(stack: Stack) -> lock.Pins | None:
+        try:
+            return uv.resolve(stack, new.cutoff)
+        except uv.PackageError as error:
+            return lock.Pins(
+                python=stack.fields["python"], requirements=lock.lines(stack), packages=(), hashes={}, unresolved=str(error)
+            )  # fmt: skip
+        except InfrastructureError as error:
+            away.append(str(error))
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        for stack, pins in zip(stacks, pool.map(one, stacks), strict=True):
+            if pins is not None:
+                new.stacks[stack.id] = pins
+                say(f"locked {stack.id}" + (f": {pins.unresolved}" if pins.unresolved else f" ({len(pins.packages)} packages)"))
+    for name in sources:
+        try:
+            new.sources[name] = uv.resolve_data(name, new.cutoff)
+            say(f"locked {name} (data)")
+        except (uv.PackageError, InfrastructureError) as error:
+            away.append(str(error))
+    if write:
+        _write(work.project.lock, new.dumps())
+    if away:
+        raise InfrastructureError("\n".join(away))
+    return new
+
+
+def cutoff(date: str | None) -> str | None:
+    """`--cutoff` as an instant. Raises UsageError."""
+    if date is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(date.replace("Z", "+00:00"))
+    except ValueError:
+        msg = f"--cutoff {date!r}: write a date such as 2026-11-20 or 2026-11-20T00:00:00Z"
+        raise UsageError(msg) from None
+    return _utc((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
+
+
+# Planning ----------------------------------------------------------------------------------------------------------
+
+
+def make_plan(work: Work, locked: lock.Lock, here: machine.Machine) -> Plan:
+    planner = Planner(
+        families=work.spec.families,
+        recipes=work.spec.recipes,
+        reference_stacks={model: work.spec.reference_stack(model) for model in {cell.model for cell in work.cells}},
+        tools=work.spec.tools,
+        lock=locked,
+        machine=here,
+        code=Code.of(environment.worker_hashes()),
+    )
+    return planner.plan(work.cells)
+
+
+# Running -----------------------------------------------------------------------------------------------------------
+
+
+def run(
+    work: Work, *, frozen: bool, again: Again = "", jobs: int | None, budget: float | None,
+    command: str, policy: str, listener: Callable[[int, int], contextlib.AbstractContextManager[Listener]],
+    say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True,
+) -> Result:  # fmt: skip
+    """Do what is not done, then say what became of every selected cell."""
+    started = time.time()
+    here = machine.read()
+    locked = ensure_locked(work, here, frozen=frozen, say=say)
+    store = Store(work.project.artifacts)
+    with _in_use(store):
+        plan = make_plan(work, locked, here)
+        reconcile(plan, store.light(), store.root / "objects", again=again)
+        todo = plan.todo()
+        run_id = f"{_utc(started)}-{secrets.token_hex(2)}"
+        result = Result(report={}, ran=len(todo))
+        if todo:
+            _execute(plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo))
+        if write or todo:
+            cells = collect(plan, store, result, run_id)
+            result.report = _report(work, locked, here, run_id, started, command, policy, cells, result)
+            _remember(work, store, plan, result, run_id, cells)
+            if write:
+                write_report(work.project, result.report)
+    return result
+
+
+def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Result:
+    """The report of what is stored, running nothing. What was never run is `skipped`, and says so."""
+    here = machine.read()
+    locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
+    store = Store(work.project.artifacts)
+    plan = make_plan(work, locked, here)
+    reconcile(plan, store.light(), store.root / "objects")
+    result = Result(report={}, ran=0)
+    started = time.time()
+    cells = collect(plan, store, result, "")
+    result.report = _report(work, locked, here, f"{_utc(started)}-stored", started, command, policy, cells, result)
+    if write:
+        write_report(work.project, result.report)
+    return result
+
+
+def _execute(
+    plan: Plan, store: Store, work: Work, result: Result, run_id: str, jobs: int | None, budget: float | None,
+    listener: Callable[[int, int], contextlib.AbstractContextManager[Listener]], on_log: Callable[[Path], None],
+    again: Again, here: machine.Machine, steps: int,
+) -> None:  # fmt: skip
+    from builder.environment.venv import Venv
+    from builder.execute.local import Local
+
+    store.sweep()
+    seconds = budget if budget is not None else work.budget
+    with listener(len(plan.chains), steps) as told, _terminate_as_interrupt():
+        local = Local(
+            plan, store, lambda step: Venv(store, step.name, step.data["pins"]), told, run=run_id,
+            jobs=jobs or here.cores, cores=here.cores, on_log=on_log, again=again,
+            deadline=None if seconds is None else time.monotonic() + seconds,
+        )  # fmt: skip
+        result.interrupted = not local.run()
+        result.over_budget = local.over_budget
+        result.infrastructure = local.infrastructure
+    import shutil
+
+    shutil.rmtree(store.root / "work" / run_id, ignore_errors=True)
+    deliver(plan, store)
+
+
+def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[str, Any]]:
+    """Every chain's outcome. Outcomes are kept under the hash of all that they are made of, so that a run with nothing
+    to do reads one row a cell."""
+    from builder import outcome
+
+    code = _outcome_code()
+    keys = {id(chain): chain.key() + code for chain in plan.chains}
+    kept = store.outcomes(keys.values())
+    fresh = [chain for chain in plan.chains if keys[id(chain)] not in kept]
+    records = store.steps(step.key for chain in fresh for step in chain.steps() if step.key)
+    not_run = "interrupted before it ran" if result.interrupted else "the time budget ended before it ran" if result.over_budget else ""
+
+    def log(path: str) -> str:
+        try:
+            with (store.root / path).open("rb") as file:
+                return file.read(1 << 18).decode(errors="replace")
+        except OSError:
+            return ""
+
+    new: dict[str, tuple[str, dict[str, Any]]] = {}
+    for chain in fresh:
+        found = outcome.outcome(chain, records, result.infrastructure, not_run, log)
+        kept[keys[id(chain)]] = found
+        if _lasting(chain, found):
+            new[keys[id(chain)]] = (chain.cell.id, found)
+    store.put_outcomes(new)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    out = []
+    for chain in plan.chains:
+        own = dict(kept[keys[id(chain)]])
+        own["slug"], own["engine"], own["exporter"] = chain.cell.slug, chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
+        own["key"] = keys[id(chain)][:64]
+        own["expected"] = outcome.expectation(chain.cell.expect, own, today)
+        own["reused"] = not any(step.wanted for step in chain.steps())
+        out.append(own)
+    return out
+
+
+def _lasting(chain: Chain, found: dict[str, Any]) -> bool:
+    return found["category"] != "infrastructure" and all(
+        step.done or found["status"] not in ("skipped", "blocked") for step in chain.steps()
+    )
+
+
+def _outcome_code() -> str:
+    """Hash of what turns records into outcomes, so that a better diagnosis is seen without running anything again."""
+    sha = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in (here / "outcome.py", here / "diagnose.py", *sorted((here / "catalog").glob("*.yaml"))):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def deliver(plan: Plan, store: Store) -> None:
+    """`artifacts/engines/<cell>/`: the engine and a manifest that says where it will load, for people and deployments."""
+    from builder.manifest import manifest
+
+    records = store.steps(
+        key for chain in plan.chains for key in (chain.build.key, chain.run.key, chain.engine.key) if key
+    )
+    for chain in plan.chains:
+        record = records.get(chain.build.key)
+        if chain.build.state != "stored" or record is None:
+            continue
+        folder = store.root / "engines" / chain.cell.slug
+        source = store.root / record.record["artifact"]["path"]
+        target = folder / ("engine" + source.suffix)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or not target.samefile(source):
+            beside = folder / f".engine.{os.getpid()}"
+            beside.unlink(missing_ok=True)
+            os.link(source, beside)
+            os.replace(beside, target)
+        text = json.dumps(manifest(chain, record, records.get(chain.engine.key)), indent=1, sort_keys=True)
+        store.write_text(folder / "manifest.json", text + "\n")
+
+
+# Reporting ---------------------------------------------------------------------------------------------------------
+
+
+def _report(
+    work: Work, locked: lock.Lock, here: machine.Machine, run_id: str, started: float, command: str, policy: str,
+    cells: list[dict[str, Any]], result: Result,
+) -> dict[str, Any]:  # fmt: skip
+    counts = {status: 0 for status in STATUSES}
+    for cell in cells:
+        counts[cell["status"]] += 1
+    report: dict[str, Any] = {
+        "schema": 1, "version": __version__,
+        "run": {
+            "id": run_id, "started": _utc(started), "finished": _utc(), "seconds": round(time.time() - started, 3),
+            "interrupted": result.interrupted, "over_budget": result.over_budget, "command": command, "select": work.select,
+            "matrix": {"file": work.project.matrix.name, "name": work.spec.name, "sha256": work.spec.sha256},
+            "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoff}, "machine": here.as_dict(), "steps": result.ran,
+        },
+        "counts": counts, "selected": len(work.cells), "cells": cells,
+    }  # fmt: skip
+    code, because = exit_code(report, policy)
+    report["exit"] = {"code": code, "policy": policy, "because": because}
+    return report
+
+
+def _remember(
+    work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]
+) -> None:
+    if not result.ran:
+        return
+    report = result.report
+    summary = {"select": work.select, "counts": report["counts"], "exit": report["exit"], **report["run"]}
+    store.put_run(
+        run_id, report["run"]["started"], report["run"]["finished"], summary,
+        {cell["id"]: (cell["status"], cell["key"]) for cell in cells},
+    )  # fmt: skip
+
+
+def write_report(project: Project, report: dict[str, Any]) -> bool:
+    """Write `artifacts/report/` unless it already says exactly this; whether it was written."""
+    mark = project.report / ".digest"
+    content = digest([report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()])
+    with contextlib.suppress(OSError):
+        if mark.read_text(encoding="utf-8") == content and report["run"]["steps"] == 0:
+            return False
+    from builder.report import build_report
+
+    build_report(report, project.report)
+    _write(mark, content)
+    return True
+
+
+def _report_code() -> str:
+    sha = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "report").rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def exit_code(report: dict[str, Any], policy: str) -> tuple[int, str]:
+    """DESIGN's exit codes under a `--fail-on` policy: never, failed, unexpected, infra."""
+    from builder.outcome import unexpected
+    from builder.values import FAILING
+
+    cells = report["cells"]
+    infra = sum(cell["status"] == "blocked" and cell["category"] == "infrastructure" for cell in cells)
+    behind = sum(cell["status"] == "blocked" and cell["category"] != "infrastructure" for cell in cells)
+    red = sum(unexpected(cell) for cell in cells) + behind
+    failing = sum(cell["status"] in FAILING for cell in cells) + behind
+    if report["run"]["interrupted"]:
+        return errors.EXIT_INTERRUPTED, "interrupted; run again to continue"
+    if policy == "failed" and failing:
+        return errors.EXIT_FAILURES, f"{failing} cells fail, expected or not"
+    if policy == "unexpected" and red:
+        return errors.EXIT_FAILURES, f"{red} cells fail that nobody expected to"
+    if policy != "never" and infra:
+        return errors.EXIT_INFRASTRUCTURE, f"{infra} cells could not be tried: infrastructure"
+    if report["run"]["over_budget"]:
+        return errors.EXIT_BUDGET, "the time budget ended; run again to continue"
+    return errors.EXIT_OK, "as expected" if failing else "nothing fails"
+
+
+# Small things ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_use(store: Store) -> Iterator[None]:
+    """Runs share the store; `gc` takes it alone."""
+    with (store.root / "in-use").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a CI system cancelling) ends a run as Ctrl-C does: what is finished is reported."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _utc(seconds: float | None = None) -> str:
+    moment = datetime.datetime.fromtimestamp(time.time() if seconds is None else seconds, datetime.timezone.utc)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error}"
+        raise InfrastructureError(msg) from error
+
+

@@ -1,0 +1,460 @@
+"""Cells -> steps, each made once however many cells need it, and what of them is already done.
+
+A step's key is the hash of exactly what can change its bytes: what is installed (the stack's pins), its input artifacts,
+the options it reads, the worker's code that serves it, and for what depends on it the machine. Keys are resolved
+forwards, because an input's hash is known only when the step that makes it is done (or stored); what must run is found
+backwards from what is wanted, so that a missing intermediate file matters only when something needs it.
+
+Starts nothing: planning needs neither network, nor Docker, nor GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from builder.lock import Lock, Pins, data_package
+from builder.machine import Machine
+from builder.store import Light
+from builder.values import Cell, Family, Recipe, Stack, digest
+
+Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure"]
+KINDS: tuple[Kind, ...] = ("environment", "obtain", "reference", "export", "convert", "build", "run", "measure")
+State = Literal["stored", "failed", "run", "wait", "skip"]
+
+#: Option axes that no engine build reads: they shape the exported file, or are passed in another way.
+_NOT_ENGINE = frozenset({"opset", "precision", "shapes"})
+
+
+@dataclass(eq=False, kw_only=True)
+class Step:
+    """One unit of work. Mutable while it is planned and executed; compared by identity."""
+
+    kind: Kind
+    name: str
+    stack: Stack | None
+    static: str
+    """Digest of everything in the key but the needs' outputs."""
+    needs: tuple[Step, ...]
+    """Steps whose outputs it reads. Its environment is not among them: it is demanded only when the step runs."""
+    environment: Step | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What the executor needs to make the job's input: recipe, options, precision."""
+    seconds: float = 120.0
+    memory: int = 8 << 30
+    retry: int = 0
+    priority: int = 0
+    key: str = ""
+    state: State = "wait"
+    output: str = ""
+    why: str = ""
+    """Why it will run, for `plan --explain`."""
+    skipped: str = ""
+    """Why this machine cannot run it."""
+    wanted: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.state in ("stored", "failed", "skip")
+
+    def resolve_key(self) -> bool:
+        """Compute the key if every need has an output; whether it has one now."""
+        if not self.key and all(need.output for need in self.needs):
+            text = "\0".join([self.kind, self.static, *(need.output for need in self.needs)])
+            self.key = hashlib.sha256(text.encode()).hexdigest()
+        return bool(self.key)
+
+
+@dataclass(kw_only=True)
+class Chain:
+    """The steps of one cell, in order. None where the cell has no such step."""
+
+    cell: Cell
+    exporter: Step
+    engine: Step
+    obtain: Step | None
+    reference: Step
+    export: Step
+    convert: Step | None
+    build: Step
+    run: Step
+    measure: Step | None
+
+    def steps(self) -> Iterator[Step]:
+        """In the order in which a failure is reported: the first that failed is the cell's."""
+        for step in (
+            self.exporter, self.engine, self.obtain, self.export, self.convert, self.build, self.reference, self.run,
+            self.measure,
+        ):  # fmt: skip
+            if step is not None:
+                yield step
+
+    def key(self) -> str:
+        """Of the cell's result: every step it is made of, with what became of it."""
+        parts = [f"{step.kind}:{step.key or step.static}:{step.state}:{step.output}" for step in self.steps()]
+        return digest([self.cell.id, bool(self.measure), *parts])
+
+
+@dataclass(kw_only=True)
+class Plan:
+    chains: list[Chain]
+    steps: list[Step]
+    """Each once, needs before those that need them."""
+
+    def todo(self) -> list[Step]:
+        return [step for step in self.steps if step.wanted and step.state in ("run", "wait")]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """kind -> {"total", "run", "stored"}."""
+        out: dict[str, dict[str, int]] = {}
+        for step in self.steps:
+            row = out.setdefault(step.kind, {"total": 0, "run": 0, "stored": 0})
+            row["total"] += 1
+            row["run"] += step.wanted and not step.done
+            row["stored"] += step.state in ("stored", "failed")
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Hashes of the worker's code by what it serves."""
+
+    common: str
+    exporters: str
+    adapters: Mapping[str, str]
+    compare: str
+    timing: str
+
+    @classmethod
+    def of(cls, files: Mapping[str, str]) -> Code:
+        """From file -> hash (`environment.worker_hashes`)."""
+        adapters = {name[9:-3]: value for name, value in files.items() if name.startswith("adapters/")}
+        shared = adapters.get("__init__", "")
+        special = ("compare.py", "timing.py")
+        return cls(
+            common=digest({k: v for k, v in files.items() if "/" not in k and k not in special}),
+            exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
+            adapters={name: digest([shared, value]) for name, value in adapters.items()},
+            compare=files.get("compare.py", ""),
+            timing=files.get("timing.py", ""),
+        )
+
+    def adapter(self, name: str) -> str:
+        """An adapter's module is its name or its name with an underscore (`onnxruntime_.py` never shadows a library)."""
+        return self.adapters.get(name) or self.adapters.get(name + "_") or digest(dict(self.adapters))
+
+
+class Planner:
+    """Makes the steps. One instance a plan."""
+
+    def __init__(
+        self,
+        *,
+        families: Mapping[str, Family],
+        recipes: Mapping[str, Recipe],
+        reference_stacks: Mapping[str, Stack],
+        tools: Stack,
+        lock: Lock,
+        machine: Machine,
+        code: Code,
+        isolation: str = "venv",
+    ) -> None:
+        self.families = families
+        self.recipes = recipes
+        self.reference_stacks = reference_stacks
+        self.tools = tools
+        self.lock = lock
+        self.machine = machine
+        self.code = code
+        self.isolation = isolation
+        self.steps: dict[tuple[Any, ...], Step] = {}
+        self._statics: dict[tuple[Any, ...], str] = {}
+
+    def plan(self, cells: Iterable[Cell]) -> Plan:
+        chains = [self._chain(cell) for cell in cells]
+        return Plan(chains=chains, steps=list(self.steps.values()))
+
+    def _chain(self, cell: Cell) -> Chain:
+        recipe = self.recipes[cell.model]
+        family = self.families[cell.engine.family]
+        options = cell.options
+        precision = options.get("precision", "fp32")
+        shapes = options.get("shapes", "static")
+        realised = family.precision.get(precision, "graph")
+        exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
+        obtain = self._obtain(recipe)
+        reference = self._reference(recipe, shapes, obtain)
+        export = self._export(recipe, cell.exporter, exporter, options, obtain)
+        convert = None
+        if realised == "graph" and precision != "fp32":
+            convert = self._convert(recipe, export, precision, reference)
+        build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes)
+        run = self._run("run", cell, recipe, family, build, export, reference, precision)
+        measure = None
+        if cell.attributes.measure:
+            measure = self._run("measure", cell, recipe, family, build, export, reference, precision)
+        chain = Chain(
+            cell=cell, exporter=exporter, engine=engine, obtain=obtain, reference=reference, export=export,
+            convert=convert, build=build, run=run, measure=measure,
+        )  # fmt: skip
+        attributes = cell.attributes
+        for step in chain.steps():
+            step.seconds = max(step.seconds, attributes.timeout)
+            step.memory = max(step.memory, attributes.memory)
+            step.retry = max(step.retry, attributes.retry)
+            step.priority = max(step.priority, attributes.priority)
+        return chain
+
+    def _step(self, identity: tuple[Any, ...], **values: Any) -> Step:
+        step = Step(seconds=0.0, memory=0, **values)
+        self.steps[identity] = step
+        return step
+
+    def _environment(self, stack: Stack) -> Step:
+        identity = ("environment", stack.id)
+        if step := self.steps.get(identity):
+            return step
+        family = self.families[stack.family]
+        pins = self.lock.entry(stack)
+        missing = [need for need in family.needs if not self.machine.has(need)]
+        step = self._step(
+            identity,
+            kind="environment",
+            name=stack.id,
+            stack=stack,
+            static=digest([_pins_key(pins), self.isolation, sorted(family.modules), self.code.common]),
+            needs=(),
+            data={"pins": pins, "family": family},
+        )
+        step.resolve_key()
+        step.output = _pins_key(pins)
+        if missing:
+            step.state = "skip"
+            step.skipped = f"{stack.family} {_NEEDS[missing[0]]}"
+        return step
+
+    def _obtain(self, recipe: Recipe) -> Step | None:
+        if recipe.source is None:
+            return None
+        identity = ("obtain", recipe.name)
+        if step := self.steps.get(identity):
+            return step
+        source = recipe.source
+        hashes = self.lock.sources.get(data_package(recipe) or "", ())
+        return self._step(
+            identity,
+            kind="obtain",
+            name=f"{source.name} {source.version}".strip(),
+            stack=None,
+            static=digest([source.kind, source.name, source.version, source.sha256, list(hashes)]),
+            needs=(),
+            data={"source": source, "hashes": hashes, "recipe": recipe},
+        )
+
+    def _reference(self, recipe: Recipe, shapes: str, obtain: Step | None) -> Step:
+        identity = ("reference", recipe.name, shapes)
+        if step := self.steps.get(identity):
+            return step
+        stack = self.reference_stacks[recipe.name]
+        environment = self._environment(stack)
+        return self._step(
+            identity,
+            kind="reference",
+            name=f"{recipe.name} {shapes} on {stack.id}",
+            stack=stack,
+            static=digest([environment.output, recipe.sha256, {"shapes": shapes}, self._exporter_code()]),
+            needs=(obtain,) if obtain else (),
+            environment=environment,
+            data={"recipe": recipe, "options": {"shapes": shapes}},
+        )
+
+    def _export(
+        self, recipe: Recipe, stack: Stack, environment: Step, options: Mapping[str, str], obtain: Step | None
+    ) -> Step:
+        used = tuple((name, options[name]) for name in recipe.uses if name in options)
+        identity = ("export", stack.id, recipe.name, used)
+        if step := self.steps.get(identity):
+            return step
+        return self._step(
+            identity,
+            kind="export",
+            name=f"{recipe.name} {' '.join(f'{k} {v}' if k == 'opset' else v for k, v in used)} from {stack.id}",
+            stack=stack,
+            static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code()]),
+            needs=(obtain,) if obtain else (),
+            environment=environment,
+            data={"recipe": recipe, "options": dict(used)},
+        )
+
+    def _convert(self, recipe: Recipe, export: Step, precision: str, reference: Step) -> Step:
+        identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0)
+        if step := self.steps.get(identity):
+            return step
+        environment = self._environment(self.tools)
+        return self._step(
+            identity,
+            kind="convert",
+            name=f"{export.name} to {precision}",
+            stack=self.tools,
+            static=digest([environment.output, precision, recipe.data.get("calibration"), self._exporter_code()]),
+            needs=(export, reference) if precision == "int8" else (export,),
+            environment=environment,
+            data={"recipe": recipe, "precision": precision},
+        )
+
+    def _build(
+        self, cell: Cell, recipe: Recipe, family: Family, environment: Step, graph: Step, precision: str, realised: str,
+        shapes: str,
+    ) -> Step:  # fmt: skip
+        options = tuple(
+            (name, value) for name, value in cell.options.items() if name not in _NOT_ENGINE and name not in recipe.uses
+        )
+        dynamic = shapes if shapes != "static" else ""
+        identity = ("build", cell.engine.id, id(graph), precision, dynamic, options)
+        if step := self.steps.get(identity):
+            return step
+        part = ("build", cell.engine.id, cell.model, precision, dynamic, options)
+        static = self._statics.get(part)
+        if static is None:
+            static = self._statics[part] = digest(
+                [
+                    environment.output, precision, realised, dict(options), family.settings,
+                    recipe.data.get("dims", {}).get(shapes) if dynamic else None,
+                    self.machine.gpu_key if self.machine.gpus else "", self.machine.cpu_key if family.device == "cpu" else "",
+                    self.code.common, self.code.adapter(family.adapter or ""),
+                ]
+            )  # fmt: skip
+        return self._step(
+            identity,
+            kind="build",
+            name=".".join([cell.engine.id, recipe.name, *cell.options.values()]),
+            stack=cell.engine,
+            static=static,
+            needs=(graph,),
+            environment=environment,
+            data={
+                "recipe": recipe, "family": family, "precision": precision, "realised": realised, "shapes": shapes,
+                "options": dict(options),
+            },
+        )  # fmt: skip
+
+    def _run(
+        self, kind: Literal["run", "measure"], cell: Cell, recipe: Recipe, family: Family, build: Step, export: Step,
+        reference: Step, precision: str,
+    ) -> Step:  # fmt: skip
+        # The tolerance is the recipe's for the precision; the inputs and what they must give are the reference's.
+        identity = (kind, id(build), id(reference))
+        if step := self.steps.get(identity):
+            return step
+        part = (kind, cell.engine.id, cell.model, precision, tuple(build.data["options"].items()))
+        static = self._statics.get(part)
+        if static is None:
+            static = self._statics[part] = digest(
+                [
+                    build.environment.output if build.environment else "", family.settings, precision, build.data["options"],
+                    self.code.common, self.code.adapter(family.adapter or ""), self.machine.cpu_key, self.machine.gpu_key,
+                    [recipe.tolerance.get(precision), recipe.data.get("metric"), self.code.compare]
+                    if kind == "run"
+                    else [self.machine.cores, self.code.timing],
+                ]
+            )  # fmt: skip
+        step = self._step(
+            identity,
+            kind=kind,
+            name=build.name,
+            stack=cell.engine,
+            static=static,
+            # The exported file stands in the key through the engine; its names and order come from its own record.
+            needs=(build, reference),
+            environment=build.environment,
+            data={**build.data, "export": export, "build": build, "reference": reference},
+        )
+        missing = [need for need in family.run_needs if not self.machine.has(need)]
+        if missing and build.environment is not None and build.environment.state != "skip":
+            step.state = "skip"
+            step.skipped = f"loading it {_NEEDS[missing[0]]}"
+        return step
+
+    def _exporter_code(self) -> list[str]:
+        return [self.code.common, self.code.exporters]
+
+
+_NEEDS = {"nvidia-gpu": "needs an NVIDIA GPU, and this machine has none"}
+
+
+def _pins_key(pins: Pins | None) -> str:
+    if pins is None:
+        return "unlocked"
+    return pins.key if not pins.unresolved else digest(["unresolved", pins.python, pins.requirements])
+
+
+Again = Literal["", "failed", "all"]
+"""What to run though it is stored: nothing, what failed (`--failed`), or every step but environments and sources
+(`repro`)."""
+
+
+def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
+    """Whether a stored result stands for this step."""
+    if again == "all" and step.kind not in ("environment", "obtain"):
+        return False
+    return answers and (stored_ok or again != "failed")
+
+
+def reconcile(plan: Plan, light: Mapping[str, Light], objects: Path, *, again: Again = "") -> None:
+    """Fill in keys and states from the store, then find what must run. One `stat` for each wanted engine file."""
+    for step in plan.steps:
+        if step.state != "skip":
+            settle(step, light, again)
+    for chain in plan.chains:
+        build = chain.build
+        if build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
+            build.state, build.why = "run", "its engine file is gone"
+        for goal in (build, chain.run, chain.measure):
+            if goal is not None and not goal.done:
+                _want(goal)
+
+
+def settle(step: Step, light: Mapping[str, Light], again: Again = "") -> None:
+    """Decide one step whose needs are decided."""
+    if any(need.state in ("failed", "skip") for need in step.needs) or (
+        step.environment is not None and step.environment.state in ("failed", "skip")
+    ):
+        step.state = "wait"  # never reached; the cell's outcome is its failed need's
+        return
+    if not step.resolve_key():
+        step.state, step.why = "wait", f"waits for {next(n.name for n in step.needs if not n.output)}"
+        return
+    found = light.get(step.key)
+    if found is None:
+        step.state, step.why = "run", "no stored result with this key"
+    elif not holds(step, found.state == "ok", answers := found.answers(step.seconds, step.memory), again):
+        step.state = "run"
+        step.why = "asked to run again" if answers else "its limits are wider than those it was stopped by"
+    elif found.state == "ok":
+        step.state = "stored"
+        step.output = step.output or found.output
+    else:
+        step.state = "failed"
+
+
+def _want(step: Step) -> None:
+    """Mark a step and whatever it lacks; a step behind a failed or impossible one is never reached."""
+    if step.wanted or step.done:
+        return
+    if blocked(step):
+        return
+    step.wanted = True
+    for need in step.needs:
+        _want(need)
+    if step.environment is not None and not step.environment.done:
+        step.environment.wanted = True
+
+
+def blocked(step: Step) -> bool:
+    """Whether a failed or skipped step stands before it."""
+    if step.environment is not None and step.environment.state in ("failed", "skip"):
+        return True
+    return any(need.state in ("failed", "skip") or blocked(need) for need in step.needs)

@@ -1,0 +1,85 @@
+"""`enginematrix show CELL`: one cell as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
+    """Everything known of a cell, for a terminal. `logs` prints the logs themselves instead of where they are."""
+    rows = [
+        ("cell", f"{cell['id']}  {cell['slug']}"),
+        ("outcome", f"{cell['status']} at {cell['stage']}: {cell['reason']}"),
+        ("category", _with(cell["category"], cell["signature"])),
+        ("error line", cell["line"]),
+        ("diagnosis", cell["diagnosis"]),
+        ("remedy", cell["remedy"]),
+        ("source", cell["source"]),
+        ("expected", _expected(cell.get("expected"))),
+        ("engine", _stack(cell["engine"])),
+        ("exporter", _stack(cell["exporter"])),
+        ("python", cell["python"]),
+        ("run", cell["when"]),
+        ("reproduce", cell["command"]),
+    ]
+    out = [f"{name:<11} {value}" for name, value in rows if value]
+    for entry in cell["degraded"]:
+        out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
+    if cell["artifact"]:
+        out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['slug']} ({cell['artifact']['bytes']} bytes)")
+    out.append("stages")
+    seen: set[str] = set()
+    for stage in cell["stages"]:
+        took = "" if stage["seconds"] is None else f"{stage['seconds']:9.3f} s"
+        where = "" if not stage["log"] else str(artifacts / stage["log"])
+        out.append(f"  {stage['stage']:<12} {stage['state']:<12} {took:>12}  {where}".rstrip())
+        if logs and stage["log"] and stage["log"] not in seen:
+            seen.add(stage["log"])
+            content = _read(artifacts / stage["log"])
+            out += [f"    | {line}" for line in content.splitlines()]
+    out += _comparison(cell["comparison"])
+    if cell["measure"]:
+        measure = cell["measure"]
+        timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
+        out.append(f"timing      {timing} ({measure['samples']} samples)")
+    libraries = (cell["loaded"] or {}).get("libraries") or []
+    if libraries:
+        out.append(f"loaded libraries ({len(libraries)})")
+        out += [f"  {library.get('path') or library['name']}" for library in libraries]
+    return "\n".join(out)
+
+
+def _comparison(comparison: dict[str, Any] | None) -> list[str]:
+    if not comparison:
+        return []
+    out = [f"comparison  {comparison['verdict']}{': ' + comparison['reason'] if comparison.get('reason') else ''}"]
+    for row in comparison.get("outputs") or ():
+        numbers = ", ".join(
+            f"{name} {row[name]:.3g}" for name in ("mismatched", "max_abs", "p99_abs", "cosine", "snr_db") if row.get(name) is not None
+        )
+        out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}")
+    if comparison.get("metric"):
+        metric = comparison["metric"]
+        out.append(f"  {metric['name']} {metric['value']:.4g} (at least {metric['minimum']})")
+    return out
+
+
+def _with(category: str | None, signature: str | None) -> str:
+    return f"{category} ({signature})" if category and signature else category or ""
+
+
+def _expected(expected: dict[str, Any] | None) -> str:
+    return f"{expected['state']} ({expected['where']}): {expected['because']}" if expected else ""
+
+
+def _stack(stack: dict[str, Any]) -> str:
+    fields = [f"{name} {value}" for name, value in stack["fields"].items()]
+    return ", ".join(fields if stack["family"] in stack["fields"] else [stack["family"], *fields])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"({error})"

@@ -1,0 +1,348 @@
+"""The only writer of `artifacts/`: content-addressed objects, step records, runs and their outcomes.
+
+Every write survives `kill -9` at any instant: objects are written beside and renamed into place, records go through
+SQLite's write-ahead log, and a record is written only after the objects that it names. Two runs at once share a store:
+equal objects are equal bytes, and a step's lock (an open-file-description lock, gone with its process) lets the second
+run wait for the first one's result instead of making it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import struct
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder.errors import EngineMatrixError, InfrastructureError
+
+SCHEMA = 1
+CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is made by EngineMatrix.\n"
+
+_TABLES = """
+create table if not exists steps (
+    key text primary key, kind text not null, name text not null, state text not null, output text not null,
+    limits text not null, seconds real not null, created text not null, run text not null, record text not null);
+create table if not exists outcomes (key text primary key, cell text not null, record text not null);
+create index if not exists outcomes_cell on outcomes (cell);
+create table if not exists runs (id text primary key, started text not null, finished text, record text not null);
+create table if not exists results (run text not null, cell text not null, status text not null, outcome text not null,
+    primary key (run, cell));
+create index if not exists results_cell on results (cell);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """What planning needs to know of a stored step: enough to say that it is done, without its record."""
+
+    state: str
+    """`ok` or `failed`; an infrastructure failure is never stored."""
+    output: str
+    """Digest of what later steps depend on ('' when it failed)."""
+    limits: Mapping[str, float]
+    """The limit that ended it, when one did: {"timeout": s} or {"memory": bytes}."""
+
+    def answers(self, seconds: float, memory: int) -> bool:
+        """Whether the stored result still holds under these limits: a time-out says nothing about a longer limit."""
+        return not (
+            self.limits.get("timeout", float("inf")) < seconds or self.limits.get("memory", float("inf")) < memory
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """A finished step."""
+
+    key: str
+    kind: str
+    name: str
+    state: str
+    output: str
+    limits: Mapping[str, float] = field(default_factory=dict)
+    seconds: float
+    created: str
+    run: str
+    record: Mapping[str, Any]
+
+
+class StoreError(EngineMatrixError):
+    """The results database cannot be read by this program."""
+
+
+def _disk(error: OSError | sqlite3.Error, path: Path) -> InfrastructureError:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(error)
+    advice = "free some space and run again; nothing finished is lost" if full else "check the folder and its rights"
+    return InfrastructureError(f"{path}: cannot write results: {error}; {advice}")
+
+
+class Store:
+    """`artifacts/`. Raises InfrastructureError when the disk refuses, StoreError for a database from the future."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._local = threading.local()
+        self._checked: set[str] = set()
+        try:
+            for name in ("objects", "logs", "work", "env", "sources"):
+                (root / name).mkdir(parents=True, exist_ok=True)
+            tag = root / "CACHEDIR.TAG"
+            if not tag.exists():
+                self.write_text(tag, CACHEDIR_TAG)
+            db = self._db
+            version = db.execute("pragma user_version").fetchone()[0]
+            if version > SCHEMA:
+                msg = (
+                    f"{self.path}: written by a newer EngineMatrix (schema {version}, this one reads {SCHEMA}); "
+                    f"upgrade, or move the folder away"
+                )
+                raise StoreError(msg)
+            if version < SCHEMA:
+                db.executescript(_TABLES)
+                db.execute(f"pragma user_version = {SCHEMA}")
+        except (OSError, sqlite3.OperationalError) as error:
+            raise _disk(error, root) from error
+        except sqlite3.DatabaseError as error:
+            msg = f"{self.path}: not a readable results database ({error}); move it away and run again"
+            raise StoreError(msg) from error
+
+    @property
+    def path(self) -> Path:
+        return self.root / "results.sqlite"
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """One connection a thread; autocommit, so that each record is durable when its call returns."""
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            db.execute("pragma journal_mode = wal")
+            db.execute("pragma synchronous = normal")
+            self._local.db = db
+        return db
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def light(self) -> dict[str, Light]:
+        """Every stored step's key with what planning needs."""
+        rows = self._db.execute("select key, state, output, limits from steps")
+        none: Mapping[str, float] = {}
+        return {
+            key: Light(state=state, output=output, limits=none if limits == "{}" else json.loads(limits))
+            for key, state, output, limits in rows
+        }
+
+    def step(self, key: str) -> StepRecord | None:
+        return next(iter(self.steps([key]).values()), None)
+
+    def steps(self, keys: Iterable[str]) -> dict[str, StepRecord]:
+        found: dict[str, StepRecord] = {}
+        wanted = list(dict.fromkeys(keys))
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = (
+                f"select key, kind, name, state, output, limits, seconds, created, run, record from steps "  # noqa: S608
+                f"where key in ({marks})"
+            )
+            for row in self._db.execute(query, part):
+                found[row[0]] = StepRecord(
+                    key=row[0], kind=row[1], name=row[2], state=row[3], output=row[4], limits=json.loads(row[5]),
+                    seconds=row[6], created=row[7], run=row[8], record=json.loads(row[9]),
+                )  # fmt: skip
+        return found
+
+    def put_step(self, record: StepRecord) -> None:
+        self._write(
+            "insert or replace into steps values (?,?,?,?,?,?,?,?,?,?)",
+            (
+                record.key, record.kind, record.name, record.state, record.output, json.dumps(dict(record.limits)),
+                record.seconds, record.created, record.run, json.dumps(record.record, sort_keys=True),
+            ),
+        )  # fmt: skip
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop step records, so that the steps run again."""
+        for key in keys:
+            self._write("delete from steps where key = ?", (key,))
+
+    def partition(self, wanted: set[str], runs: set[str]) -> tuple[list[str], list[dict[str, Any]]]:
+        """Keys of steps that neither stand in `wanted` nor were made by one of `runs`, and the other steps' records."""
+        gone, kept = [], []
+        for key, run, record in self._db.execute("select key, run, record from steps"):
+            if key in wanted or run in runs:
+                kept.append(json.loads(record))
+            else:
+                gone.append(key)
+        return gone, kept
+
+    # Outcomes and runs ------------------------------------------------------------------------------------------
+
+    def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        wanted = list(keys)
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for key, text in self._db.execute(f"select key, record from outcomes where key in ({marks})", part):  # noqa: S608
+                found[key] = json.loads(text)
+        return found
+
+    def put_outcomes(self, outcomes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> None:
+        """key -> (cell id, record), in one transaction."""
+        rows = [(key, cell, json.dumps(record, sort_keys=True)) for key, (cell, record) in outcomes.items()]
+        self._write_many("insert or replace into outcomes values (?,?,?)", rows)
+
+    def latest_status(self) -> dict[str, str]:
+        """cell id -> status of its newest result in any run."""
+        rows = self._db.execute(
+            "select results.cell, results.status from results join runs on runs.id = results.run order by runs.started"
+        )
+        return dict(rows.fetchall())
+
+    def put_run(
+        self, run: str, started: str, finished: str | None, record: Mapping[str, Any], cells: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """cells: id -> (status, outcome key)."""
+        self._write(
+            "insert or replace into runs values (?,?,?,?)", (run, started, finished, json.dumps(record, sort_keys=True))
+        )
+        rows = [(run, cell, status, outcome) for cell, (status, outcome) in cells.items()]
+        self._write_many("insert or replace into results values (?,?,?,?)", rows)
+
+    def runs(self) -> list[dict[str, Any]]:
+        rows = self._db.execute("select id, started, finished, record from runs order by started, id")
+        return [{"id": r[0], "started": r[1], "finished": r[2], **json.loads(r[3])} for r in rows]
+
+    def _write(self, query: str, values: tuple[Any, ...]) -> None:
+        try:
+            self._db.execute(query, values)
+        except sqlite3.OperationalError as error:
+            raise _disk(error, self.path) from error
+
+    def _write_many(self, query: str, rows: list[tuple[Any, ...]]) -> None:
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            db.executemany(query, rows)
+            db.execute("commit")
+        except sqlite3.OperationalError as error:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("rollback")
+            raise _disk(error, self.path) from error
+
+    # Objects ----------------------------------------------------------------------------------------------------
+
+    def add_object(self, file: Path) -> dict[str, Any]:
+        """Move a file into the store; {"sha256", "bytes", "path" (relative to the store)}. The suffix is kept, since
+        some libraries choose their reader by it."""
+        try:
+            sha = file_sha256(file)
+            relative = Path("objects", sha[:2], sha + file.suffix)
+            target = self.root / relative
+            size = file.stat().st_size
+            if not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                file.chmod(0o444)
+                os.replace(file, target)
+            elif target.stat().st_size != size or not self.intact({"sha256": sha, "path": str(relative), "bytes": size}):
+                os.replace(file, target)
+        except OSError as error:
+            raise _disk(error, self.root) from error
+        self._checked.add(str(relative))
+        return {"sha256": sha, "bytes": size, "path": str(relative)}
+
+    def present(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an object is there with its size: the cheap look that planning takes."""
+        try:
+            return bool(os.stat(self.root / entry["path"]).st_size == entry["bytes"])
+        except OSError:
+            return False
+
+    def intact(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an object's bytes are still what its name says; read once in a process."""
+        path = str(entry["path"])
+        if path in self._checked:
+            return self.present(entry)
+        if not self.present(entry) or file_sha256(self.root / path) != entry["sha256"]:
+            return False
+        self._checked.add(path)
+        return True
+
+    def discard(self, entry: Mapping[str, Any]) -> None:
+        """Remove a corrupt object."""
+        self._checked.discard(str(entry["path"]))
+        (self.root / entry["path"]).unlink(missing_ok=True)
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def work(self, run: str, name: str) -> Path:
+        """A fresh folder for one job of one run."""
+        path = self.root / "work" / run / name
+        try:
+            if path.exists():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise _disk(error, self.root) from error
+        return path
+
+    def keep_log(self, key: str, log: Path) -> str | None:
+        """Keep a job's log under its step's key; the path relative to the store."""
+        if not log.exists():
+            return None
+        relative = Path("logs", key[:2], key + ".txt")
+        target = self.root / relative
+        try:
+            target.parent.mkdir(exist_ok=True)
+            os.replace(log, target)
+        except OSError as error:
+            raise _disk(error, self.root) from error
+        return str(relative)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write beside, then rename: nobody ever reads half a file."""
+        beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise _disk(error, path) from error
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold a step against every other run on this store. Locks one byte of one file, at an offset that the key
+        gives; the kernel lets go of it when the process dies."""
+        offset = int(hashlib.sha256(key.encode()).hexdigest()[:14], 16)
+        with (self.root / "locks").open("ab") as file:
+            # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
+            yield
+
+    def sweep(self, *, older_than: float = 86400.0) -> None:
+        """Remove work folders that a killed run left behind (seconds since they were touched)."""
+        now = time.time()
+        for path in (self.root / "work").iterdir():
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > older_than:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha.update(chunk)
+    return sha.hexdigest()
