@@ -1,0 +1,232 @@
+"""`recipes/<model>/recipe.yaml` -> Recipe. Scalars are typed here (YAML 1.2), since the worker computes with them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from builder import nodes, versions
+from builder.errors import SpecError
+from builder.nodes import Map, Node, Seq, Source, Text
+from builder.section import Section
+from builder.values import Recipe, Source as ModelSource
+
+KEYS = ("recipe", "summary", "exporters", "script", "source", "inputs", "dims", "seeds", "uses", "tolerance", "metric",
+        "calibration", "settings")  # fmt: skip
+SOURCE_KEYS = ("kind", "name", "version", "sha256", "licence")
+SOURCE_KINDS = ("package", "url", "file")
+INPUT_KEYS = ("name", "dtype", "shape", "range", "values")
+DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
+TOLERANCE_KEYS = ("atol", "rtol", "cosine", "mismatch", "because")
+METRIC_KEYS = ("name", "minimum")
+METRICS = ("top1-agreement", "embedding-cosine", "mask-iou")
+CALIBRATION_KEYS = ("samples", "seed")
+SHAPES = ("static", "dynamic")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_BYTES = 256 << 20
+"""Of all files of one recipe together."""
+
+
+def load(path: Path, name: str, errors: list[SpecError]) -> tuple[Recipe, Source] | None:
+    """Read one recipe.yaml. None when errors were noted."""
+    loaded = nodes.load(path, name, errors, keep_text=False)
+    if loaded is None:
+        return None
+    source, node = loaded
+    before = len(errors)
+    top = Section(source, node, KEYS, "the recipe")
+    if not top.ok:
+        return None
+    folder = path.parent
+    if top.name("recipe") not in ("", folder.name):
+        top.error("recipe", f"must be the name of its folder, {folder.name!r}")
+    exporters = tuple(item.value for item in top.values("exporters"))
+    if "exporters" not in top:
+        top.missing("exporters", "the exporter families that can export it")
+    script = top.text("script", required=True)
+    if script:
+        _inside(top, "script", folder, script)
+    model = _source(top, folder)
+    dims = _inputs(top)
+    tolerance = _tolerance(top)
+    _metric(top)
+    calibration = Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration") if "calibration" in top else None
+    if calibration is not None and calibration.integer("samples", 0, least=1) == 0:
+        calibration.missing("samples")
+    try:
+        data: dict[str, Any] = nodes.typed(node)
+    except ValueError:
+        source.error(node.where, "a number that is too long")
+        return None
+    if not isinstance(data.get("seeds", [0]), list) or not all(type(seed) is int for seed in data.get("seeds", [0])):
+        top.error("seeds", "'seeds' must be a list of whole numbers")
+    data.setdefault("seeds", [0])
+    sha256 = _hash(top, folder)
+    if len(errors) != before:
+        return None
+    recipe = Recipe(
+        name=folder.name,
+        summary=top.text("summary", required=True),
+        exporters=exporters,
+        source=model,
+        uses=tuple(item.value for item in top.values("uses")),
+        tolerance=tolerance,
+        shapes=tuple(shape for shape in SHAPES if shape in dims),
+        calibration=calibration is not None,
+        data=data,
+        directory=str(folder),
+        sha256=sha256,
+        where=source.top(),
+    )
+    return (recipe, source) if len(errors) == before else None
+
+
+def _inside(top: Section, key: str, folder: Path, text: str) -> None:
+    """A file named by a recipe lies in its folder, by name and after following links."""
+    path = folder / text
+    if Path(text).is_absolute() or ".." in Path(text).parts or "\\" in text or "\0" in text:
+        top.error(key, f"{text!r} leads out of the recipe's folder", "name a file beside recipe.yaml")
+    elif not path.resolve().is_relative_to(folder.resolve()):
+        top.error(key, f"{text!r} is a link that leads out of the recipe's folder", "copy the file there")
+    elif not path.is_file():
+        top.error(key, f"no file {text!r} beside recipe.yaml")
+
+
+def _quoted(section: Section, key: str) -> str:
+    """A text that must not look like a number, as a version may."""
+    node = section.get(key)
+    if isinstance(node, Text) and node.plain and nodes.altered(node.value):
+        section.error(key, f"{node.value} is read as {nodes.altered(node.value)}", f'quote it: "{node.value}"')
+        return ""
+    return section.text(key)
+
+
+def _source(top: Section, folder: Path) -> ModelSource | None:
+    if "source" not in top:
+        return None
+    section = Section(top.source, top.get("source"), SOURCE_KEYS, "source")
+    kind = section.choice("kind", SOURCE_KINDS, required=True)
+    name, version, sha256 = section.text("name", required=True), _quoted(section, "version"), _quoted(section, "sha256")
+    if kind in ("url", "file") and not _SHA256.fullmatch(sha256):
+        if section.ok:
+            section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
+    if kind == "package" and not version:
+        section.missing("version")
+    if kind == "url" and name and not name.startswith("https://"):
+        section.error("name", "an address must begin with https://")
+    if kind == "file" and name:
+        _inside(section, "name", folder, name)
+    for literal in get_args(ModelSource.__annotations__.get("kind", None)) or SOURCE_KINDS:
+        if kind == literal:
+            return ModelSource(kind=literal, name=name, version=version, sha256=sha256, licence=section.text("licence"))
+    return None
+
+
+def _number(section: Section, key: str, node: Node, low: float, high: float) -> float | None:
+    value = nodes.typed(node) if isinstance(node, Text) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        section.source.error(node.where, f"{key!r} must be a number from {low:g} to {high:g}")
+        return None
+    return float(value)
+
+
+def _inputs(top: Section) -> dict[str, Any]:
+    """Check inputs and dims. Returns {"static": {...}, "dynamic": {...}?}."""
+    symbols: set[str] = set()
+    if "inputs" not in top:
+        top.missing("inputs")
+    for item in top.sections("inputs", INPUT_KEYS, "an input"):
+        item.name("name")
+        item.choice("dtype", DTYPES, required=True)
+        shape = item.get("shape")
+        if not isinstance(shape, Seq):
+            item.error("shape", "'shape' must be a list of sizes and symbols")
+            continue
+        for size in shape.items:
+            value = nodes.typed(size) if isinstance(size, Text) else None
+            if isinstance(value, str) and value.isidentifier():
+                symbols.add(value)
+            elif type(value) is not int or value < 1:
+                top.source.error(size.where, "a size is a whole number from 1, or a symbol such as N")
+    dims = Section(top.source, top.get("dims"), SHAPES, "dims") if "dims" in top else None
+    if dims is None:
+        top.missing("dims", "static sizes of the symbols, and dynamic ranges if the model has them")
+        return {"static": True}
+    static = {name for name, _, _ in dims.children("static")}
+    dynamic = {name for name, _, _ in dims.children("dynamic")}
+    for name, value, where in dims.children("static"):
+        if _number(dims, name, value, 1, 1 << 31) is not None and name not in symbols:
+            top.source.error(where, f"no input has a dimension {name!r}", versions.nearest(name, symbols))
+    for name, value, where in dims.children("dynamic"):
+        limits = Section(top.source, value, ("min", "opt", "max"), f"the range of {name!r}")
+        low, opt, high = (limits.integer(key, 0, least=1) for key in ("min", "opt", "max"))
+        if limits.ok and not 1 <= low <= opt <= high:
+            top.source.error(value.where, "needs 1 <= min <= opt <= max")
+        if name not in static:
+            top.source.error(where, f"dynamic dimension {name!r} has no static size")
+    for name in sorted(symbols - static):
+        dims.error("static", f"dimension {name!r} of an input has no static size")
+    return {key: True for key in SHAPES if key == "static" or (key in dims and not nodes.is_null(dims.get(key)))}
+
+
+def _tolerance(top: Section) -> dict[str, Mapping[str, Any]]:
+    tolerance: dict[str, Mapping[str, Any]] = {}
+    if "tolerance" not in top:
+        top.missing("tolerance", "without one nothing can be called verified")
+    for precision, value, _ in top.children("tolerance"):
+        section = Section(top.source, value, TOLERANCE_KEYS, f"the tolerance of {precision!r}")
+        section.text("because", required=True, hint="say where the figure comes from")
+        limits: dict[str, Any] = {"because": section.text("because")}
+        for key, low, high in (("atol", 0, 1e6), ("rtol", 0, 10), ("cosine", -1, 1), ("mismatch", 0, 1)):
+            if (node := section.get(key)) is not None:
+                limits[key] = _number(section, key, node, low, high)
+        if section.ok and not {"atol", "rtol", "cosine"} & limits.keys():
+            section.missing("atol", "atol and rtol, or cosine: a tolerance must be able to fail")
+        tolerance[precision] = limits
+    return tolerance
+
+
+def _metric(top: Section) -> None:
+    if "metric" not in top or nodes.is_null(top.get("metric")):
+        return
+    metric = Section(top.source, top.get("metric"), METRIC_KEYS, "metric")
+    metric.choice("name", METRICS, required=True)
+    if not isinstance(metric.get("minimum"), Map):
+        metric.missing("minimum", "a mapping of precision to the least value")
+    for name, value, _ in metric.children("minimum"):
+        _number(metric, name, value, -1, 1)
+
+
+def _hash(top: Section, folder: Path) -> str:
+    """SHA-256 over the names and bytes of every file of the folder. Links that lead out of it are an error."""
+    total = hashlib.sha256()
+    size = 0
+    root = folder.resolve()
+    for path in sorted(Path(at) / name for at, folders, files in os.walk(folder) for name in (*files, *folders)):
+        relative = path.relative_to(folder)
+        if "__pycache__" in relative.parts or relative.name.startswith("."):
+            continue
+        if not path.resolve().is_relative_to(root) or (path.is_symlink() and path.is_dir()):
+            top.source.error(top.node.where, f"{relative} is a link to a folder, or leads out of the recipe's")
+            continue
+        if not path.is_file():
+            continue
+        size += path.stat().st_size
+        if size > _MAX_BYTES:
+            top.source.error(top.node.where, f"the recipe's folder is larger than {_MAX_BYTES >> 20} MiB")
+            break
+        with path.open("rb") as file:
+            content = hashlib.sha256()
+            while block := file.read(1 << 20):
+                content.update(block)
+        total.update(f"{relative.as_posix()}\0{content.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def names(recipes: Path) -> list[str]:
+    """The recipes that there are."""
+    return sorted(path.parent.name for path in recipes.glob("*/recipe.yaml"))

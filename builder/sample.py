@@ -1,0 +1,179 @@
+"""Sampling: few cells that still cover every pair (or triple) of axis values that can occur together.
+
+The method is the greedy cover of AETG (Cohen et al., 1997, "The AETG System"), with one difference that makes constraints
+free: it picks among the cells that exist, so a pair that the rules forbid is never asked for and none is ever lost.
+`Cover.proof` counts the covered combinations anew from the chosen cells alone, and raises when one is missing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from builder.errors import EngineMatrixError
+from builder.values import Cell
+
+Strategy = Literal["pairwise", "threewise", "random", "all"]
+STRATEGIES: tuple[Strategy, ...] = ("pairwise", "threewise", "random", "all")
+_STRENGTH = {"pairwise": 2, "threewise": 3}
+
+
+class SampleError(EngineMatrixError):
+    """`max` is below what the cover needs, or the cover is not one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """What a sampling did."""
+
+    strategy: Strategy
+    seed: int
+    candidates: int
+    chosen: tuple[int, ...]
+    """Indexes into the candidates, ascending."""
+    covered: int
+    total: int
+    """Combinations of two (or three) axis values covered, of those that occur in any candidate; 0 of 0 for `random`."""
+
+
+def order(count: int, seed: int) -> list[int]:
+    """A permutation that is the same on every Python: only `Random.random` is promised to be."""
+    rng = random.Random(seed)
+    keys = [rng.random() for _ in range(count)]
+    return sorted(range(count), key=keys.__getitem__)
+
+
+def sample(
+    rows: Sequence[int], *, strategy: Strategy, seed: int, always: Iterable[int] = (), limit: int | None = None,
+    soft: bool = False,
+) -> Sampled:  # fmt: skip
+    """Choose rows. A row is a set of axis values as bits: bit v is set when the cell has value number v.
+
+    `always` are indexes that are chosen in any case. Raises SampleError when `limit` does not suffice, unless `soft`.
+    """
+    fixed = sorted(set(always))
+    if strategy == "all":
+        return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(range(len(rows))), covered=0, total=0)
+    if strategy == "random":
+        inside = set(fixed)
+        rest = [index for index in order(len(rows), seed) if index not in inside]
+        room = len(rows) if limit is None else limit - len(fixed)
+        chosen = sorted(fixed + rest[: max(room, 0)])
+        return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(chosen), covered=0, total=0)
+    strength = _STRENGTH[strategy]
+    picked = _cover(rows, strength, seed, fixed)
+    if limit is not None and len(picked) > limit:
+        if not soft:
+            total = _count(_partners(rows, strength), strength)
+            covered = _count(_partners([rows[i] for i in picked[:limit]], strength), strength)
+            raise SampleError(
+                f"max {limit} is too few: {strategy} needs {len(picked)} cells, and {total - covered} of {total} "
+                f"combinations would stay uncovered (write soft: true to accept that)"
+            )
+        picked = picked[: max(limit, len(fixed))]
+    chosen = sorted(picked)
+    covered, total = proof(rows, chosen, strength)
+    if covered < total and not soft:
+        raise SampleError(f"{strategy} sampling covered only {covered} of {total} combinations: this is a bug")
+    return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(chosen), covered=covered, total=total)
+
+
+def _bits(row: int) -> list[int]:
+    out = []
+    while row:
+        low = row & -row
+        out.append(low.bit_length() - 1)
+        row ^= low
+    return out
+
+
+def _contexts(row: int, strength: int) -> list[int] | list[tuple[int, ...]]:
+    """What a partner is counted for: each value (pairs), or each pair of values (triples)."""
+    values = _bits(row)
+    return values if strength == 2 else list(combinations(values, strength - 1))
+
+
+def _partners(rows: Iterable[int], strength: int) -> dict[object, int]:
+    """context -> the values that occur together with it, as bits."""
+    partners: dict[object, int] = {}
+    for row in rows:
+        for context in _contexts(row, strength):
+            partners[context] = partners.get(context, 0) | row
+    return partners
+
+
+def _count(partners: dict[object, int], strength: int) -> int:
+    """Distinct combinations: each is seen from each of its contexts."""
+    own = strength - 1
+    return sum(bits.bit_count() - own for bits in partners.values()) // strength
+
+
+def proof(rows: Sequence[int], chosen: Sequence[int], strength: int) -> tuple[int, int]:
+    """(combinations covered by the chosen rows, combinations that occur in any row), counted from scratch."""
+    return (_count(_partners((rows[i] for i in chosen), strength), strength),
+            _count(_partners(rows, strength), strength))  # fmt: skip
+
+
+def _cover(rows: Sequence[int], strength: int, seed: int, fixed: Sequence[int]) -> list[int]:
+    """Greedy: always a row with the most combinations still uncovered. Lazy: a row's gain only falls, so it is counted
+    again only when it stands first; rows wait in buckets by the gain they had when last counted."""
+    open_ = _partners(rows, strength)
+    contexts = [_contexts(row, strength) for row in rows]
+    own = 1 if strength == 2 else 2
+
+    def gain(index: int) -> int:
+        row = rows[index]
+        return sum([(open_[context] & row).bit_count() for context in contexts[index]])
+
+    def take(index: int) -> None:
+        row = rows[index]
+        for context in contexts[index]:
+            open_[context] &= ~row
+
+    # A combination counts once per context; the context itself is no partner of its own.
+    for context in open_:
+        for value in (context,) if isinstance(context, int) else context:  # type: ignore[attr-defined]
+            open_[context] &= ~(1 << value)
+    picked = list(fixed)
+    for index in picked:
+        take(index)
+    inside = set(picked)
+    waiting = [index for index in order(len(rows), seed) if index not in inside]
+    most = max((len(row) for row in contexts), default=0) * (max((row.bit_count() for row in rows), default=0) - own)
+    buckets: list[list[int]] = [[] for _ in range(most + 1)]
+    buckets[most] = waiting[::-1]
+    level = most
+    while level > 0:
+        if not buckets[level]:
+            level -= 1
+            continue
+        index = buckets[level].pop()
+        now = gain(index)
+        if now == level:
+            picked.append(index)
+            take(index)
+        elif now:
+            buckets[now].append(index)
+    return picked
+
+
+def rows_of(cells: Sequence[Cell]) -> list[int]:
+    """Cells as sets of values: exporter stack, engine stack, model, and each option axis."""
+    numbers: dict[tuple[str, str], int] = {}
+    rows = []
+    for cell in cells:
+        row = 0
+        for pair in (("exporter", cell.exporter.id), ("engine", cell.engine.id), ("model", cell.model), *cell.options.items()):
+            row |= 1 << numbers.setdefault(pair, len(numbers))
+        rows.append(row)
+    return rows
+
+
+def pairwise(cells: Sequence[Cell], seed: int, always: Iterable[Cell] = (), limit: int | None = None) -> list[Cell]:
+    """The chosen cells, in the order given: every pair of axis values that occurs in a cell occurs in a chosen one."""
+    index = {id(cell): number for number, cell in enumerate(cells)}
+    done = sample(rows_of(cells), strategy="pairwise", seed=seed, always=[index[id(cell)] for cell in always], limit=limit)
+    return [cells[number] for number in done.chosen]
