@@ -288,8 +288,11 @@ def _report(options: argparse.Namespace) -> int:
 def _why(options: argparse.Namespace) -> int:
     from builder import pipeline
 
-    loaded, expanded = pipeline.load(_project(options))
-    print(expanded.why(options.cell, group=options.group or ("default" if "default" in loaded.groups else "all")))
+    work = pipeline.select(_project(options), group=options.group, expression=None)
+    found = work.matrix.why(options.cell, work.selection)
+    if found.state == "unknown":
+        raise UsageError(str(found))
+    print(found)
     return EXIT_OK
 
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from builder import __version__, environment, errors, lock, machine, matrix, spec
 from builder.errors import InfrastructureError, UsageError
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
+from builder.matrix import Matrix, Selection
 from builder.project import Project
+from builder.spec import Spec
 from builder.store import Store
-from builder.values import STATUSES, Cell, Stack, digest
+from builder.values import FAILING, STATUSES, Cell, Stack, digest
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
@@ -35,12 +37,15 @@ class Work:
     """What one command works on."""
 
     project: Project
-    spec: spec.Spec
-    matrix: matrix.Matrix
+    spec: Spec
+    matrix: Matrix
     cells: tuple[Cell, ...]
     select: str
     budget: float | None = None
     """Seconds, from the group."""
+    order: tuple[str, ...] = ()
+    """The group's order of work: `failed`, `changed`, `oldest`."""
+    selection: Selection | None = None
 
 
 @dataclass(kw_only=True)
@@ -55,7 +60,7 @@ class Result:
     infrastructure: dict[Step, str] = field(default_factory=dict)
 
 
-def load(project: Project) -> tuple[spec.Spec, matrix.Matrix]:
+def load(project: Project) -> tuple[Spec, Matrix]:
     loaded = spec.load(project.matrix, project.images, project.recipes)
     return loaded, matrix.expand(loaded)
 
@@ -65,28 +70,22 @@ def select(
 ) -> Work:
     """Cells asked for: a group (the default one when nothing is said), narrowed by an expression and by `--failed`."""
     loaded, expanded = load(project)
-    status = Store(project.artifacts).latest_status() if failed or (expression and "status" in expression) else None
+    status = Store(project.artifacts).latest_status() if failed or "status" in (expression or "") else {}
     if group is None and expression is None:
         group = default if default in loaded.groups else "all"
-    names = []
-    budget = None
-    if group is not None:
-        chosen = expanded.select(group, status, None)
-        cells, budget = chosen.cells, chosen.budget
-        names.append(f"group {group}")
-    else:
-        cells = expanded.cells
-    if expression is not None:
-        wanted = {cell.id for cell in expanded.select(expression, status, None).cells}
+    chosen = expanded.select(group or expression or "all", status=status)
+    cells, names = chosen.cells, [f"group {group}" if group else str(expression)]
+    if group and expression:
+        wanted = expanded.select(expression, status=status).ids
         cells = tuple(cell for cell in cells if cell.id in wanted)
         names.append(expression)
     if failed:
-        bad = {"degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory", "blocked"}
-        cells = tuple(cell for cell in cells if (status or {}).get(cell.id) in bad)
+        cells = tuple(cell for cell in cells if status.get(cell.id) in (*FAILING, "blocked"))
         names.append("failed last time")
     return Work(
-        project=project, spec=loaded, matrix=expanded, cells=tuple(cells), select=", ".join(names), budget=budget
-    )
+        project=project, spec=loaded, matrix=expanded, cells=cells, select=", ".join(names), budget=chosen.budget,
+        order=chosen.order, selection=chosen,
+    )  # fmt: skip
 
 
 # Locking -----------------------------------------------------------------------------------------------------------
@@ -96,7 +95,8 @@ def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     """Every stack that these cells need, once: exporters, engines, the references' and the tools'."""
     stacks = [*(cell.exporter for cell in cells), *(cell.engine for cell in cells)]
     stacks += [work.spec.reference_stack(model) for model in dict.fromkeys(cell.model for cell in cells)]
-    stacks.append(work.spec.tools)
+    if work.spec.tools is not None:
+        stacks.append(work.spec.tools)
     return list({stack.id: stack for stack in stacks}.values())
 
 
@@ -194,6 +194,27 @@ def make_plan(work: Work, locked: lock.Lock, here: machine.Machine) -> Plan:
     return planner.plan(work.cells)
 
 
+def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
+    """Give the steps of the cells that a group's `order` puts first the higher priority: `failed` last time, then
+    `changed` since they last ran, then the `oldest` evidence (never run before all)."""
+    if not order:
+        return
+    status, times = store.latest_status(), store.latest_times()
+
+    def rank(chain: Chain) -> tuple[Any, ...]:
+        keys: dict[str, Any] = {
+            "failed": status.get(chain.cell.id) not in (*FAILING, "blocked"),
+            "changed": chain.cell.id not in status,
+            "oldest": times.get(chain.cell.id, ""),
+        }
+        return tuple(keys[name] for name in order)
+
+    waiting = [chain for chain in plan.chains if any(step.wanted for step in chain.steps())]
+    for place, chain in enumerate(sorted(waiting, key=rank, reverse=True), start=1):
+        for step in chain.steps():
+            step.priority = max(step.priority, place)
+
+
 # Running -----------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +231,7 @@ def run(
     with _in_use(store):
         plan = make_plan(work, locked, here)
         reconcile(plan, store.light(), store.root / "objects", again=again)
+        prioritise(plan, work.order, store)
         todo = plan.todo()
         run_id = f"{_utc(started)}-{secrets.token_hex(2)}"
         result = Result(report={}, ran=len(todo))
@@ -405,7 +427,6 @@ def _report_code() -> str:
 def exit_code(report: dict[str, Any], policy: str) -> tuple[int, str]:
     """DESIGN's exit codes under a `--fail-on` policy: never, failed, unexpected, infra."""
     from builder.outcome import unexpected
-    from builder.values import FAILING
 
     cells = report["cells"]
     infra = sum(cell["status"] == "blocked" and cell["category"] == "infrastructure" for cell in cells)

@@ -156,7 +156,7 @@ class Planner:
         families: Mapping[str, Family],
         recipes: Mapping[str, Recipe],
         reference_stacks: Mapping[str, Stack],
-        tools: Stack,
+        tools: Stack | None,
         lock: Lock,
         machine: Machine,
         code: Code,
@@ -293,6 +293,7 @@ class Planner:
         identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0)
         if step := self.steps.get(identity):
             return step
+        assert self.tools is not None  # the spec demands one where a precision is realised in the graph
         environment = self._environment(self.tools)
         return self._step(
             identity,

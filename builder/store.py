@@ -210,6 +210,11 @@ class Store:
         )
         return dict(rows.fetchall())
 
+    def latest_times(self) -> dict[str, str]:
+        """cell id -> when its newest result was reported (ISO 8601)."""
+        query = "select cell, max(runs.started) from results join runs on runs.id = results.run group by cell"
+        return dict(self._db.execute(query).fetchall())
+
     def put_run(
         self, run: str, started: str, finished: str | None, record: Mapping[str, Any], cells: Mapping[str, tuple[str, str]]
     ) -> None:

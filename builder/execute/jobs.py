@@ -18,7 +18,7 @@ from builder.environment import uv
 from builder.errors import InfrastructureError
 from builder.plan import Step
 from builder.store import Store, StepRecord, file_sha256
-from builder.values import Source, digest
+from builder.values import Family, Source, digest
 
 #: A log is evidence, not an archive: what a job prints beyond this is cut by the worker.
 METHOD = {"warmup_seconds": 1.0, "warmup_runs": 10, "window_seconds": 0.5, "window_runs": 25, "windows": 10, "agree": 0.05}
@@ -67,10 +67,12 @@ class Jobs:
     def _input(self, step: Step) -> dict[str, Any]:
         data = step.data
         recipe = data["recipe"]
+        assert step.environment is not None
+        family: Family = step.environment.data["family"]
         if step.kind in ("reference", "export"):
             source = next((need for need in step.needs if need.kind == "obtain"), None)
             return {
-                "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()), "options": data["options"],
+                "exporter": family.exporter, "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()), "options": data["options"],
                 "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
             }  # fmt: skip
         if step.kind == "convert":
@@ -79,18 +81,18 @@ class Jobs:
             if len(step.needs) > 1:
                 calibration = [self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]]
             return {
-                "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
+                "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
                 "model": self._file(export["artifact"], step.needs[0]),
                 "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
             }  # fmt: skip
         graph_step = step.needs[0] if step.kind == "build" else data["build"].needs[0]
         graph = self._record_of(graph_step)
         job = {
-            "model": self._file(graph["artifact"], graph_step) if step.kind == "build" else None,
+            "adapter": family.adapter, "model": self._file(graph["artifact"], graph_step) if step.kind == "build" else None,
             "precision": data["precision"], "realised": data["realised"],
             "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
             "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
-            "options": data["options"], "settings": dict(data["family"].settings),
+            "options": data["options"], "settings": dict(family.settings),
             "threads": self.cores if step.kind == "measure" else 1,
         }  # fmt: skip
         if step.kind == "build":

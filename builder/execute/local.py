@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import heapq
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -275,13 +276,16 @@ class Local:
     def _died(self, step: Step, error: WorkerDied) -> None:
         """The environment's worker died while importing: that is what the environment does, not what the step does."""
         environment = step if step.kind == "environment" else step.environment
-        record = {
-            "end": error.end, "stages": [{"stage": "environment"}], "log": None,
-            "error": {"stage": "environment", "type": "WorkerDied", "message": str(error)}, "probe": {},
-        }  # fmt: skip
-        if environment is None or error.end.get("signal") == 9:
+        if environment is None or error.signal == signal.SIGKILL:
             self.infrastructure[step] = str(error)
             return
+        end: dict[str, Any] = {"exit": error.exit if error.exit is not None else 1}
+        if error.signal is not None:
+            end = {"signal": error.signal, "name": signal.Signals(error.signal).name}
+        record = {
+            "end": end, "stages": [{"stage": "environment"}], "log": None, "probe": {},
+            "error": {"stage": "environment", "type": "WorkerDied", "message": f"{error}\n{error.log}"},
+        }  # fmt: skip
         self.worker.finish(environment, "failed", "", record, 0.0, {})
         environment.state = "failed"
 

@@ -1,0 +1,281 @@
+"""The scheduler: everything that can run runs once, one failure costs the cells behind it, and timings run alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import factory
+import fake
+import pytest
+
+from builder.environment.session import WorkerDied
+from builder.environment.uv import PackageError
+from builder.errors import InfrastructureError
+from builder.execute.local import Local
+from builder.plan import Again, Plan, reconcile
+from builder.store import Store
+from builder.values import Attributes, Cell
+
+ENGINES = [factory.stack(version=f"1.{number}") for number in range(4)]
+
+
+def go(
+    tmp_path: Path, cells: list[Cell], world: fake.World, *, jobs: int = 2, again: Again = "", deadline: float | None = None,
+    families: dict[str, Any] | None = None, run: str = "run",
+) -> tuple[Plan, Local, fake.Listener]:  # fmt: skip
+    store = Store(tmp_path / "artifacts")
+    plan = factory.planner(*ENGINES, families=families).plan(cells)
+    reconcile(plan, store.light(), store.root / "objects", again=again)
+    listener = fake.Listener()
+    local = Local(plan, store, world, listener, run=run, jobs=jobs, cores=2, again=again, deadline=deadline)
+    assert local.run()
+    return plan, local, listener
+
+
+def states(plan: Plan) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for step in plan.steps:
+        out.setdefault(step.kind, []).append(step.state)
+    return out
+
+
+def test_everything_runs_once_and_every_cell_is_told(tmp_path: Path) -> None:
+    world = fake.World()
+    cells = [factory.cell(engine, precision=p) for engine in ENGINES for p in ("fp32", "fp16")]
+    plan, _, listener = go(tmp_path, cells, world)
+    assert {state for row in states(plan).values() for state in row} == {"stored"}
+    assert sorted(listener.chains) == sorted(cell.id for cell in cells)
+    assert (world.stages().count("export"), world.stages().count("convert"), world.stages().count("build")) == (1, 1, 8)
+    assert sorted(world.closed) == sorted(world.started), "a worker is stopped when nothing is left for it"
+    assert len(world.started) == len(set(world.started)) == 6
+
+
+def test_a_second_run_starts_nothing(tmp_path: Path) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    go(tmp_path, cells, fake.World())
+    world = fake.World()
+    go(tmp_path, cells, world)
+    assert (world.made, world.started, world.jobs) == ([], [], [])
+
+
+def test_an_added_cell_reuses_what_there_is(tmp_path: Path) -> None:
+    go(tmp_path, [factory.cell(ENGINES[0])], fake.World())
+    world = fake.World()
+    go(tmp_path, [factory.cell(ENGINES[0]), factory.cell(ENGINES[1])], world)
+    assert world.stages() == ["build", "run"]
+
+
+def test_one_failure_costs_its_own_cell(tmp_path: Path) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "build" and job["options"] == {"target": "bad"}:
+            return {"error": {"stage": "parse", "type": "RuntimeError", "message": "no such operator"}}
+        return fake.well(stage, job, folder)
+
+    cells = [factory.cell(ENGINES[0], target=target) for target in ("good", "bad", "fine")]
+    plan, _, listener = go(tmp_path, cells, fake.World(script))
+    assert states(plan)["build"] == ["stored", "failed", "stored"]
+    assert states(plan)["run"] == ["stored", "wait", "stored"]
+    assert len(listener.chains) == 3
+
+
+@pytest.mark.parametrize("end", [{"signal": 11, "name": "SIGSEGV"}, {"timeout": 120.0}, {"memory": 1}])
+def test_how_a_job_died_is_kept(tmp_path: Path, end: dict[str, Any]) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return {"end": end} if stage == "run" else fake.well(stage, job, folder)
+
+    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
+    run = plan.chains[0].run
+    assert run.state == "failed"
+    record = local.store.step(run.key)
+    assert record is not None
+    assert record.record["end"] == end
+    assert record.limits == {k: v for k, v in end.items() if k in ("timeout", "memory")}
+
+
+def test_a_job_killed_from_outside_is_no_evidence(tmp_path: Path) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return {"end": {"signal": 9, "name": "SIGKILL"}} if stage == "run" else fake.well(stage, job, folder)
+
+    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
+    assert "killed from outside" in local.infrastructure[plan.chains[0].run]
+    assert local.store.step(plan.chains[0].run.key) is None
+    world = fake.World()
+    plan, _, _ = go(tmp_path, [factory.cell()], world)
+    assert world.stages() == ["run"], "it is tried again, and the rest is reused"
+
+
+def test_packages_that_do_not_go_together_are_evidence_and_a_dead_network_is_not(tmp_path: Path) -> None:
+    world = fake.World()
+    world.broken[ENGINES[0].id] = PackageError("no wheels", "no wheels with a matching Python version tag")
+    world.broken[ENGINES[1].id] = InfrastructureError("dns error")
+    plan, local, listener = go(tmp_path, [factory.cell(engine) for engine in ENGINES[:3]], world)
+    environments = {step.name: step for step in plan.steps if step.kind == "environment"}
+    assert environments[ENGINES[0].id].state == "failed"
+    assert local.store.step(environments[ENGINES[0].id].key) is not None
+    assert environments[ENGINES[1].id] in local.infrastructure
+    assert local.store.step(environments[ENGINES[1].id].key) is None
+    assert plan.chains[2].run.state == "stored"
+    assert len(listener.chains) == 3
+
+
+def test_an_import_that_fails_is_the_environments_failure(tmp_path: Path) -> None:
+    world = fake.World()
+    world.probes[ENGINES[0].id] = {"modules": {"fake": {"error": "ImportError: libcudart.so.12: cannot open shared object file"}}}
+    plan, local, _ = go(tmp_path, [factory.cell(ENGINES[0])], world)
+    environment = plan.chains[0].engine
+    assert environment.state == "failed"
+    found = local.store.step(environment.key)
+    assert found is not None
+    assert "libcudart" in found.record["error"]["message"]
+
+
+def test_an_import_that_crashes_is_the_environments_crash(tmp_path: Path) -> None:
+    world = fake.World()
+    world.broken[ENGINES[0].id] = WorkerDied("died while importing", signal=signal.SIGILL, exit=None, log="")
+    plan, local, _ = go(tmp_path, [factory.cell(ENGINES[0])], world)
+    found = local.store.step(plan.chains[0].engine.key)
+    assert found is not None
+    assert found.record["end"] == {"signal": 4, "name": "SIGILL"}
+
+
+def test_another_version_than_declared_is_written_down(tmp_path: Path) -> None:
+    world = fake.World()
+    world.probes[ENGINES[1].id] = {"modules": {"fake": {"version": "1.10"}}}
+    plan, local, _ = go(tmp_path, [factory.cell(ENGINES[1])], world)
+    found = local.store.step(plan.chains[0].engine.key)
+    assert found is not None
+    assert found.record["differs"] == [
+        {"asked": "fake 1.1", "got": "fake 1.10", "how": "declared version is not the one loaded"}
+    ]
+
+
+def test_timings_run_alone_and_last(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    world = fake.World(pause=0.01)
+
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        seen.append((stage, world.now))
+        return fake.well(stage, job, folder)
+
+    world.script = script
+    cells = [factory.cell(engine, attributes=Attributes(measure=engine is not ENGINES[3])) for engine in ENGINES]
+    go(tmp_path, cells, world, jobs=4)
+    assert [stage for stage, _ in seen][-3:] == ["measure"] * 3
+    assert {beside for stage, beside in seen if stage == "measure"} == {1}
+    assert world.most > 1, "other steps do run side by side"
+
+
+def test_a_crash_is_tried_again_only_as_often_as_the_matrix_says(tmp_path: Path) -> None:
+    tries = []
+
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "run":
+            tries.append(1)
+            if len(tries) < 2:
+                return {"end": {"signal": 11, "name": "SIGSEGV"}}
+        return fake.well(stage, job, folder)
+
+    plan, local, _ = go(tmp_path, [factory.cell(attributes=Attributes(retry=1))], fake.World(script))
+    found = local.store.step(plan.chains[0].run.key)
+    assert found is not None
+    assert (found.state, found.record["flaky"], len(tries)) == ("ok", True, 2)
+
+
+def test_the_budget_ends_work_and_keeps_what_is_done(tmp_path: Path) -> None:
+    world = fake.World(pause=0.05)
+    cells = [factory.cell(engine, target=str(n)) for engine in ENGINES for n in range(10)]
+    plan, local, _ = go(tmp_path, cells, world, jobs=1, deadline=time.monotonic() + 0.5)
+    assert local.over_budget
+    left = [chain for chain in plan.chains if chain.run.state != "stored"]
+    assert left, "it was cut short"
+    done = len(world.jobs)
+    go(tmp_path, cells, world2 := fake.World())
+    assert len(world2.jobs) == 1 + 1 + 2 * len(cells) - done
+
+
+def test_ctrl_c_stops_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    store = Store(tmp_path / "artifacts")
+    cells = [factory.cell(engine, target=str(n)) for engine in ENGINES for n in range(5)]
+    plan = factory.planner(*ENGINES).plan(cells)
+    reconcile(plan, {}, store.root / "objects")
+    world = fake.World(pause=0.05)
+    local = Local(plan, store, world, fake.Listener(), run="run", jobs=2, cores=2)
+    threading.Timer(0.6, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert not local.run()
+    assert 0 < len(world.jobs) < 42
+    assert not any(session for session in local.sessions._open)
+    go(tmp_path, cells, world2 := fake.World())
+    assert 0 < len(world2.jobs) <= 42 - len(world.jobs) + 2, "at most the two that were running are run again"
+
+
+def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
+    cells = [factory.cell(engine, target=str(n)) for engine in ENGINES for n in range(3)]
+    worlds = [fake.World(pause=0.02), fake.World(pause=0.02)]
+    errors: list[BaseException] = []
+
+    def one(number: int) -> None:
+        try:
+            go(tmp_path, cells, worlds[number], run=f"run{number}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(worlds[0].jobs) + len(worlds[1].jobs) == 1 + 1 + 2 * len(cells), "no step was done twice"
+
+
+def test_a_corrupt_artifact_is_found_before_it_is_used_and_made_again(tmp_path: Path) -> None:
+    cells = [factory.cell(ENGINES[0])]
+    plan, local, _ = go(tmp_path, cells, fake.World())
+    record = local.store.step(plan.chains[0].export.key)
+    assert record is not None
+    path = local.store.root / record.record["artifact"]["path"]
+    path.chmod(0o644)
+    path.write_bytes(b"x" * path.stat().st_size)
+    more = [*cells, factory.cell(ENGINES[1])]
+    plan, local, _ = go(tmp_path, more, fake.World(), run="second")
+    assert "corrupt" in local.infrastructure[plan.chains[1].build]
+    plan, local, _ = go(tmp_path, more, world := fake.World(), run="third")
+    assert world.stages() == ["export", "build", "run"]
+    assert plan.chains[1].run.state == "stored"
+
+
+def test_a_job_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        answer = fake.well(stage, job, folder)
+        return {**answer, "engine": "../../../../secret"} if stage == "build" else answer
+
+    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
+    assert "not a file in its folder" in local.infrastructure[plan.chains[0].build]
+    assert secret.read_text() == "secret"
+
+
+def test_a_bug_of_ours_ends_the_run_loudly(tmp_path: Path) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        go(tmp_path, [factory.cell()], fake.World(script))
+
+
+def test_no_gpu_to_load_with_still_builds(tmp_path: Path) -> None:
+    families = {"engine": dataclasses.replace(factory.family(), run_needs=("nvidia-gpu",))}
+    world = fake.World()
+    plan, _, listener = go(tmp_path, [factory.cell()], world, families=families)
+    assert plan.chains[0].build.state == "stored"
+    assert plan.chains[0].run.state == "skip"
+    assert "run" not in world.stages()
+    assert len(listener.chains) == 1

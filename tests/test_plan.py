@@ -1,0 +1,200 @@
+"""Steps are shared where they may be, keys hold what can change the bytes, and only what is needed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import factory
+import pytest
+
+from builder.machine import Gpu
+from builder.plan import Plan, Step, reconcile
+from builder.store import Light
+from builder.values import Attributes
+
+
+def kinds(plan: Plan) -> dict[str, int]:
+    return {kind: row["total"] for kind, row in plan.counts().items()}
+
+
+def finish(plan: Plan, objects: Path, *, fail: str = "") -> dict[str, Light]:
+    """Pretend to run every step in order, with outputs that depend on the key alone."""
+    light: dict[str, Light] = {}
+    for step in plan.steps:
+        if not step.resolve_key():
+            continue
+        if step.kind == fail:
+            light[step.key] = Light(state="failed", output="", limits={})
+            continue
+        step.output = step.output or f"out-{step.key[:8]}"
+        light[step.key] = Light(state="ok", output=step.output, limits={})
+        if step.kind == "build":
+            (objects / step.output[:2]).mkdir(parents=True, exist_ok=True)
+            (objects / step.output[:2] / step.output).touch()
+    return light
+
+
+def test_one_export_feeds_every_engine() -> None:
+    engines = [factory.stack(version=f"1.{n}") for n in range(5)]
+    plan = factory.planner(*engines).plan([factory.cell(engine) for engine in engines])
+    assert kinds(plan) == {"environment": 6, "reference": 1, "export": 1, "build": 5, "run": 5}
+
+
+def test_precision_in_the_graph_adds_one_conversion_for_all_engines() -> None:
+    engines = [factory.stack(version=f"1.{n}") for n in range(3)]
+    plan = factory.planner(*engines).plan([factory.cell(e, precision=p) for e in engines for p in ("fp32", "fp16", "int8")])
+    assert kinds(plan)["convert"] == 2
+    assert kinds(plan)["export"] == 1
+    int8 = next(step for step in plan.steps if step.kind == "convert" and step.data["precision"] == "int8")
+    assert [need.kind for need in int8.needs] == ["export", "reference"], "int8 reads the calibration data"
+
+
+def test_precision_by_flag_needs_no_conversion() -> None:
+    flags = {"engine": factory.family(precision={"fp32": "graph", "fp16": "flag"})}
+    plan = factory.planner(families=flags).plan([factory.cell(precision="fp16")])
+    assert "convert" not in kinds(plan)
+
+
+def test_second_plan_has_nothing_to_do(tmp_path: Path) -> None:
+    cells = [factory.cell(precision=p) for p in ("fp32", "fp16", "int8")]
+    plan = factory.planner().plan(cells)
+    reconcile(plan, {}, tmp_path)
+    assert plan.todo()
+    light = finish(plan, tmp_path)
+    again = factory.planner().plan(cells)
+    reconcile(again, light, tmp_path)
+    assert again.todo() == []
+    assert {chain.run.state for chain in again.chains} == {"stored"}
+
+
+def test_a_missing_engine_file_is_made_again_with_what_it_needs(tmp_path: Path) -> None:
+    plan = factory.planner().plan([factory.cell()])
+    light = finish(plan, tmp_path)
+    build = next(step for step in plan.steps if step.kind == "build")
+    (tmp_path / build.output[:2] / build.output).unlink()
+    again = factory.planner().plan([factory.cell()])
+    reconcile(again, light, tmp_path)
+    assert [step.kind for step in again.todo()] == ["build"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kept", "made"),
+    [
+        ("adapter", {"export", "reference"}, {"build"}),
+        ("compare", {"export", "reference", "build"}, {"run"}),
+        ("exporters", set(), {"export", "reference"}),
+        ("recipe", set(), {"export", "reference"}),
+        ("machine", {"export", "reference"}, {"build"}),
+        ("lock", {"export", "reference"}, {"environment", "build"}),
+    ],
+)
+def test_what_changes_is_made_again_and_nothing_else(tmp_path: Path, change: str, kept: set[str], made: set[str]) -> None:
+    light = finish(factory.planner().plan([factory.cell()]), tmp_path)
+    values: dict[str, object] = {}
+    if change == "adapter":
+        values["code"] = dataclasses.replace(factory.CODE, adapters={"__init__": "i", "fake": "new"})
+    elif change in ("compare", "exporters"):
+        values["code"] = dataclasses.replace(factory.CODE, **{change: "new"})
+    elif change == "recipe":
+        values["recipes"] = {"model": factory.recipe(sha256="new")}
+    elif change == "machine":
+        values["machine"] = dataclasses.replace(factory.MACHINE, cpu="Other CPU")
+    planner = factory.planner(**values)  # type: ignore[arg-type]
+    if change == "lock":
+        pins = planner.lock.stacks["engine-1.0-py3.11"]
+        planner.lock.stacks["engine-1.0-py3.11"] = dataclasses.replace(pins, hashes={pins.packages[0]: ("sha256:new",)})
+    plan = planner.plan([factory.cell()])
+    reconcile(plan, light, tmp_path)
+    states = {step.kind: step.state for step in plan.steps if step.name != "exporter-1.0-py3.11"}
+    assert {kind for kind in kept if states[kind] != "stored"} == set()
+    assert {kind for kind in made if states[kind] != "run"} == set()
+
+
+def test_an_axis_the_recipe_does_not_use_does_not_change_the_export() -> None:
+    recipes = {"model": factory.recipe(uses=("opset",))}
+    plan = factory.planner(recipes=recipes).plan([factory.cell(target=t) for t in ("sm80", "sm89")])
+    assert kinds(plan)["export"] == 1
+    assert kinds(plan)["build"] == 2
+
+
+def test_equal_engines_of_two_stacks_are_run_in_each(tmp_path: Path) -> None:
+    """Two releases may write the same bytes: what runs them differs all the same."""
+    engines = [factory.stack(version="1.0"), factory.stack(version="1.1")]
+    plan = factory.planner(*engines).plan([factory.cell(engine) for engine in engines])
+    for step in plan.steps:
+        if step.kind in ("build", "reference", "export", "environment"):
+            step.resolve_key()
+            step.output = step.output or step.kind
+    first, second = (step for step in plan.steps if step.kind == "run")
+    assert first.resolve_key()
+    assert second.resolve_key()
+    assert first.key != second.key
+
+
+def test_a_timeout_does_not_answer_for_a_longer_limit(tmp_path: Path) -> None:
+    plan = factory.planner().plan([factory.cell()])
+    light = finish(plan, tmp_path)
+    build = next(step for step in plan.steps if step.kind == "build")
+    light[build.key] = Light(state="failed", output="", limits={"timeout": 120.0})
+
+    def state(seconds: float) -> str:
+        again = factory.planner().plan([factory.cell(attributes=Attributes(timeout=seconds))])
+        reconcile(again, light, tmp_path)
+        return next(step.state for step in again.steps if step.kind == "build")
+
+    assert state(60) == "failed"
+    assert state(120) == "failed"
+    assert state(121) == "run"
+
+
+def test_failures_are_kept_and_run_again_only_when_asked(tmp_path: Path) -> None:
+    plan = factory.planner().plan([factory.cell()])
+    light = finish(plan, tmp_path, fail="build")
+    again = factory.planner().plan([factory.cell()])
+    reconcile(again, light, tmp_path)
+    assert again.todo() == []
+    retried = factory.planner().plan([factory.cell()])
+    reconcile(retried, light, tmp_path, again="failed")
+    assert [step.kind for step in retried.todo()] == ["build", "run"]
+
+
+def test_repro_runs_every_step_of_the_cell(tmp_path: Path) -> None:
+    light = finish(factory.planner().plan([factory.cell(precision="fp16")]), tmp_path)
+    plan = factory.planner().plan([factory.cell(precision="fp16")])
+    reconcile(plan, light, tmp_path, again="all")
+    assert {step.kind for step in plan.todo()} == {"reference", "export", "convert", "build", "run"}
+
+
+def test_no_gpu_skips_the_stack_and_makes_nothing_for_it(tmp_path: Path) -> None:
+    families = {"engine": factory.family(needs=("nvidia-gpu",))}
+    plan = factory.planner(families=families).plan([factory.cell()])
+    reconcile(plan, {}, tmp_path)
+    assert plan.todo() == []
+    gpu = Gpu(name="NVIDIA L4", compute_capability="8.9", memory=1, uuid="GPU-0")
+    with_gpu = factory.planner(families=families, machine=dataclasses.replace(factory.MACHINE, gpus=(gpu,)))
+    plan = with_gpu.plan([factory.cell()])
+    reconcile(plan, {}, tmp_path)
+    assert "build" in {step.kind for step in plan.todo()}
+
+
+def test_building_without_a_gpu_where_only_loading_needs_one(tmp_path: Path) -> None:
+    families = {"engine": factory.family(run_needs=("nvidia-gpu",))}
+    plan = factory.planner(families=families).plan([factory.cell()])
+    reconcile(plan, {}, tmp_path)
+    todo = {step.kind for step in plan.todo()}
+    assert "build" in todo
+    assert "run" not in todo
+    assert "reference" not in todo, "nothing is compared, so no reference is made"
+
+
+def test_limits_of_a_shared_step_are_the_widest_of_its_cells() -> None:
+    engines = [factory.stack(version="1.0"), factory.stack(version="1.1")]
+    cells = [
+        factory.cell(engine, attributes=Attributes(timeout=t, memory=m))
+        for engine, t, m in zip(engines, (60.0, 600.0), (1 << 30, 2 << 30), strict=True)
+    ]
+    plan = factory.planner(*engines).plan(cells)
+    export: Step = next(step for step in plan.steps if step.kind == "export")
+    assert (export.seconds, export.memory) == (600.0, 2 << 30)
+    assert plan.chains[0].build.seconds == 60.0
