@@ -62,6 +62,7 @@ class FamilyFile:
     axes: Mapping[str, AxisRule]
     python: tuple[tuple[Match | None, str], ...]
     packages: tuple[Line, ...]
+    precision: Mapping[str, tuple[tuple[Match | None, str], ...]]
     source: Source
 
 
@@ -94,6 +95,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         top.missing("exporter", "a family that provides exporters or tools names its module of worker/exporters")
     axes = _axes(top)
     known = (*axes, "python")
+    precision = _precision(top, known, "engine" in provides)
     settings = nodes.texts(top.node.items["settings"]) if isinstance(top.get("settings"), Map) else {}
     family = Family(
         name=path.parent.name,
@@ -106,15 +108,16 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         needs=top.choices("needs", NEEDS),
         run_needs=top.choices("run-needs", NEEDS),
         isolation=top.choices("isolation", ISOLATION) or ISOLATION,
-        precision=_table(top, "precision", REALISED, required="engine" in provides),
+        precision={name: rules[-1][1] for name, rules in precision.items() if rules},
         modules=_table(top, "modules", (*known, "")),
         settings=settings,
         sha256=hashlib.sha256(source.text.encode()).hexdigest(),
         where=source.top(),
     )
     file = FamilyFile(
-        family=family, axes=axes, python=_python(top, known), packages=_packages(top, known, axes), source=source
-    )
+        family=family, axes=axes, python=_python(top, known), packages=_packages(top, known), precision=precision,
+        source=source,
+    )  # fmt: skip
     return file if len(errors) == before else None
 
 
@@ -134,10 +137,8 @@ def _axes(top: Section) -> dict[str, AxisRule]:
     return axes
 
 
-def _table(top: Section, key: str, choices: Sequence[str], *, required: bool = False) -> dict[str, str]:
+def _table(top: Section, key: str, choices: Sequence[str]) -> dict[str, str]:
     table = {}
-    if required and key not in top:
-        top.missing(key)
     for name, value, _ in top.children(key):
         if not isinstance(value, Text) or (nodes.is_null(value) and "" not in choices):
             top.source.error(value.where, f"{key} of {name!r} must be text")
@@ -170,7 +171,29 @@ def _python(top: Section, known: Sequence[str]) -> tuple[tuple[Match | None, str
     return tuple(rules)
 
 
-def _packages(top: Section, known: Sequence[str], axes: Mapping[str, AxisRule]) -> tuple[Line, ...]:
+def _precision(top: Section, known: Sequence[str], required: bool) -> dict[str, tuple[tuple[Match | None, str], ...]]:
+    """precision -> rules, the first that matches a stack decides; the last has no condition."""
+    table: dict[str, tuple[tuple[Match | None, str], ...]] = {}
+    for name, value, where in top.children("precision"):
+        if isinstance(value, Text):
+            value = Seq((Map({"use": value}, {"use": value.where}, where, 1),), where, 1)
+        if not isinstance(value, Seq) or not value.items:
+            top.source.error(value.where, f"the precision {name!r} is {' or '.join(REALISED)}, or a list of rules")
+            continue
+        rules = []
+        for item in value.items:
+            rule = Section(top.source, item, PYTHON_KEYS, "a precision rule")
+            use = rule.choice("use", REALISED, required=True)
+            rules.append((_condition(rule, "if", known), use))
+        if rules[-1][0] is not None:
+            top.source.error(where, f"the last rule of precision {name!r} must hold without a condition")
+        table[name] = tuple(rules)
+    if required and not table:
+        top.missing("precision", "how fp32, fp16 and int8 are realised: graph or flag")
+    return table
+
+
+def _packages(top: Section, known: Sequence[str]) -> tuple[Line, ...]:
     node = top.get("packages")
     if not isinstance(node, Seq):
         top.error("packages", "'packages' must be a list") if node else top.missing("packages")
@@ -265,7 +288,12 @@ def _stack(
             return None
         text = _PLACEHOLDER.sub(lambda found: fields[found[1]], line.text)
         requirements.append(Requirement(line=text, because=line.because))
-    return Stack(role=role, entry=entry, family=file.family.name, fields=fields, requirements=tuple(requirements))
+    realised = {
+        name: next((use for condition, use in rules if condition is None or condition.over(fields)), "")
+        for name, rules in file.precision.items()
+    }
+    return Stack(role=role, entry=entry, family=file.family.name, fields=fields, requirements=tuple(requirements),
+                 precision=realised)  # fmt: skip
 
 
 def names(images: Path) -> list[str]:

@@ -642,8 +642,10 @@ class Matrix:
             raise UsageError(f"{handle!r} fits {len(found)} cells:{shown}")
         raise UsageError(str(Explanation(handle=handle, state="unknown", nearest=self._nearest(handle))))
 
-    def why(self, handle: str, selection: Selection | None = None) -> Explanation:
-        """Which rule removed or changed a cell, or whether a selection or its sampling left it out."""
+    def why(self, handle: str, selection: Selection | None = None, *, group: str | None = None) -> Explanation:
+        """Which rule removed or changed a cell, or whether a selection (or a group, or its sampling) left it out."""
+        if selection is None and group is not None:
+            selection = self.select(group)
         found = _handles(handle, self.cells)
         if found:
             cell = found[0]
@@ -653,9 +655,9 @@ class Matrix:
             if cell.id in selection.ids:
                 return Explanation(handle=handle, state="selected", cell=cell, rule=selection.name, applied=point.rules)
             state, because = self._left_out(block.start + block.points.kept.index(point), selection)
-            group = self.spec.groups.get(selection.name)
-            return Explanation(handle=handle, state=state, cell=cell, rule=f"group {selection.name}" if group else
-                               "the selection", because=because, where=group.where if group else None,
+            saved = self.spec.groups.get(selection.name)
+            rule, where = (f"group {selection.name}", saved.where) if saved else ("the selection", None)
+            return Explanation(handle=handle, state=state, cell=cell, rule=rule, because=because, where=where,
                                applied=point.rules)  # fmt: skip
         plain = handle.removeprefix("#")
         for removed in self._removed():

@@ -113,8 +113,8 @@ class Spec:
     sha256: str
     exporters: tuple[Stack, ...]
     engines: tuple[Stack, ...]
-    tools: Stack | None
-    """The stack that rewrites precision in ONNX graphs; None when there is no such family and no need for one."""
+    tools: Stack
+    """The stack that rewrites precision in ONNX graphs."""
     axes: tuple[Axis, ...]
     """`model` first."""
     rules: tuple[Rule, ...]
@@ -131,7 +131,7 @@ class Spec:
     @property
     def stacks(self) -> tuple[Stack, ...]:
         """Every stack once: exporters, engines, tools."""
-        return (*self.exporters, *self.engines, *((self.tools,) if self.tools else ()))
+        return (*self.exporters, *self.engines, self.tools)
 
     def family_of(self, stack: Stack) -> Family:
         return self.families[stack.family]
@@ -196,10 +196,8 @@ class _Reader:
         self.check_axes(axes)
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
-        if tools is None and self.needs_tools(engines, options.get("precision", ())):
-            top.missing("tools", f"there is no family {DEFAULT_TOOLS!r} to rewrite precision in ONNX graphs")
         self.check_recipes(recipes, exporters, options, {include.values.get("model"): include for include in includes})
-        if self.errors:
+        if self.errors or tools is None:
             return None
         return Spec(
             name=name,
@@ -266,22 +264,18 @@ class _Reader:
         return families.expand(file, role, entry, section, self.source)
 
     def tools(self) -> Stack | None:
-        stacks: list[Stack] = []
+        """The one stack of `tools:`; by default the newest of family `onnx-tools`."""
         if "tools" in self.top:
             stacks = self.entry("tools", self.top.node.items["tools"], "tools")
             if len(stacks) > 1:
                 self.top.error("tools", f"tools must be one stack, not {len(stacks)}")
-        elif DEFAULT_TOOLS in families.names(self.images):
+        elif DEFAULT_TOOLS not in families.names(self.images):
+            self.top.missing("tools", f"the default, family {DEFAULT_TOOLS!r}, is not in the folder of families")
+            return None
+        else:
             file = self.family(DEFAULT_TOOLS, self.source.top())
             stacks = families.expand(file, "tools", "tools", None, self.source) if file else []
         return stacks[0] if stacks else None
-
-    def needs_tools(self, engines: Sequence[Stack], precisions: Sequence[str]) -> bool:
-        return any(
-            file.family.precision.get(precision) == "graph"
-            for stack in engines if (file := self.files.get(stack.family))
-            for precision in precisions if precision != DEFAULT_PRECISION
-        )  # fmt: skip
 
     # -- axes and recipes
 

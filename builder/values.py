@@ -102,6 +102,13 @@ class Stack:
     family: str
     fields: Mapping[str, str]
     requirements: tuple[Requirement, ...] = ()
+    precision: Mapping[str, str] = field(default_factory=dict)
+    """precision -> how this very stack realises it, where its family says so by version; as `Family.precision`."""
+
+    @cached_property
+    def identity(self) -> str:
+        """What a cell's `id` is taken over: family and fields, as canonical JSON."""
+        return canonical([self.family, dict(self.fields)]).decode()
 
     @cached_property
     def id(self) -> str:
@@ -198,15 +205,14 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """8 hex digits of the axis values alone: stable over time; history joins on it."""
-        return digest(
-            {
-                "exporter": [self.exporter.family, dict(self.exporter.fields)],
-                "engine": [self.engine.family, dict(self.engine.fields)],
-                "model": self.model,
-                "options": dict(self.options),
-            }
-        )[:8]
+        """8 hex digits of the axis values alone: stable over time; history joins on it.
+
+        The digest of {"engine": [family, fields], "exporter": [family, fields], "model": ..., "options": ...}, put
+        together from the stacks' parts, which thousands of cells share.
+        """
+        rest = canonical({"model": self.model, "options": dict(self.options)}).decode()
+        text = f'{{"engine":{self.engine.identity},"exporter":{self.exporter.identity},{rest[1:]}'
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @cached_property
     def slug(self) -> str:
@@ -221,6 +227,7 @@ class Removed:
 
     cell: Cell
     rule: str
-    """`constraints`, `exclude`, or `recipe` (the model cannot be exported by that family, or lacks that shape)."""
+    """`recipe` (that family cannot export the model, or it lacks that shape or calibration), `family` (the engine's family
+    has no way to that precision), `constraints` or `exclude`."""
     because: str
     where: Where | None
