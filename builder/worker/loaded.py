@@ -24,7 +24,7 @@ def probe(imports):
         try:
             module = importlib.import_module(name)
             modules[name] = {"version": version(module), "file": relative(getattr(module, "__file__", None) or "")}
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             modules[name] = {"error": "%s: %s" % (type(error).__name__, error)}
     return {
         "python": platform.python_version(),

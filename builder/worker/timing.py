@@ -11,7 +11,7 @@ import time
 
 METHOD = {
     "warmup_seconds": 1.0, "warmup_runs": 10, "window_seconds": 0.5, "window_runs": 25, "slow_seconds": 0.1,
-    "slow_runs": 5, "windows": 10, "last": 3, "agree": 1.05,
+    "slow_runs": 5, "windows": 10, "last": 3, "agree": 0.05,
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def measure(call, method, path):
         windows.append(samples)
         medians.append(quantile(samples, 0.5))
         last = medians[-method["last"] :]
-        settled = len(last) == method["last"] and max(last) <= method["agree"] * min(last)
+        settled = len(last) == method["last"] and max(last) <= (1 + method["agree"]) * min(last)
     with open(path, "w") as file:
         json.dump({"unit": "s", "windows": windows}, file)
     kept = [sample for window in windows[-method["last"] :] for sample in window] if settled else []

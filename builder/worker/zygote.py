@@ -223,15 +223,14 @@ class Zygote:
             pass
 
     def reap(self):
-        """Jobs whose leader has ended. Orphans here had a leader that was killed: they are ended."""
-        orphans = False
+        """Jobs whose leader has ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                break
+                return
             if pid == 0:
-                break
+                return
             job = self.jobs.get(pid)
             if job is None:
                 continue
@@ -241,17 +240,24 @@ class Zygote:
             os.close(job.command)
             os.close(job.report)
             if job.end is None:
-                orphans = True
+                self.end_orphans()
                 number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-                end = dict(leader.signal_end(number), note="the process that watched over the job was killed")
-                job.end = {"end": end if number else {"exit": 1}, "usage": {}}
+                end = leader.signal_end(number) if number else {"exit": os.WEXITSTATUS(status)}
+                job.end = {"end": dict(end, note="the process that watched over the job ended before it"), "usage": {}}
             self.finish(job.id, job.end["end"], job.end["usage"], read_output(job))
-        if orphans:
-            busy = set(self.own) | set(self.jobs)
-            for pid in self.jobs:
-                busy.update(processes.descendants(pid))
-            for pid in set(processes.descendants(os.getpid())) - busy:
+
+    def end_orphans(self):
+        """Kill what a leader that was killed has left: descendants that are neither a job's nor from an import."""
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            found = set(processes.descendants(os.getpid())) - self.own - set(self.jobs)
+            for pid in list(self.jobs):
+                found.difference_update(processes.descendants(pid))
+            if not found:
+                return
+            for pid in found:
                 processes.send(pid, signal.SIGKILL)
+            time.sleep(0.002)
 
     def finish(self, identity, end, usage, output):
         self.send({"op": "done", "id": identity, "end": end, "usage": usage, "output": output})

@@ -76,8 +76,27 @@ def grandchildren(job):
         "    time.sleep(0.01)\n"
     )
     subprocess.Popen([sys.executable, "-c", code]).wait()
-    time.sleep(float(job.input["settings"].get("seconds", 0.3)))
+    time.sleep(float(job.input["settings"].get("for", 0.3)))
     return "left"
+
+
+def needs_helper(job):
+    """Starts a helper that leaves the group and the family, and looks after a while whether it is still there."""
+    code = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        helper = int(process.stdout.readline())
+        time.sleep(2.0)
+        os.kill(helper, 0)
+        os.kill(helper, signal.SIGKILL)
+    return "the helper lived"
+
+
+def take(job):
+    return len(bytearray(int(job.input["settings"]["megabytes"]) << 20))
+
+
+def search_path(job):
+    return sys.path
 
 
 def flood(job):
