@@ -127,9 +127,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(
-    request: pytest.FixtureRequest, root: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def bench(request: pytest.FixtureRequest, root: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     release: Release = request.param
     # numpy is no dependency of the TensorRT-RTX packages, and building needs none.
     python = make(root, release.name, release.python, release.packages)
@@ -214,7 +212,8 @@ def test_dynamic_shapes(bench: Bench) -> None:
 
 @over(*CPU)
 def test_fp16_in_the_graph_is_computed_in_fp32_here_and_said_so(bench: Bench) -> None:
-    """No CPU that these tests run on has fp16 convolutions in these libraries; where one has, this must be told apart."""
+    """No CPU that these tests run on has fp16 convolutions in these libraries; where one has, this must be told
+    apart."""
     result = bench.run("fp16", "fp32", precision="fp16", tolerance={"atol": 1e-2, "rtol": 1e-2})
     assert result["comparison"]["verdict"] == "match"
     assert [(entry["asked"], entry["got"]) for entry in result["degraded"]] == [("fp16", "fp32")]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from workers.support import Fake, gone, host_script, hostile_venv, marked
 
 from builder.environment.session import WorkerDied
-from workers.support import Fake, gone, host_script, hostile_venv, marked
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hostile_venv(
         tmp_path_factory.mktemp("hostile") / "venv",
         {
-            "crashes": "import os, signal, sys; print('last words'); sys.stdout.flush(); os.kill(os.getpid(), signal.SIGSEGV)",
+            "crashes": "import os, signal; print('last words', flush=True); os.kill(os.getpid(), signal.SIGSEGV)",
             "leaves": "import os; os._exit(7)",
             "exits": "import sys; sys.exit(7)",
             "hangs": helper + "import time; time.sleep(600)",

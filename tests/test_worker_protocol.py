@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workers.support import ARGUMENTS, BUILDER, FAKE, Fake, gone, hostile_venv
 
 from builder.environment import interpreters
 from builder.environment.session import WorkerDied, WorkerSession
-from workers.support import ARGUMENTS, BUILDER, FAKE, Fake, gone, hostile_venv
 
 MAIN = BUILDER / "worker" / "main.py"
 PROMISED = [f"3.{minor}" for minor in range(6, 14)]
@@ -91,7 +91,12 @@ def test_probe(fake: Fake) -> None:
 def test_imports_are_told_with_versions_or_errors(tmp_path: Path) -> None:
     python = hostile_venv(
         tmp_path / "venv",
-        {"good": "__version__ = '1.2'", "silent": "", "bad": "import no_such_thing", "worker": "raise SystemError('shadow')"},
+        {
+            "good": "__version__ = '1.2'",
+            "silent": "",
+            "bad": "import no_such_thing",
+            "worker": "raise SystemError('shadow')",
+        },
     )
     fake = Fake(tmp_path, python, imports=("good", "silent", "bad", "absent"))
     with fake.session as session:
@@ -291,7 +296,16 @@ def raw() -> Iterator[Raw]:
 
 @pytest.mark.parametrize(
     "line",
-    [b"not json", b"[]", b"{}", b'"text"', b"\xff\xfe", b'{"op": "dance"}', b'{"op": "job"}', b'{"op": "job", "id": 7}'],
+    [
+        b"not json",
+        b"[]",
+        b"{}",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"op": "dance"}',
+        b'{"op": "job"}',
+        b'{"op": "job", "id": 7}',
+    ],
 )
 def test_a_line_that_means_nothing_is_answered_and_survived(raw: Raw, line: bytes, tmp_path: Path) -> None:
     raw.send(line + b"\n")

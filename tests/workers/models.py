@@ -1,4 +1,5 @@
-"""Small ONNX models and their reference cases: `python models.py FOLDER`. Needs the onnx package (a tools environment)."""
+"""Small ONNX models and their reference cases: `python models.py FOLDER`. Needs the onnx package (a tools
+environment)."""
 
 import pathlib
 import sys
@@ -76,7 +77,9 @@ int8 = model(
     },
 )  # fmt: skip
 # Quantised at its input alone: the convolution itself can only run in floating point.
-half_hearted = model("int8-input-only", [*quantise("x", "sx"), *body("x_dq", "y")], {**FLOAT, "sx": sx, "z": np.int8(0)})
+half_hearted = model(
+    "int8-input-only", [*quantise("x", "sx"), *body("x_dq", "y")], {**FLOAT, "sx": sx, "z": np.int8(0)}
+)
 custom = [
     helper.make_node("NoSuchOp", ["x"], ["c"], name="first", domain="custom"),
     helper.make_node("NoSuchToo", ["c"], ["y"], name="second", domain="custom"),

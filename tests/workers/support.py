@@ -31,7 +31,9 @@ class Fake:
         )  # fmt: skip
         self.count = 0
 
-    def do(self, what: str, *, seconds: float = 30, memory: int | None = 8 << 30, on_stage: Any = None, **more: Any) -> JobEnd:
+    def do(
+        self, what: str, *, seconds: float = 30, memory: int | None = 8 << 30, on_stage: Any = None, **more: Any
+    ) -> JobEnd:
         self.count += 1
         self.last = self.folder / f"job-{self.count}"
         job = {"adapter": "fake", "settings": {"do": what, **more}}
@@ -83,7 +85,8 @@ def hostile_venv(folder: Path, modules: dict[str, str]) -> Path:
 
 
 def host_script(folder: Path, body: str) -> subprocess.Popen[str]:
-    """A host process of its own that imports this module and runs `body` (with `folder`); its standard output is a pipe."""
+    """A host process of its own that imports this module and runs `body` (with `folder`); its standard output is a
+    pipe."""
     code = f"from pathlib import Path\nfrom workers.support import *\nfolder = Path({str(folder)!r})\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
