@@ -133,8 +133,8 @@ def bench(request: pytest.FixtureRequest, root: Path, models: Path, tmp_path_fac
     python = make(root, release.name, release.python, release.packages)
     folder = tmp_path_factory.mktemp(release.name)
     session = WorkerSession(
-        python=python, worker_dir=BUILDER, imports=(release.module,), env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
-        log=folder / "session.log",
+        python=python, worker_dir=BUILDER, imports=(release.module,), log=folder / "session.log",
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
     )  # fmt: skip
     with session:
         jobs = folder / "jobs"

@@ -76,6 +76,7 @@ def enter(message, report):
         def tell(what):
             processes.write_all(report, json.dumps(what).encode() + b"\n")
 
+        tell({"pid": os.getpid()})
         job = Job(message["stage"], message["input"], message["dir"], tell)
         processes.limit(message["limits"].get("memory"))
         output, code = perform(job)

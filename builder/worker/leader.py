@@ -27,7 +27,7 @@ def signal_end(number):
 
 
 def lead(message, command, report, zygote):
-    """Run one job. Tells on `report`: the pid, (from the job itself) its stages, at last the end and its usage."""
+    """Run one job. Tells on `report`: from the job itself its pid and stages, at last the end and its usage."""
     os.setpgid(0, 0)
     processes.adopt_orphans()
     wake = processes.wake_on_child()
@@ -56,7 +56,6 @@ def lead(message, command, report, zygote):
     except OSError:  # it did so itself, or has ended
         pass
     log.take()
-    processes.write_all(report, json.dumps({"pid": pid}).encode() + b"\n")
     seconds = message["limits"]["seconds"]
     why = _wait(pid, log, command, wake, started + seconds)
     processes.send_group(pid, signal.SIGKILL)  # the job is not collected yet, so the number is still its own
