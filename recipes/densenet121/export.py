@@ -4,7 +4,7 @@
 def model(recipe, source):
     from worker.exporters import light
 
-    return light.load("densenet121", {"data_0": "image", "fc6_1": "logits"})
+    return light.load("densenet121", {"data_0": "image", "fc6_1": "logits"}, head=8.0)
 
 
 def inputs(recipe, source, shapes, seed):

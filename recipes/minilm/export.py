@@ -7,8 +7,8 @@ and unit length, as https://huggingface.co/sentence-transformers/all-MiniLM-L6-v
 import json
 import os
 
-OUTPUTS = ("embedding",)
-OUTPUT_SYMBOLS = {"embedding": {0: "N"}}
+OUTPUTS = ("sentence_embedding",)
+OUTPUT_SYMBOLS = {"sentence_embedding": {0: "N"}}
 
 #: Neighbours in pairs say the same thing in other words; different pairs are about different things.
 SENTENCES = (

@@ -4,7 +4,7 @@
 def model(recipe, source):
     from worker.exporters import light
 
-    return light.load("squeezenet", {"data_0": "image", "softmaxout_1": "probabilities"})
+    return light.load("squeezenet", {"data_0": "image", "softmaxout_1": "probabilities"}, head=16.0)
 
 
 def inputs(recipe, source, shapes, seed):

@@ -177,11 +177,19 @@ def _strip_nodes(owner):
 def write(job, model, exporter, notes=()):
     """Strip an ONNX model, write it as `model.onnx` in one file (weights inside) and give the `export` result.
 
+    A file that `onnx.checker` refuses is written all the same, with a note: what an engine says of it is the outcome.
     Raises ValueError when the model's inputs are not the recipe's.
     """
+    import onnx
+
     path = os.path.join(job.dir, "model.onnx")
     with open(path, "wb") as file:
         file.write(strip(model).SerializeToString(deterministic=True))
+    notes = list(notes)
+    try:
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        notes.append("onnx.checker refuses the file: " + (str(error).strip().splitlines() or ["no reason given"])[0])
     return describe(path, job.input.get("recipe"), exporter, notes)
 
 

@@ -8,15 +8,18 @@ for what takes its place.
 import os
 
 
-def load(name, rename, quiet=0.3):
+def load(name, rename, quiet=0.3, head=1.0):
     """The light model as an onnx.ModelProto with real weights and the names that `rename` (old -> new) gives.
 
     Weights become initializers; they are no longer listed as graph inputs, which needs IR 4, so IR 3 becomes 4.
     `quiet` scales the last normalisation of a residual branch, as training does (about 0 at the start in Goyal et al.
-    2017, https://arxiv.org/abs/1706.02677, section 5.1), so that activations stay far from float16's largest number.
+    2017, https://arxiv.org/abs/1706.02677, section 5.1), so that activations stay far from float16's largest number; `head` scales the classifier's matrix, so that its logits
+    are as far apart (a few units) as those of a trained network and the softmax after them does not hide them.
     """
     import onnx
     from onnx import numpy_helper
+
+    from worker.exporters import weights
 
     path = os.path.join(os.path.dirname(onnx.__file__), "backend", "test", "data", "light", "light_%s.onnx" % name)
     model = onnx.load(path)
@@ -34,11 +37,11 @@ def load(name, rename, quiet=0.3):
         if weight not in used:
             continue
         if weight in kinds:
-            kind, fan_in, factor = kinds[weight]
-            from worker.exporters import weights
-
-            values = weights.array("%s/%s" % (name, weight), sizes[weight], kind, fan_in)
-            values = values * values.dtype.type(quiet if factor else 1.0)
+            kind, fan_in, role = kinds[weight]
+            values = weights.array(
+                "%s/%s" % (name, weight), sizes[weight], kind, fan_in, 1 if kind == "matrix" else None
+            )
+            values = values * values.dtype.type({"quiet": quiet, "head": head}.get(role, 1.0))
         else:
             values = constants[weight]
         initializers.append(numpy_helper.from_array(values, weight))
@@ -56,7 +59,7 @@ def load(name, rename, quiet=0.3):
 
 
 def _kinds(graph):
-    """weight -> (kind, fan-in, whether it is the last scale of a residual branch), by the node that reads it."""
+    """weight -> (kind, fan-in, its role: "quiet", "head" or ""), by the node that reads it."""
     sizes = {item.name: list(item.dims) for item in graph.initializer}
     from onnx import numpy_helper
 
@@ -66,22 +69,22 @@ def _kinds(graph):
             sizes[node.output[0]] = [int(size) for size in shapes[node.input[0]]]
     summed = {edge for node in graph.node if node.op_type == "Sum" for edge in node.input}
     through = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Unsqueeze"}
+    classifier = [node for node in graph.node if node.op_type in ("Conv", "Gemm")][-1]
     kinds = {}
     for node in graph.node:
         if node.op_type in ("Conv", "Gemm"):
-            shape = sizes[node.input[1]]
             fan_in = 1
-            for size in shape[1:]:
+            for size in sizes[node.input[1]][1:]:
                 fan_in *= size
-            kinds[node.input[1]] = ("matrix", fan_in, False)
+            kinds[node.input[1]] = ("matrix", fan_in, "head" if node is classifier else "")
             if len(node.input) > 2:
-                kinds[node.input[2]] = ("bias", None, False)
+                kinds[node.input[2]] = ("bias", None, "")
         elif node.op_type == "BatchNormalization":
             last = node.output[0] in summed
             for edge, kind in zip(node.input[1:], ("scale", "bias", "mean", "variance")):
-                kinds[edge] = (kind, None, last and kind == "scale")
+                kinds[edge] = (kind, None, "quiet" if last and kind == "scale" else "")
         elif node.op_type in ("Mul", "Add"):  # Caffe's Scale layer: a scale, then a shift, both unsqueezed
             for edge in node.input:
                 if edge in through:
-                    kinds[through[edge]] = ("scale" if node.op_type == "Mul" else "bias", None, False)
+                    kinds[through[edge]] = ("scale" if node.op_type == "Mul" else "bias", None, "")
     return kinds

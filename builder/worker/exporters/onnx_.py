@@ -57,7 +57,6 @@ def export(job):
         asked = int(options["opset"])
         if asked != was:
             model = version_converter.convert_version(model, asked)
-        onnx.checker.check_model(model)
         notes = ["opset moved from %d; IR version %d kept" % (was, model.ir_version)]
         return common.write(job, model, "onnx %s (version_converter)" % onnx.__version__, notes)
 

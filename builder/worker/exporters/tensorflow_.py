@@ -39,15 +39,23 @@ def reference(job):
         return call
 
     with job.stage("export"):
-        keras.backend.set_floatx("float64")
+        _floats(keras, "float64")
         double = module.model(recipe, job.input.get("source"))
         double.set_weights(model.get_weights())
-        keras.backend.set_floatx("float32")
+        _floats(keras, "float32")
+        if any(weight.dtype != "float64" for weight in double.get_weights()):
+            raise ValueError("the model was not built in float64; there would be no noise floor to see")
         wide = run(double)
         return common.make_reference(
             job, module, run(model), lambda arrays: wide([array.astype("float64") for array in arrays]),
             "keras float64", list(model.output_names),
         )  # fmt: skip
+
+
+def _floats(keras, name):
+    if hasattr(keras, "config"):  # Keras 3 remembers its policy apart from floatx
+        keras.config.set_dtype_policy(name)
+    keras.backend.set_floatx(name)
 
 
 def export(job):
@@ -81,6 +89,7 @@ def export(job):
         _tf2onnx(arguments + ["--opset", str(asked), "--output", path])
         proto = onnx.load(path)
         proto.graph.name = recipe["recipe"]  # tf2onnx writes the path of its input there
+        _dimensions(proto.graph, recipe)
         os.remove(path)
         told = "tensorflow %s, tf2onnx %s (%s)" % (tensorflow.__version__, tf2onnx.__version__, how)
         return common.write(job, proto, told, notes)
@@ -100,7 +109,7 @@ def _specs(tensorflow, recipe, option):
 def _save(tensorflow, model, folder, specs):
     """A SavedModel whose only signature has the given shapes: Keras 3 by its ExportArchive, Keras 2 by tf.saved_model."""
     keras = tensorflow.keras
-    if keras.__version__.startswith("2."):
+    if not hasattr(keras, "ops"):  # Keras 2
         call = tensorflow.function(lambda *tensors: _named(model, tensors), input_signature=specs)
         tensorflow.saved_model.save(model, folder, signatures={"serving_default": call.get_concrete_function()})
         return
@@ -136,6 +145,19 @@ def ends(graph):
     idle = ("Placeholder", "Const", "NoOp", "Assert")
     outputs = [node.name + ":0" for node in graph.node if node.name not in read and node.op not in idle]
     return inputs, outputs
+
+
+def _dimensions(graph, recipe):
+    """tf2onnx numbers the dimensions it does not know (`unk__336`), each place anew: give inputs the recipe's symbols."""
+    symbols = common.symbols(recipe)
+    for item in list(graph.input) + list(graph.output) + list(graph.value_info):
+        for axis, dim in enumerate(item.type.tensor_type.shape.dim):
+            if dim.dim_param.startswith("unk__"):
+                symbol = symbols.get(item.name.split(":")[0], {}).get(axis)
+                if symbol:
+                    dim.dim_param = symbol
+                else:
+                    dim.ClearField("dim_param")
 
 
 def _tf2onnx(arguments):

@@ -10,14 +10,29 @@ no framework generator and no version of either can change it.
 import hashlib
 import math
 
+#: He's gain keeps the mean square through a ReLU, E[relu(x)^2] = 1/2. Centred weights see the variance alone, which is
+#: 1/2 - 1/(2 pi) of the input's.
+CENTRED_GAIN = 1.0 / (0.5 - 0.5 / math.pi)
 
-def array(name, shape, kind, fan_in=None, gain=2.0):
-    """One float32 array. `kind`: matrix (He-normal over `fan_in`), bias, scale, mean or variance; `gain` is He's 2 for ReLU."""
+
+def array(name, shape, kind, fan_in=None, centre=None):
+    """One float32 array. `kind`: matrix (He-normal over `fan_in`), bias, scale, mean or variance.
+
+    `centre` is the axis of a matrix that counts input channels: its mean is taken out of the weights (Huang et al. 2017,
+    "Centered Weight Normalization", https://openaccess.thecvf.com/content_iccv_2017/html/Huang_Centered_Weight_Normalization_ICCV_2017_paper.html).
+    Without that the positive mean of every ReLU adds up through the layers, and a deep random network gives nearly the
+    same answer whatever the input; an engine that ignored its input would then pass. Matrices of fewer than 8 input
+    channels (images, depthwise kernels) are left as they are.
+    """
     import numpy
 
     seed = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:4], "little")
     noise = numpy.random.RandomState(seed).standard_normal(tuple(shape))
     if kind == "matrix":
+        gain = 2.0
+        if centre is not None and shape[centre] >= 8:
+            noise = noise - noise.mean(axis=centre, keepdims=True)
+            gain = CENTRED_GAIN
         out = noise * math.sqrt(gain / fan_in)
     elif kind == "bias":
         out = 0.05 * noise
@@ -39,7 +54,7 @@ def fill_torch(model, prefix):
     with torch.no_grad():
         for path, module in sorted(model.named_modules()):
             for name, tensor in list(module.named_parameters(recurse=False)) + list(module.named_buffers(recurse=False)):
-                kind, fan_in = "bias", None
+                kind, fan_in, centre = "bias", None, None
                 if name.startswith("running_mean"):
                     kind = "mean"
                 elif name.startswith("running_var"):
@@ -47,16 +62,16 @@ def fill_torch(model, prefix):
                 elif name.startswith("num_batches"):
                     continue
                 elif tensor.dim() >= 2:
-                    kind = "matrix"
+                    kind, centre = "matrix", 1
                     # A transposed convolution stores (in, out, *kernel); each output pixel sees kernel/stride of it.
                     if getattr(module, "transposed", False):
                         window = _prod(tensor.shape[2:]) // _prod(module.stride)
-                        fan_in = tensor.shape[0] * max(1, window) // module.groups
+                        fan_in, centre = tensor.shape[0] * max(1, window) // module.groups, 0
                     else:
                         fan_in = _prod(tensor.shape[1:])
                 elif name == "weight":
                     kind = "scale"
-                values = array("%s/%s.%s" % (prefix, path, name), tensor.shape, kind, fan_in)
+                values = array("%s/%s.%s" % (prefix, path, name), tensor.shape, kind, fan_in, centre)
                 tensor.copy_(torch.from_numpy(values))
     return model.eval()
 
@@ -67,13 +82,17 @@ def fill_keras(model, prefix):
     for layer in model.layers:
         values = []
         for weight in layer.weights:
-            name = weight.name.split("/")[-1].split(":")[0]
+            # Keras 2 says conv/depthwise_kernel:0 where Keras 3 says kernel.
+            name = weight.name.split("/")[-1].split(":")[0].replace("depthwise_", "")
             shape = tuple(int(size) for size in weight.shape)
             fan_in = 1
             # Kernels are (height, width, in, out), a depthwise one (height, width, in, multiplier): one channel each.
-            for size in shape[:2] if "depthwise" in type(layer).__name__.lower() else shape[:-1]:
+            depthwise = "depthwise" in type(layer).__name__.lower()
+            for size in shape[:2] if depthwise else shape[:-1]:
                 fan_in *= size
-            values.append(array("%s/%s.%s" % (prefix, layer.name, name), shape, kinds.get(name, "matrix"), fan_in))
+            kind = kinds.get(name, "matrix")
+            centre = -2 if kind == "matrix" and not depthwise else None
+            values.append(array("%s/%s.%s" % (prefix, layer.name, name), shape, kind, fan_in, centre))
         layer.set_weights(values)
     return model
 

