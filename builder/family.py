@@ -13,7 +13,7 @@ from pathlib import Path
 from builder import match, nodes, versions
 from builder.errors import SpecError
 from builder.match import Match
-from builder.nodes import Map, Node, Seq, Source, Text
+from builder.nodes import Map, Seq, Source, Text
 from builder.section import NAME, VALUE, Section
 from builder.values import Family, Requirement, Role, Stack, Where
 
@@ -21,7 +21,7 @@ KEYS = ("family", "summary", "provides", "adapter", "exporter", "device", "needs
         "python", "packages", "modules", "precision", "settings")  # fmt: skip
 AXIS_KEYS = ("required", "default", "releases")
 PACKAGE_KEYS = ("if", "unless", "add", "because", "source")
-PYTHON_KEYS = ("if", "use", "because", "source")
+RULE_KEYS = ("if", "use", "because", "source")
 ROLES: tuple[Role, ...] = ("exporter", "engine", "tools")
 DEVICES = ("cpu", "cuda")
 NEEDS = ("nvidia-gpu",)
@@ -161,10 +161,10 @@ def _condition(section: Section, key: str, known: Sequence[str]) -> Match | None
 
 def _python(top: Section, known: Sequence[str]) -> tuple[tuple[Match | None, str], ...]:
     rules = []
-    for rule in top.sections("python", PYTHON_KEYS, "a python rule"):
+    for rule in top.sections("python", RULE_KEYS, "a python rule"):
         use = rule.text("use", required=True)
         if use and not _PYTHON.fullmatch(use):
-            rule.error("use", f"{use!r} is not a Python such as \"3.11\"")
+            rule.error("use", f'{use!r} is not a Python such as "3.11"')
         rules.append((_condition(rule, "if", [name for name in known if name != "python"]), use))
     if not rules:
         top.missing("python", 'a list such as [{use: "3.12"}]')
@@ -182,7 +182,7 @@ def _precision(top: Section, known: Sequence[str], required: bool) -> dict[str, 
             continue
         rules = []
         for item in value.items:
-            rule = Section(top.source, item, PYTHON_KEYS, "a precision rule")
+            rule = Section(top.source, item, RULE_KEYS, "a precision rule")
             use = rule.choice("use", REALISED, required=True)
             rules.append((_condition(rule, "if", known), use))
         if rules[-1][0] is not None:
@@ -299,5 +299,3 @@ def _stack(
 def names(images: Path) -> list[str]:
     """The families that there are."""
     return sorted(path.parent.name for path in images.glob("*/family.yaml") if NAME.fullmatch(path.parent.name))
-
-

@@ -1,7 +1,7 @@
 """The fields of a cell by the names that rules and selectors use.
 
-`model`, each option axis, `engine` and `exporter` (the entries of matrix.yaml), `engine.FIELD` and `exporter.FIELD` for the
-fields of a stack (its axes, and `family`), and a bare `FIELD` where only one of the two roles has it.
+`model`, each option axis, `engine` and `exporter` (the entries of matrix.yaml), `engine.FIELD` and `exporter.FIELD` for
+the fields of a stack (its axes, and `family`), and a bare `FIELD` where only one of the two roles has it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def of_stack(stack: Stack, key: str) -> str | None:
 
 
 class Fields:
-    """The names and values that a matrix has. Canonical names: `model`, `opset`, `engine.`, `engine.cuda`, `exporter.`."""
+    """The names and values that a matrix has. Canonical: `model`, `opset`, `engine.`, `engine.cuda`, `exporter.`."""
 
     def __init__(
         self, exporters: Sequence[Stack], engines: Sequence[Stack], options: Mapping[str, Sequence[str]],

@@ -1,12 +1,10 @@
-"""Spec -> cells: the explicit product, filtered, in a fixed order.
+"""The cells of a matrix: the explicit product, filtered, in a fixed order.
 
-product (with `when`) -> recipe and family -> constraints -> exclude -> include (held to the constraints) -> set -> expect
--> selection -> sampling.
+product (with `when`) -> recipe and family -> constraints -> exclude -> include (held to the constraints) -> set ->
+expect -> selection -> sampling.
 
-Every rule is a conjunction of terms over single fields. So a rule is decided once per stack and per model (bits over the
-rules), and once per point of the option product; stacks and models that the same rules concern share one option product.
-Selectors are bits over the cells. No version is compared twice, and a cell becomes an object only when it is asked for:
-ten thousand cells cost what their few hundred blocks cost.
+Up to `expect` is the work of `expansion`. Here cells become objects, but only when they are asked for; a selection is
+bits over the cells, and a handle (id, slug, glob) finds a cell or the rule that took it out.
 """
 
 from __future__ import annotations
@@ -14,94 +12,19 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from builder import sample, select
 from builder.errors import EngineMatrixError, SpecError, SpecErrors, UsageError
-from builder.fields import FieldError, of_stack
-from builder.match import Match, Term
+from builder.expansion import Block, Expander, Point
+from builder.fields import of_stack
 from builder.sample import Sampled
 from builder.select import Compare, Expr, Leaf, SelectError, Word
-from builder.spec import Axis, Group, Include, Rule, Spec, check_selector
-from builder.values import Attributes, Cell, Expect, Recipe, Removed, Stack, Where
-
-MAX_CANDIDATES = 1_000_000
-"""Of the whole product. More is a mistake in the file (or an attack), not a plan."""
-Options = Mapping[str, str]
-Verdict = tuple[str, str, Where | None]
-"""Rule, because, where."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """One kept combination of options, with what `set` and `expect` gave it."""
-
-    options: Options
-    attributes: Attributes
-    expect: Expect | None
-    rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True)
-class _Points:
-    """The option product under one set of live rules."""
-
-    kept: tuple[_Point, ...]
-    removed: tuple[tuple[Options, Verdict], ...]
-    masks: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(axis, value) -> bits over `kept`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Consecutive cells that share exporter, engine and model (indexes into the spec's)."""
-
-    exporter: int
-    engine: int
-    model: int
-    start: int
-    points: _Points
-
-
-class _Rule:
-    """A rule whose option terms are sets of accepted values."""
-
-    def __init__(self, rule: Rule | None, match: Match, then: Match | None, spec: Spec) -> None:
-        self.rule = rule
-        self.base, self.options = _split(match, spec)
-        self.then_base, self.then_options = _split(then, spec) if then else ([], [])
-        self.has_then = then is not None
-        self.hits = 0
-
-
-_Base = list[tuple[str, Term]]
-_OptionTerms = list[tuple[str, frozenset[str | None]]]
-
-
-def _split(match: Match, spec: Spec) -> tuple[_Base, _OptionTerms]:
-    """Terms over stacks and model by canonical field, and terms over options as accepted values (None: absent)."""
-    base: _Base = []
-    options: _OptionTerms = []
-    for term in match.terms:
-        name = spec.fields.resolve(term.field)
-        if name in spec.fields.options and name != "model":
-            fit: set[str | None] = {value for value in spec.fields.values[name] if term.accepts(value)}
-            options.append((name, frozenset(fit | {None}) if None in term.patterns else frozenset(fit)))
-        else:
-            base.append((name, term))
-    return base, options
-
-
-def _holds(terms: _OptionTerms, options: Options) -> bool:
-    return all(options.get(axis) in accepted for axis, accepted in terms)
-
-
-def _allows(terms: _OptionTerms, options: Options) -> bool:
-    """As `_holds`, but an absent axis is not held against a cell: `then` speaks only of cells that have the field."""
-    return all(axis not in options or options[axis] in accepted for axis, accepted in terms)
+from builder.spec import Group, Rule, Spec, check_selector
+from builder.values import Cell, Removed, Where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,272 +82,21 @@ class Explanation:
 
 def expand(spec: Spec) -> Matrix:
     """All cells of a spec. Raises SpecErrors for rules that match nothing, and for wrong or doubled includes."""
-    return _Expander(spec).matrix()
-
-
-class _Expander:
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.errors: list[SpecError] = []
-        self.models = spec.axes[0].values
-        self.axes = spec.axes[1:]
-        self.whens = [_Rule(None, axis.when, None, spec) if axis.when else None for axis in self.axes]
-        self.rules = [_Rule(rule, rule.match, rule.then, spec) for rule in spec.rules]
-        self.all = [rule for rule in (*self.whens, *self.rules) if rule is not None]
-        self.bit = {id(rule): 1 << index for index, rule in enumerate(self.all)}
-        self.live, self.then = {}, {}
-        for name, items in (("exporter", spec.exporters), ("engine", spec.engines), ("model", self.models)):
-            self.live[name] = [self.mask(name, item, lambda rule: rule.base, absent=False) for item in items]
-            self.then[name] = [self.mask(name, item, lambda rule: rule.then_base, absent=True) for item in items]
-        self.cache: dict[tuple[object, ...], _Points] = {}
-        self.attributes: dict[tuple[tuple[str, Any], ...], Attributes] = {}
-        self.candidates = 0
-
-    def mask(self, role: str, item: Stack | str, terms: Callable[[_Rule], _Base], *, absent: bool) -> int:
-        """The rules whose terms over this role hold for this stack or model."""
-        bits = 0
-        for rule in self.all:
-            for name, term in terms(rule):
-                if name.partition(".")[0] != role:
-                    continue
-                value = item if isinstance(item, str) else of_stack(item, name.partition(".")[2])
-                if not (term.accepts(value) or (absent and value is None)):
-                    break
-            else:
-                bits |= self.bit[id(rule)]
-        return bits
-
-    def matrix(self) -> Matrix:
-        spec = self.spec
-        blocks: list[_Block] = []
-        impossible: list[tuple[int, int, int]] = []
-        able = [[stack.family in spec.recipes[model].exporters for model in self.models] for stack in spec.exporters]
-        start = 0
-        for x in range(len(spec.exporters)):
-            for e in range(len(spec.engines)):
-                for m in range(len(self.models)):
-                    if not able[x][m]:
-                        impossible.append((x, e, m))
-                        continue
-                    points = self.points(x, e, m)
-                    blocks.append(_Block(x, e, m, start, points))
-                    start += len(points.kept)
-        for include in spec.includes:
-            block = self.include(include, start, blocks)
-            if block is not None:
-                blocks.append(block)
-                start += 1
-        self.dead_rules()
-        if not self.errors and start == 0:
-            self.error(spec.axes[0].where, "no cell is left after constraints and exclude")
-        if self.errors:
-            raise SpecErrors(self.errors)
-        return Matrix(spec, tuple(blocks), start, tuple(impossible), self)
-
-    def error(self, where: Where, message: str, hint: str = "") -> None:
-        before = len(self.spec.source.errors)
-        self.spec.source.error(where, message, hint)
-        self.errors += self.spec.source.errors[before:]
-        del self.spec.source.errors[before:]
-
-    def bits(self, x: int, e: int, m: int) -> tuple[int, int]:
-        return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m],
-                self.then["exporter"][x] & self.then["engine"][e] & self.then["model"][m])  # fmt: skip
-
-    def points(self, x: int, e: int, m: int) -> _Points:
-        """The option product of a block, computed once for all blocks that the same rules concern."""
-        live, then = self.bits(x, e, m)
-        recipe = self.spec.recipes[self.models[m]]
-        family = self.spec.families[self.spec.engines[e].family]
-        key = (live, then, self.able(recipe), None if self.realises(family.precision) else family.name)
-        found = self.cache.get(key)
-        if found is None:
-            found = self.cache[key] = self.judge(self.product(live), live, then, recipe, family.name, exclude=True)
-        self.candidates += len(found.kept) + len(found.removed)
-        if self.candidates > MAX_CANDIDATES:
-            self.error(self.spec.axes[0].where, f"the product has more than {MAX_CANDIDATES} candidates")
-            raise SpecErrors(self.errors)
-        return found
-
-    def able(self, recipe: Recipe) -> str | None:
-        """None when a recipe can do all that any recipe can; else its name, since it removes cells of its own."""
-        return None if recipe.calibration and "dynamic" in recipe.shapes else recipe.name
-
-    def realises(self, precision: Mapping[str, str]) -> bool:
-        return all(value in precision for value in self.spec.fields.values.get("precision", ()))
-
-    def product(self, live: int, *, whens: bool = True) -> list[dict[str, str]]:
-        points: list[dict[str, str]] = [{}]
-        for axis, when in zip(self.axes, self.whens, strict=True):
-            grown: list[dict[str, str]] = []
-            for point in points:
-                if whens and when is not None and not (live & self.bit[id(when)] and _holds(when.options, point)):
-                    grown.append(point)
-                    continue
-                if when is not None:
-                    when.hits += 1
-                grown += [{**point, axis.name: value} for value in axis.values]
-            points = grown
-            if len(points) > MAX_CANDIDATES:
-                self.error(axis.where, f"the product has more than {MAX_CANDIDATES} candidates")
-                raise SpecErrors(self.errors)
-        return points
-
-    def judge(
-        self, product: Sequence[Options], live: int, then: int, recipe: Recipe, family: str, *, exclude: bool
-    ) -> _Points:
-        """Every point through the rules in their order; the first that objects is the one that is named."""
-        active = [rule for rule in self.rules if live & self.bit[id(rule)]]
-        kept: list[_Point] = []
-        removed: list[tuple[Options, Verdict]] = []
-        for options in product:
-            verdict = self.possible(options, recipe, family)
-            if verdict is not None:
-                removed.append((options, verdict))
-                continue
-            given: dict[str, Any] = {}
-            expect: Expect | None = None
-            applied: list[_Rule] = []
-            for rule in active:
-                if not _holds(rule.options, options):
-                    continue
-                spec_rule = _of(rule)
-                if spec_rule.kind == "constraints":
-                    rule.hits += 1
-                    fine = rule.has_then and then & self.bit[id(rule)] and _allows(rule.then_options, options)
-                    if not fine and verdict is None:
-                        verdict = ("constraints", spec_rule.because, spec_rule.where)
-                elif spec_rule.kind == "exclude":
-                    rule.hits += exclude
-                    if exclude and verdict is None:
-                        verdict = ("exclude", spec_rule.because, spec_rule.where)
-                elif verdict is None:
-                    applied.append(rule)
-            if verdict is not None:
-                removed.append((options, verdict))
-                continue
-            for rule in applied:
-                rule.hits += 1
-                given.update(_of(rule).attributes)
-                expect = _of(rule).expect or expect
-            key = tuple(sorted(given.items()))
-            attributes = self.attributes.get(key) or self.attributes.setdefault(key, Attributes(**given))
-            kept.append(_Point(options, attributes, expect, tuple(_of(rule) for rule in applied)))
-        points = _Points(tuple(kept), tuple(removed))
-        for position, point in enumerate(kept):
-            for pair in point.options.items():
-                points.masks[pair] = points.masks.get(pair, 0) | 1 << position
-        return points
-
-    def possible(self, options: Options, recipe: Recipe, family: str) -> Verdict | None:
-        """What the recipe or the engine's family cannot do."""
-        precision = options.get("precision")
-        if options.get("shapes", recipe.shapes[0]) not in recipe.shapes:
-            return "recipe", f"{recipe.name} has no {options['shapes']} dimensions", recipe.where
-        if precision == "int8" and not recipe.calibration:
-            return "recipe", f"{recipe.name} has no calibration data, which int8 needs", recipe.where
-        if precision is not None and precision not in self.spec.families[family].precision:
-            where = self.spec.families[family].where
-            return "family", f"family {family} has no way to realise {precision}", where
-        return None
-
-    def include(self, include: Include, start: int, blocks: Sequence[_Block]) -> _Block | None:
-        """The block of one exact cell; None when an error was noted."""
-        spec, before = self.spec, len(self.errors)
-        given: dict[str, str] = {}
-        exporters, engines = list(range(len(spec.exporters))), list(range(len(spec.engines)))
-        for key, value in include.values.items():
-            try:
-                name = spec.fields.resolve(key)
-            except FieldError as error:
-                self.error(include.places[key], error.message, error.hint)
-                continue
-            role, _, part = name.partition(".")
-            if role == "engine":
-                engines = [e for e in engines if of_stack(spec.engines[e], part) == value]
-            elif role == "exporter":
-                exporters = [x for x in exporters if of_stack(spec.exporters[x], part) == value]
-            else:
-                given[name] = value
-        model = given.pop("model", self.models[0] if len(self.models) == 1 else "")
-        if model not in self.models:
-            known = f"axis 'model' has {', '.join(self.models)}"
-            self.error(include.where, f"this include names no model of the matrix: {model!r}", known)
-        else:
-            exporters = [x for x in exporters if spec.exporters[x].family in spec.recipes[model].exporters]
-        for role, found, stacks in (("engine", engines, spec.engines), ("exporter", exporters, spec.exporters)):
-            if len(found) != 1:
-                which = ", ".join(stacks[i].id for i in found[:4]) or "none"
-                self.error(include.where, f"an include names one {role} stack, this one {len(found)}", which)
-        if len(self.errors) > before:
-            return None
-        x, e, m = exporters[0], engines[0], self.models.index(model)
-        live, then = self.bits(x, e, m)
-        options = self.include_options(include, given, live)
-        if options is None:
-            return None
-        family = spec.engines[e].family
-        points = self.judge([options], live, then, spec.recipes[model], family, exclude=False)
-        if points.removed:
-            rule, because, where = points.removed[0][1]
-            self.error(include.where, f"this include is held to {rule}: {because}", f"see {where}")
-            return None
-        for block in blocks:
-            same = (block.exporter, block.engine, block.model) == (x, e, m)
-            if same and any(point.options == options for point in block.points.kept):
-                self.error(include.where, "this include adds a cell that is already there")
-                return None
-        return _Block(x, e, m, start, points)
-
-    def include_options(self, include: Include, given: Mapping[str, str], live: int) -> dict[str, str] | None:
-        options: dict[str, str] = {}
-        fine = True
-        for axis, when in zip(self.axes, self.whens, strict=True):
-            if when is not None and not (live & self.bit[id(when)] and _holds(when.options, options)):
-                if axis.name in given:
-                    self.error(include.places[axis.name], f"axis {axis.name!r} does not exist for this cell")
-                    fine = False
-            elif axis.name in given:
-                options[axis.name] = given[axis.name]
-            elif len(axis.values) == 1:
-                options[axis.name] = axis.values[0]
-            else:
-                self.error(include.where, f"this include has no {axis.name!r}", "an include is one exact cell")
-                fine = False
-        return options if fine else None
-
-    def dead_rules(self) -> None:
-        for axis, when in zip(self.axes, self.whens, strict=True):
-            if when is not None and when.hits == 0 and axis.when is not None:
-                self.error(axis.when.where, f"axis {axis.name!r} exists for no cell")
-        for compiled in self.rules:
-            rule = _of(compiled)
-            if compiled.hits == 0 and not rule.optional:
-                what = {"constraints": "constraint", "expect": "expectation", "set": "set rule"}.get(rule.kind, rule.kind)
-                self.error(rule.where, f"this {what} matches no cell", "take it out, or write optional: true")
-
-
-def _of(rule: _Rule) -> Rule:
-    assert rule.rule is not None
-    return rule.rule
+    return Matrix(spec, Expander(spec))
 
 
 class Matrix:
     """All cells of a spec, in order; made by `expand`."""
 
-    def __init__(
-        self, spec: Spec, blocks: tuple[_Block, ...], count: int, impossible: tuple[tuple[int, int, int], ...],
-        expander: _Expander,
-    ) -> None:  # fmt: skip
+    def __init__(self, spec: Spec, expander: Expander) -> None:
         self.spec = spec
-        self._blocks = blocks
-        self._starts = [block.start for block in blocks]
-        self._count = count
-        self._impossible = impossible
         self._expander = expander
+        self._blocks = expander.blocks()
+        self._starts = [block.start for block in self._blocks]
+        self._count = expander.count
         self._models = spec.axes[0].values
         self._made: dict[int, Cell] = {}
-        self._everything = (1 << count) - 1
+        self._everything = (1 << self._count) - 1
         self._groups: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -440,7 +112,7 @@ class Matrix:
             found = self._made[index] = self._cell(block, block.points.kept[index - block.start])
         return found
 
-    def _cell(self, block: _Block, point: _Point) -> Cell:
+    def _cell(self, block: Block, point: Point) -> Cell:
         return Cell(exporter=self.spec.exporters[block.exporter], engine=self.spec.engines[block.engine],
                     model=self._models[block.model], options=point.options, attributes=point.attributes,
                     expect=point.expect)  # fmt: skip
@@ -468,11 +140,12 @@ class Matrix:
     def _removed(self) -> Iterator[Removed]:
         spec = self.spec
         for block in self._blocks:
-            base = dict(exporter=spec.exporters[block.exporter], engine=spec.engines[block.engine],
-                        model=self._models[block.model])  # fmt: skip
+            exporter, engine = spec.exporters[block.exporter], spec.engines[block.engine]
+            model = self._models[block.model]
             for options, (rule, because, where) in block.points.removed:
-                yield Removed(cell=Cell(**base, options=options), rule=rule, because=because, where=where)  # type: ignore[arg-type]
-        for x, e, m in self._impossible:
+                cell = Cell(exporter=exporter, engine=engine, model=model, options=options)
+                yield Removed(cell=cell, rule=rule, because=because, where=where)
+        for x, e, m in self._expander.impossible:
             exporter, recipe = spec.exporters[x], spec.recipes[self._models[m]]
             because = f"family {exporter.family} cannot export {recipe.name}; {' or '.join(recipe.exporters)} can"
             for options in self._expander.product(self._expander.bits(x, e, m)[0]):
@@ -482,13 +155,14 @@ class Matrix:
     @cached_property
     def counts(self) -> dict[str, int]:
         """What each step did, in its order: product, recipe, family, constraints, exclude, include, cells."""
-        counts = {"product": 0, "recipe": 0, "family": 0, "constraints": 0, "exclude": 0, "include": len(self.spec.includes)}
+        counts = dict.fromkeys(("product", "recipe", "family", "constraints", "exclude"), 0)
+        counts["include"] = len(self.spec.includes)
         for block in self._blocks[: len(self._blocks) - counts["include"]]:
             counts["product"] += len(block.points.kept) + len(block.points.removed)
             for _, (rule, _, _) in block.points.removed:
                 counts[rule] += 1
         sizes: dict[int, int] = {}
-        for x, e, m in self._impossible:
+        for x, e, m in self._expander.impossible:
             live = self._expander.bits(x, e, m)[0]
             if live not in sizes:
                 sizes[live] = len(self._expander.product(live))
@@ -503,8 +177,8 @@ class Matrix:
     ) -> Selection:
         """The cells of a group, or of an expression.
 
-        `status` maps cell ids to the outcomes of the last run; `changed` are the ids whose key differs from it. A selector
-        that asks for one that is not given raises UsageError, as do unknown names and values (SelectError).
+        `status` maps cell ids to the outcomes of the last run; `changed` are the ids whose key differs from it. A
+        selector that asks for one that is not given raises UsageError, as do unknown names and values (SelectError).
         """
         group = self.spec.groups.get(what)
         if group is not None:
@@ -633,7 +307,7 @@ class Matrix:
     # -- handles
 
     def find(self, handle: str) -> Cell:
-        """The cell of an id, a unique beginning of one, a slug, or a glob that only one slug fits. Raises UsageError."""
+        """The cell of an id, a unique beginning of one, a slug, or a glob that fits one slug. Raises UsageError."""
         found = _handles(handle, self.cells)
         if len(found) == 1:
             return found[0]
@@ -682,7 +356,7 @@ class Matrix:
         return "sampled-out", (f"{done.strategy} sampling (seed {done.seed}) took {len(done.chosen)} of "
                                f"{done.candidates} cells{cover}")  # fmt: skip
 
-    def _point(self, cell: Cell) -> tuple[_Block, _Point]:
+    def _point(self, cell: Cell) -> tuple[Block, Point]:
         position = self.ids[cell.id]
         block = self._blocks[bisect_right(self._starts, position) - 1]
         return block, block.points.kept[position - block.start]

@@ -152,7 +152,7 @@ def load(path: Path, name: str, errors: list[SpecError], *, keep_text: bool = Tr
     return None if node is None else (source, node)
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """The file cannot be understood any further; the error has been noted."""
 
 
@@ -163,7 +163,7 @@ def compose(source: Source, *, keep_text: bool = True) -> Node | None:
     """
     try:
         return _Composer(source, keep_text).document()
-    except _Stop:
+    except _StopError:
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -189,9 +189,9 @@ class _Composer:
         self.nodes = 0
         self.events: Iterator[Any] = iter(yaml.parse(source.text, Loader=_LOADER))
 
-    def stop(self, where: Where, message: str, hint: str = "") -> _Stop:
+    def stop(self, where: Where, message: str, hint: str = "") -> _StopError:
         self.source.error(where, message, hint)
-        return _Stop()
+        return _StopError()
 
     def document(self) -> Node:
         node: Node | None = None
@@ -230,9 +230,7 @@ class _Composer:
                 self.source.error(where, f"{event.value} is read as {seen} by other YAML tools",
                                   f'quote it: "{event.value}"')  # fmt: skip
         elif isinstance(event, yaml.SequenceStartEvent):
-            items = []
-            for inner in self.until(yaml.SequenceEndEvent):
-                items.append(self.node(inner, depth + 1))
+            items = [self.node(inner, depth + 1) for inner in self.until(yaml.SequenceEndEvent)]
             node = Seq(tuple(items), where, 1 + sum(item.size for item in items))
         else:
             node = self.mapping(where, depth)

@@ -13,7 +13,8 @@ from builder import nodes, versions
 from builder.errors import SpecError
 from builder.nodes import Map, Node, Seq, Source, Text
 from builder.section import Section
-from builder.values import Recipe, Source as ModelSource
+from builder.values import Recipe
+from builder.values import Source as ModelSource
 
 KEYS = ("recipe", "summary", "exporters", "script", "source", "inputs", "dims", "seeds", "uses", "tolerance", "metric",
         "calibration", "settings")  # fmt: skip
@@ -24,6 +25,7 @@ DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "b
 TOLERANCE_KEYS = ("atol", "rtol", "cosine", "mismatch", "because")
 METRIC_KEYS = ("name", "minimum")
 METRICS = ("top1-agreement", "embedding-cosine", "mask-iou")
+RANGE_KEYS = ("min", "opt", "max")
 CALIBRATION_KEYS = ("samples", "seed")
 SHAPES = ("static", "dynamic")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -54,9 +56,11 @@ def load(path: Path, name: str, errors: list[SpecError]) -> tuple[Recipe, Source
     dims = _inputs(top)
     tolerance = _tolerance(top)
     _metric(top)
-    calibration = Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration") if "calibration" in top else None
-    if calibration is not None and calibration.integer("samples", 0, least=1) == 0:
-        calibration.missing("samples")
+    calibration = "calibration" in top
+    if calibration:
+        samples = Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration")
+        if samples.integer("samples", 0, least=1) == 0:
+            samples.missing("samples")
     try:
         data: dict[str, Any] = nodes.typed(node)
     except ValueError:
@@ -76,7 +80,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> tuple[Recipe, Source
         uses=tuple(item.value for item in top.values("uses")),
         tolerance=tolerance,
         shapes=tuple(shape for shape in SHAPES if shape in dims),
-        calibration=calibration is not None,
+        calibration=calibration,
         data=data,
         directory=str(folder),
         sha256=sha256,
@@ -111,9 +115,8 @@ def _source(top: Section, folder: Path) -> ModelSource | None:
     section = Section(top.source, top.get("source"), SOURCE_KEYS, "source")
     kind = section.choice("kind", SOURCE_KINDS, required=True)
     name, version, sha256 = section.text("name", required=True), _quoted(section, "version"), _quoted(section, "sha256")
-    if kind in ("url", "file") and not _SHA256.fullmatch(sha256):
-        if section.ok:
-            section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
+    if kind in ("url", "file") and not _SHA256.fullmatch(sha256) and section.ok:
+        section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
     if kind == "package" and not version:
         section.missing("version")
     if kind == "url" and name and not name.startswith("https://"):
@@ -157,13 +160,12 @@ def _inputs(top: Section) -> dict[str, Any]:
         top.missing("dims", "static sizes of the symbols, and dynamic ranges if the model has them")
         return {"static": True}
     static = {name for name, _, _ in dims.children("static")}
-    dynamic = {name for name, _, _ in dims.children("dynamic")}
     for name, value, where in dims.children("static"):
         if _number(dims, name, value, 1, 1 << 31) is not None and name not in symbols:
             top.source.error(where, f"no input has a dimension {name!r}", versions.nearest(name, symbols))
     for name, value, where in dims.children("dynamic"):
-        limits = Section(top.source, value, ("min", "opt", "max"), f"the range of {name!r}")
-        low, opt, high = (limits.integer(key, 0, least=1) for key in ("min", "opt", "max"))
+        limits = Section(top.source, value, RANGE_KEYS, f"the range of {name!r}")
+        low, opt, high = (limits.integer(key, 0, least=1) for key in RANGE_KEYS)
         if limits.ok and not 1 <= low <= opt <= high:
             top.source.error(value.where, "needs 1 <= min <= opt <= max")
         if name not in static:

@@ -1,8 +1,8 @@
 """Sampling: few cells that still cover every pair (or triple) of axis values that can occur together.
 
-The method is the greedy cover of AETG (Cohen et al., 1997, "The AETG System"), with one difference that makes constraints
-free: it picks among the cells that exist, so a pair that the rules forbid is never asked for and none is ever lost.
-`Cover.proof` counts the covered combinations anew from the chosen cells alone, and raises when one is missing.
+The method is the greedy cover of AETG (Cohen et al., 1997, "The AETG System"), with one difference that makes
+constraints free: it picks among the cells that exist, so a pair that the rules forbid is never asked for and none is ever lost.
+`proof` counts the covered combinations anew from the chosen cells alone, and raises when one is missing.
 """
 
 from __future__ import annotations
@@ -47,16 +47,22 @@ def order(count: int, seed: int) -> list[int]:
 
 
 def sample(
-    rows: Sequence[int], *, strategy: Strategy, seed: int, always: Iterable[int] = (), limit: int | None = None,
+    rows: Sequence[int],
+    *,
+    strategy: Strategy,
+    seed: int,
+    always: Iterable[int] = (),
+    limit: int | None = None,
     soft: bool = False,
-) -> Sampled:  # fmt: skip
+) -> Sampled:
     """Choose rows. A row is a set of axis values as bits: bit v is set when the cell has value number v.
 
     `always` are indexes that are chosen in any case. Raises SampleError when `limit` does not suffice, unless `soft`.
     """
     fixed = sorted(set(always))
     if strategy == "all":
-        return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(range(len(rows))), covered=0, total=0)
+        every = tuple(range(len(rows)))
+        return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=every, covered=0, total=0)
     if strategy == "random":
         inside = set(fixed)
         rest = [index for index in order(len(rows), seed) if index not in inside]
@@ -78,7 +84,9 @@ def sample(
     covered, total = proof(rows, chosen, strength)
     if covered < total and not soft:
         raise SampleError(f"{strategy} sampling covered only {covered} of {total} combinations: this is a bug")
-    return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(chosen), covered=covered, total=total)
+    return Sampled(
+        strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(chosen), covered=covered, total=total
+    )
 
 
 def _bits(row: int) -> list[int]:
@@ -113,8 +121,10 @@ def _count(partners: dict[object, int], strength: int) -> int:
 
 def proof(rows: Sequence[int], chosen: Sequence[int], strength: int) -> tuple[int, int]:
     """(combinations covered by the chosen rows, combinations that occur in any row), counted from scratch."""
-    return (_count(_partners((rows[i] for i in chosen), strength), strength),
-            _count(_partners(rows, strength), strength))  # fmt: skip
+    return (
+        _count(_partners((rows[i] for i in chosen), strength), strength),
+        _count(_partners(rows, strength), strength),
+    )
 
 
 def _cover(rows: Sequence[int], strength: int, seed: int, fixed: Sequence[int]) -> list[int]:
@@ -166,7 +176,8 @@ def rows_of(cells: Sequence[Cell]) -> list[int]:
     rows = []
     for cell in cells:
         row = 0
-        for pair in (("exporter", cell.exporter.id), ("engine", cell.engine.id), ("model", cell.model), *cell.options.items()):
+        stacks = (("exporter", cell.exporter.id), ("engine", cell.engine.id))
+        for pair in (*stacks, ("model", cell.model), *cell.options.items()):
             row |= 1 << numbers.setdefault(pair, len(numbers))
         rows.append(row)
     return rows
@@ -175,5 +186,7 @@ def rows_of(cells: Sequence[Cell]) -> list[int]:
 def pairwise(cells: Sequence[Cell], seed: int, always: Iterable[Cell] = (), limit: int | None = None) -> list[Cell]:
     """The chosen cells, in the order given: every pair of axis values that occurs in a cell occurs in a chosen one."""
     index = {id(cell): number for number, cell in enumerate(cells)}
-    done = sample(rows_of(cells), strategy="pairwise", seed=seed, always=[index[id(cell)] for cell in always], limit=limit)
+    done = sample(
+        rows_of(cells), strategy="pairwise", seed=seed, always=[index[id(cell)] for cell in always], limit=limit
+    )
     return [cells[number] for number in done.chosen]

@@ -1,8 +1,8 @@
 """matrix.yaml, family.yaml and recipe.yaml -> Spec: typed, checked, with a place for every rule.
 
-The only reader of YAML (with `nodes`, `section`, `family` and `recipe` below it). All errors of all files are found in one
-pass and raised together. What depends on the cells themselves (a rule that matches nothing, an include that a constraint
-forbids) is checked by `matrix.expand`.
+The only reader of YAML (with `nodes`, `section`, `family` and `recipe` below it). All errors of all files are found in
+one pass and raised together. What depends on the cells themselves (a rule that matches nothing, an include that a
+constraint forbids) is checked by `matrix.expand`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from builder.match import Match
 from builder.nodes import Map, Node, Seq, Source, Text
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
-from builder.values import FAILING, STATUSES, Attributes, Expect, Family, Recipe, Role, Stack, Where
+from builder.values import FAILING, STATUSES, Expect, Family, Recipe, Role, Stack, Where
 
 KEYS = ("schema", "name", "exporters", "engines", "tools", "axes", "constraints", "exclude", "include", "set", "expect",
         "groups")  # fmt: skip
@@ -359,7 +359,7 @@ class _Reader:
                 if precision == "int8" and not found.calibration and precision not in found.tolerance:
                     continue  # the matrix removes those cells, rule `recipe`
                 if precision not in found.tolerance:
-                    source.error(found.where, f"no tolerance for precision {precision!r}, which {self.source.name} asks for",
+                    source.error(found.where, f"no tolerance for {precision!r}, which {self.source.name} asks for",
                                  f"add tolerance: {{{precision}: {{atol: ..., rtol: ..., because: ...}}}}")  # fmt: skip
                 elif found.data.get("metric") and precision not in minimum:
                     source.error(found.where, f"metric.minimum has no {precision!r}, which {self.source.name} asks for")
@@ -575,7 +575,8 @@ def check_selector(expr: Expr, fields: Fields, groups: Sequence[str]) -> list[tu
             if versions.is_range(value):
                 problems.append((leaf.offset, f"{value!r} after {leaf.operator!r}", "write FIELD>=VERSION"))
             elif not any(versions.matches(value, known) for known in values):
-                problems.append((leaf.offset, f"no {leaf.field} {value!r} in this matrix", versions.nearest(value, values)))
+                hint = versions.nearest(value, values)
+                problems.append((leaf.offset, f"no {leaf.field} {value!r} in this matrix", hint))
     return problems
 
 

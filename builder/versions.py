@@ -1,6 +1,6 @@
 """Patterns over values: PEP 440 ranges, globs and exact text. The one meaning of `>=1.15,<2` in the whole product.
 
-A pattern whose first character is one of ``< > = ! ~`` is a list of clauses, separated by commas, all of which must hold.
+A pattern that begins with one of ``< > = ! ~`` is a list of clauses, separated by commas, all of which must hold.
 Ordering clauses compare by PEP 440 (so `>1.7` does not take `1.7.post1`, and `>=2.13.0` takes `2.13.0+cpu`);
 `==X` and `!=X` compare by PEP 440 when both sides are versions, and as a glob otherwise (`!=fp32`, `!=sm1*`).
 Anything else is a glob if it has ``* ? [``, and exact text if not. Pre-releases count like any version.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import translate
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -23,7 +23,7 @@ _CLAUSE = re.compile(r"\s*(~=|===|==|!=|<=|>=|<|>)\s*(\S+)\s*")
 _GLOB = frozenset("*?[")
 
 
-@lru_cache(maxsize=None)
+@cache
 def version(text: str) -> Version | None:
     """The text as a PEP 440 version, or None."""
     try:
@@ -42,7 +42,7 @@ def is_pattern(text: str) -> bool:
     return is_range(text) or not _GLOB.isdisjoint(text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def problem(pattern: str) -> str | None:
     """What is wrong with a pattern, or None."""
     if pattern == "":
@@ -58,7 +58,7 @@ def problem(pattern: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _specifier(text: str) -> SpecifierSet | None:
     try:
         return SpecifierSet(text, prereleases=True)
@@ -66,7 +66,7 @@ def _specifier(text: str) -> SpecifierSet | None:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _glob(pattern: str) -> re.Pattern[str]:
     return re.compile(translate(pattern))
 
