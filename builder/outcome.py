@@ -32,7 +32,7 @@ def outcome(
         "signature": None, "line": None, "diagnosis": None, "remedy": None, "source": None, "flaky": False,
         "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
         "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,
-        "artifact": None, "loaded": {}, "python": None, "command": f"enginematrix repro {cell.id}", "when": None,
+        "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None, "command": f"enginematrix repro {cell.id}", "when": None,
         "seconds": 0.0,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
@@ -56,46 +56,47 @@ def outcome(
     if chain.measure is not None and chain.measure.state == "stored":
         result["measure"] = _measure(records[chain.measure.key].record["result"])
 
-    stopped = next((step for step in chain.steps() if not _passed(step)), None)
-    if stopped is None:
-        _judge(result)
-    elif stopped is chain.run and stopped.state == "skip":
-        result.update(status="built", stage="build", reason=f"built; {stopped.skipped}")
+    stopped = _stopped(chain, infrastructure)
+    if stopped is None and chain.run.state == "skip":
+        result.update(status="built", stage="build", reason=f"built; {chain.run.skipped}")
         if result["degraded"]:
             _degrade(result)
-    elif stopped in infrastructure or (stopped.environment is not None and stopped.environment in infrastructure):
-        text = infrastructure.get(stopped) or infrastructure[stopped.environment]  # type: ignore[index]
+    elif stopped is None:
+        _judge(result)
+    elif stopped.state == "skip":
+        result.update(status="skipped", stage="environment", reason=stopped.skipped)
+    elif stopped in infrastructure:
+        text = infrastructure[stopped]
         result.update(
-            status="blocked", stage=_stage_of(stopped), reason=f"{stopped.kind} {stopped.name} could not be done: {text}",
-            category="infrastructure", line=text,
+            status="blocked", stage=_stage_of(stopped), category="infrastructure", line=text,
+            reason=f"{stopped.kind} {stopped.name} could not be done: {text}",
         )  # fmt: skip
-    elif stopped.state == "skip" or (stopped.environment is not None and stopped.environment.state == "skip"):
-        step = stopped if stopped.state == "skip" else stopped.environment
-        result.update(status="skipped", stage="environment", reason=step.skipped if step else "")
-    elif stopped.state == "failed" or (stopped.environment is not None and stopped.environment.state == "failed"):
-        step = stopped if stopped.state == "failed" else stopped.environment
-        assert step is not None
-        _fail(result, step, records[step.key], log, own=step in (chain.engine, chain.exporter) or _is_own(step))
+    elif stopped.state == "failed":
+        is_own = stopped is not chain.reference and stopped in tuple(chain.steps())
+        _fail(result, stopped, records[stopped.key], records, log, own=is_own)
     else:
-        behind = next((need for need in stopped.needs if need in infrastructure or need.state == "failed"), None)
-        if behind is not None and behind.state == "failed":
-            _fail(result, behind, records[behind.key], log, own=False)
-        elif behind is not None:
-            result.update(
-                status="blocked", stage=_stage_of(behind), category="infrastructure", line=infrastructure[behind],
-                reason=f"{behind.kind} {behind.name} could not be done: {infrastructure[behind]}",
-            )  # fmt: skip
-        else:
-            result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
+        result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
 
 
-def _passed(step: Step) -> bool:
-    return step.state == "stored"
-
-
-def _is_own(step: Step) -> bool:
-    return step.kind in ("obtain", "export", "convert", "build", "run", "measure")
+def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:
+    """The step that decides a cell that did not get to its end; None when it did. What this machine cannot do comes
+    before what failed, since nothing was tried; a step that waits is decided by the one it waits for."""
+    skipped = next((step for step in (chain.engine, chain.exporter) if step.state == "skip"), None)
+    if skipped is not None:
+        return skipped
+    wanted: list[Step | None] = [chain.exporter, chain.engine, chain.obtain, chain.export, chain.convert, chain.build]
+    if chain.run.state != "skip":
+        wanted += [chain.reference, chain.run, chain.measure]
+    for step in (step for step in wanted if step is not None):
+        if step.state == "stored":
+            continue
+        before = [need for need in (step.environment, *step.needs, *(n.environment for n in step.needs)) if need is not None]
+        cause = next((need for need in before if need.state == "failed" or need in infrastructure), step)
+        if step.kind == "environment" and cause is step and step.state != "failed" and step not in infrastructure:
+            continue  # nothing had to run in it
+        return cause
+    return None
 
 
 def _judge(result: dict[str, Any]) -> None:
@@ -145,7 +146,9 @@ def _kind_of(entry: Mapping[str, Any]) -> str:
     return "precision-fallback"
 
 
-def _fail(result: dict[str, Any], step: Step, record: StepRecord, log: Log, *, own: bool) -> None:
+def _fail(
+    result: dict[str, Any], step: Step, record: StepRecord, records: Mapping[str, StepRecord], log: Log, *, own: bool
+) -> None:
     data = record.record
     end = data.get("end") or {}
     error = data.get("error")
@@ -157,7 +160,12 @@ def _fail(result: dict[str, Any], step: Step, record: StepRecord, log: Log, *, o
         status = "timeout"
     elif "memory" in end:
         status = "out-of-memory"
-    found: Diagnosis = diagnose(stage, status, error, end, log(data.get("log") or ""))
+    environment = records.get(step.environment.key) if step.environment is not None else None
+    around = environment.record if environment else {}
+    modules = around.get("probe", {}).get("modules", {})
+    versions = {name: str(module["version"]) for name, module in modules.items() if module.get("version")}
+    text = log(around.get("log") or "") + log(data.get("log") or "")
+    found: Diagnosis = diagnose(stage, status, error, end, text, versions)
     reason = f"{_WHAT.get(step.kind, step.kind)} {_ended(end)}: {found.line}"
     if not own:
         status, reason = "blocked", f"{step.kind} {step.name}, which it needs, failed: {found.line}"
@@ -216,6 +224,17 @@ def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str,
         if step.state == "stored" and step.key in records:
             out += [e for e in records[step.key].record["result"].get("degraded") or [] if e not in out]
     return out
+
+
+def _files(chain: Chain, records: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """Where the model this cell built from and the cases it was compared on lie, relative to `artifacts/`."""
+    graph = chain.convert or chain.export
+    model = records.get(graph.key) if graph.state == "stored" else None
+    reference = records.get(chain.reference.key) if chain.reference.state == "stored" else None
+    return {
+        "model": model.record["artifact"]["path"] if model else None,
+        "cases": [case["artifact"]["path"] for case in reference.record["cases"]] if reference else [],
+    }
 
 
 def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:

@@ -183,7 +183,7 @@ class Planner:
         options = cell.options
         precision = options.get("precision", "fp32")
         shapes = options.get("shapes", "static")
-        realised = family.precision.get(precision, "graph")
+        realised = cell.engine.precision.get(precision) or family.precision.get(precision, "graph")
         exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
         obtain = self._obtain(recipe)
         reference = self._reference(recipe, shapes, obtain)

@@ -70,6 +70,15 @@ class Sessions:
             self._open[environment.name] = session
             return session
 
+    def keep_log(self, environment: Step, store: Store) -> str | None:
+        """What the libraries said while they were imported, as the log of the environment's step."""
+        log = self.logs / f"{environment.name}.log"
+        if not log.exists() or not log.stat().st_size:
+            return None
+        copy = self.logs / f"{environment.name}.import.log"
+        copy.write_bytes(log.read_bytes()[: 1 << 20])
+        return store.keep_log(environment.key, copy)
+
     def close(self, environment: Step) -> None:
         with self._guard:
             session = self._open.pop(environment.name, None)
@@ -312,7 +321,7 @@ class Local:
         seconds = time.monotonic() - started
         record = {
             "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
-            "log": None, "probe": probe, "differs": differs(family, step, probe),
+            "log": self.sessions.keep_log(step, self.store), "probe": probe, "differs": differs(family, step, probe),
         }  # fmt: skip
         for name, module in probe.get("modules", {}).items():
             if "error" in module:
@@ -337,7 +346,9 @@ def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str,
     for name, field in family.modules.items():
         declared = stack.fields.get(field) if stack and field else None
         loaded = str(probe.get("modules", {}).get(name, {}).get("version") or "")
-        if declared and loaded and not (loaded + ".").startswith(declared + ".") and loaded.split("+")[0] != declared:
+        # Libraries append what they were built from: 2.13.0+cpu, 2026.0.0-20965-c6d6a13a886-releases/2026/0.
+        plain = loaded.split("+")[0].split("-")[0]
+        if declared and loaded and plain != declared and not plain.startswith(declared + "."):
             out.append({"asked": f"{name} {declared}", "got": f"{name} {loaded}", "how": "declared version is not the one loaded"})
     return out
 
