@@ -157,10 +157,7 @@ class Expander:
         return tuple(blocks)
 
     def error(self, where: Where, message: str, hint: str = "") -> None:
-        before = len(self.spec.source.errors)
-        self.spec.source.error(where, message, hint)
-        self.errors += self.spec.source.errors[before:]
-        del self.spec.source.errors[before:]
+        self.errors.append(self.spec.source.problem(where, message, hint))
 
     def bits(self, x: int, e: int, m: int) -> tuple[int, int]:
         return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m],

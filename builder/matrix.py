@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Literal
 
 from builder import sample, select
-from builder.errors import EngineMatrixError, SpecError, SpecErrors, UsageError
+from builder.errors import EngineMatrixError, SpecErrors, UsageError
 from builder.expansion import Block, Expander, Point
 from builder.fields import of_stack
 from builder.sample import Sampled
@@ -216,7 +216,7 @@ class Matrix:
                 soft=group.sample.soft, always=[place[position] for position in _positions(always)],
             )  # fmt: skip
         except sample.SampleError as error:
-            raise SpecErrors([SpecError(group.where, str(error))]) from None
+            raise SpecErrors([self.spec.source.problem(group.where, str(error))]) from None
         chosen = 0
         for index in sampled.chosen:
             chosen |= 1 << candidates[index]

@@ -69,12 +69,16 @@ class Source:
         return Where(file=self.name, line=mark.line + 1, column=mark.column + 1)
 
     def error(self, where: Where, message: str, hint: str = "") -> None:
-        """Note an error, with the offending line made safe for a terminal (no tabs, no control characters)."""
+        """Note an error."""
+        self.errors.append(self.problem(where, message, hint))
+
+    def problem(self, where: Where, message: str, hint: str = "") -> SpecError:
+        """An error with its line, made safe for a terminal: no control characters, at most 160 columns."""
         text = self.lines[where.line - 1] if where.file == self.name and where.line <= len(self.lines) else ""
         if where.column > 160:
             text = ""
         shown = "".join(c if c.isprintable() else " " for c in text[:160])
-        self.errors.append(SpecError(where, message, hint=hint, text=shown if shown.strip() else ""))
+        return SpecError(where, message, hint=hint, text=shown if shown.strip() else "")
 
     def top(self) -> Where:
         return Where(file=self.name, line=1, column=1)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from builder import nodes, versions
 from builder.errors import SpecError
 from builder.nodes import Map, Node, Seq, Source, Text
 from builder.section import Section
-from builder.values import Recipe
+from builder.values import Recipe, Where
 from builder.values import Source as ModelSource
 
 KEYS = ("recipe", "summary", "exporters", "script", "source", "inputs", "dims", "seeds", "uses", "tolerance", "metric",
@@ -33,7 +34,17 @@ _MAX_BYTES = 256 << 20
 """Of all files of one recipe together."""
 
 
-def load(path: Path, name: str, errors: list[SpecError]) -> tuple[Recipe, Source] | None:
+@dataclass(frozen=True, kw_only=True)
+class RecipeFile:
+    """A recipe, and the places where what the matrix asks of it would have to stand."""
+
+    recipe: Recipe
+    source: Source
+    tolerance: Where
+    metric: Where
+
+
+def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     """Read one recipe.yaml. None when errors were noted."""
     loaded = nodes.load(path, name, errors, keep_text=False)
     if loaded is None:
@@ -86,7 +97,9 @@ def load(path: Path, name: str, errors: list[SpecError]) -> tuple[Recipe, Source
         sha256=sha256,
         where=source.top(),
     )
-    return (recipe, source) if len(errors) == before else None
+    if len(errors) != before:
+        return None
+    return RecipeFile(recipe=recipe, source=source, tolerance=top.where("tolerance"), metric=top.where("metric"))
 
 
 def _inside(top: Section, key: str, folder: Path, text: str) -> None:

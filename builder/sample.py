@@ -1,8 +1,9 @@
 """Sampling: few cells that still cover every pair (or triple) of axis values that can occur together.
 
 The method is the greedy cover of AETG (Cohen et al., 1997, "The AETG System"), with one difference that makes
-constraints free: it picks among the cells that exist, so a pair that the rules forbid is never asked for and none is ever lost.
-`proof` counts the covered combinations anew from the chosen cells alone, and raises when one is missing.
+constraints free: it picks among the cells that exist, so a pair that the rules forbid is never asked for, and none
+that they allow is lost. `proof` counts the covered combinations anew, from the chosen cells alone; `sample` raises when
+one is missing.
 """
 
 from __future__ import annotations

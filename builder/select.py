@@ -8,9 +8,9 @@
     OP      := `=` | `!=` | `>` | `>=` | `<` | `<=`
     VALUES  := VALUE (`,` VALUE)*          (one of them, for `=`; none of them, for `!=`; a single version otherwise)
 
-A value is exact text, or a glob, after `=` and `!=`; it is a PEP 440 version after the others. Words with blanks, commas
-or parentheses are put in single or double quotes. A field that a cell does not have matches no operator, `!=` included;
-`not FIELD=VALUE` takes those cells as well.
+A value is exact text, or a glob, after `=` and `!=`; it is a PEP 440 version after the others. Words with blanks,
+commas or parentheses are put in single or double quotes. A field that a cell does not have matches no operator, `!=`
+included; `not FIELD=VALUE` takes those cells as well.
 """
 
 from __future__ import annotations

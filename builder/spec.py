@@ -22,6 +22,7 @@ from builder.family import FamilyFile
 from builder.fields import FieldError, Fields
 from builder.match import Match
 from builder.nodes import Map, Node, Seq, Source, Text
+from builder.recipe import RecipeFile
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
 from builder.values import FAILING, STATUSES, Expect, Family, Recipe, Role, Stack, Where
@@ -162,7 +163,7 @@ def load(path: Path, images: Path, recipes: Path) -> Spec:
     reader = _Reader(*loaded, path=path, images=images, recipes=recipes)
     spec = reader.spec()
     if errors or spec is None:
-        raise SpecErrors(errors)
+        raise SpecErrors(list({(error.where, error.message): error for error in errors}.values()))
     return spec
 
 
@@ -211,7 +212,7 @@ class _Reader:
             includes=includes,
             groups=groups,
             families={name: file.family for name, file in self.files.items() if file},
-            recipes={name: found for name, (found, _) in recipes.items()},
+            recipes={name: file.recipe for name, file in recipes.items()},
             entries=self.entries,
             fields=self.fields,
             source=self.source,
@@ -293,7 +294,9 @@ class _Reader:
                 section.missing("values")
             when = match.read(self.source, section.node.items["when"]) if "when" in section else None
             axes.append(Axis(name=name, values=values, when=when, where=where))
-        if not axes or axes[0].name != "model":
+        if "axes" not in self.top:
+            self.top.missing("axes", "axes: {model: [resnet50], ...}")
+        elif not axes or axes[0].name != "model":
             self.top.error("axes", "the first axis must be 'model'", "axes: {model: [resnet50], ...}")
         elif axes[0].when is not None:
             self.source.error(axes[0].when.where, "'model' cannot depend on anything")
@@ -319,8 +322,8 @@ class _Reader:
                         self.source.error(term.where, f"axis {axis.name!r} can only depend on axes before it")
             later.discard(axis.name)
 
-    def load_recipes(self, axes: Sequence[Axis]) -> dict[str, tuple[Recipe, Source]]:
-        found: dict[str, tuple[Recipe, Source]] = {}
+    def load_recipes(self, axes: Sequence[Axis]) -> dict[str, RecipeFile]:
+        found: dict[str, RecipeFile] = {}
         known = recipe.names(self.recipes_dir)
         for item in self.model_nodes():
             if item.value not in known:
@@ -340,14 +343,15 @@ class _Reader:
         return [item for item in items if isinstance(item, Text) and NAME.fullmatch(item.value)]
 
     def check_recipes(
-        self, recipes: Mapping[str, tuple[Recipe, Source]], exporters: Sequence[Stack],
+        self, recipes: Mapping[str, RecipeFile], exporters: Sequence[Stack],
         options: Mapping[str, Sequence[str]], includes: Mapping[str | None, Include],
     ) -> None:  # fmt: skip
         """What the matrix asks of a recipe: an exporter, a tolerance and a metric's minimum per precision."""
         places = {item.value: item.where for item in self.model_nodes()}
         axis = self.top.get("axes")
         asked = _texts(axis.items.get("precision")) if isinstance(axis, Map) and "precision" in axis.items else []
-        for name, (found, source) in recipes.items():
+        for name, file in recipes.items():
+            found, source = file.recipe, file.source
             if exporters and not any(stack.family in found.exporters for stack in exporters):
                 self.source.error(places[name], f"no exporter of this matrix can export {name!r}",
                                   f"it needs {' or '.join(found.exporters)}")  # fmt: skip
@@ -359,10 +363,10 @@ class _Reader:
                 if precision == "int8" and not found.calibration and precision not in found.tolerance:
                     continue  # the matrix removes those cells, rule `recipe`
                 if precision not in found.tolerance:
-                    source.error(found.where, f"no tolerance for {precision!r}, which {self.source.name} asks for",
+                    source.error(file.tolerance, f"no tolerance for {precision!r}, which {self.source.name} asks for",
                                  f"add tolerance: {{{precision}: {{atol: ..., rtol: ..., because: ...}}}}")  # fmt: skip
                 elif found.data.get("metric") and precision not in minimum:
-                    source.error(found.where, f"metric.minimum has no {precision!r}, which {self.source.name} asks for")
+                    source.error(file.metric, f"metric.minimum has no {precision!r}, which {self.source.name} asks for")
 
     # -- rules
 

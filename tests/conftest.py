@@ -1,0 +1,68 @@
+"""What all tests share: golden files, and a guard over the home directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+
+_HOME = os.path.realpath(os.path.expanduser("~")) + os.sep
+#: Below the home directory, and yet ours: the checkout, temporary folders, and what caches are for.
+_OURS = tuple(
+    os.path.realpath(path) + os.sep for path in (ROOT, tempfile.gettempdir(), os.path.join(_HOME, ".cache"), sys.prefix)
+)
+_guarding = False
+
+
+def _guard(event: str, args: tuple[Any, ...]) -> None:
+    """An audit hook: this process writes nothing in the real home directory. Other processes (uv) keep their HOME."""
+    if not _guarding or event not in ("open", "os.mkdir", "os.remove", "os.rename"):
+        return
+    if event == "open":
+        flags = args[2] if len(args) > 2 and isinstance(args[2], int) else 0
+        if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+    for path in args[:2] if event == "os.rename" else args[:1]:
+        if isinstance(path, str | bytes | os.PathLike):
+            full = os.path.realpath(os.fsdecode(path))
+            if full.startswith(_HOME) and not full.startswith(_OURS):
+                msg = f"a test touches the real home directory: {event} {full}"
+                raise RuntimeError(msg)
+
+
+sys.addaudithook(_guard)
+
+
+@pytest.fixture(autouse=True)
+def _home_is_left_alone() -> Iterator[None]:
+    global _guarding
+    _guarding = True
+    yield
+    _guarding = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ (then review it as code)")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden("errors/x.txt", text): the text is what that file of tests/golden/ says."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no golden file {name}; run pytest --update-golden and review it"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
