@@ -185,6 +185,16 @@ def test_unknown_operators_are_refused_at_parse_and_named(bench: Bench) -> None:
     assert str(bench.models) not in error["message"]
 
 
+@over(ORT_OLD, ORT_NEW)
+def test_an_operator_without_a_kernel_is_refused_at_build_and_named(bench: Bench) -> None:
+    end = bench.job("build", "double")
+    assert end.stages == ("parse", "build")
+    assert end.output is not None
+    error = end.output["error"]
+    assert (error["stage"], error["type"]) == ("build", "NotImplemented")
+    assert [(item["node"], item["operator"]) for item in error["unsupported"]] == [("conv", "Conv")]
+
+
 @over(*CPU, *RTX)
 def test_a_broken_file_is_the_librarys_own_error(bench: Bench) -> None:
     end = bench.job("build", "broken")

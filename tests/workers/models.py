@@ -85,6 +85,14 @@ custom = [
     helper.make_node("NoSuchToo", ["c"], ["y"], name="second", domain="custom"),
 ]
 model("unknown", custom, {}, domain="custom")
+double = helper.make_graph(
+    [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+    "double",
+    [helper.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 3, 16, 16])],
+    [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)],
+    [numpy_helper.from_array(W.astype(np.float64), "w")],
+)
+onnx.save(helper.make_model(double, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), OUT / "double.onnx")
 (OUT / "broken.onnx").write_bytes((OUT / "fp32.onnx").read_bytes()[:500])
 
 for name, made, batch in (

@@ -179,8 +179,11 @@ def load(job, path):
 
 
 class Engine:
-    """Deserialized, with device buffers. Written from the API's documentation and not yet run on a GPU by its
-    authors."""
+    """Deserialized, with device buffers.
+
+    Tried on a GPU: deserializing up to the library's refusal (TensorRT-RTX 1.7.1 on compute capability 9.0, which it
+    does not serve) and the copies of `Cuda`. Executing (`run`, `proof`) follows the API's documentation and is untried.
+    """
 
     def __init__(self, job, path):
         self.job = job
