@@ -2,17 +2,18 @@
 
 The method is the greedy cover of AETG (Cohen et al., 1997, "The AETG System"), with one difference that makes
 constraints free: it picks among the cells that exist, so a pair that the rules forbid is never asked for, and none
-that they allow is lost. `proof` counts the covered combinations anew, from the chosen cells alone; `sample` raises when
-one is missing.
+that they allow is lost. At the end the covered combinations are counted anew, from the chosen cells alone; one that
+is missing is an error.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from builder.errors import EngineMatrixError
 from builder.values import Cell
@@ -71,18 +72,20 @@ def sample(
         chosen = sorted(fixed + rest[: max(room, 0)])
         return Sampled(strategy=strategy, seed=seed, candidates=len(rows), chosen=tuple(chosen), covered=0, total=0)
     strength = _STRENGTH[strategy]
-    picked = _cover(rows, strength, seed, fixed)
+    contexts = [_contexts(row, strength) for row in rows]
+    partners = _partners(rows, contexts)
+    total = _count(partners, strength)
+    picked = _cover(rows, contexts, partners, seed, fixed)
     if limit is not None and len(picked) > limit:
         if not soft:
-            total = _count(_partners(rows, strength), strength)
-            covered = _count(_partners([rows[i] for i in picked[:limit]], strength), strength)
+            covered = _covered(rows, contexts, picked[:limit], strength)
             raise SampleError(
                 f"max {limit} is too few: {strategy} needs {len(picked)} cells, and {total - covered} of {total} "
                 f"combinations would stay uncovered (write soft: true to accept that)"
             )
         picked = picked[: max(limit, len(fixed))]
     chosen = sorted(picked)
-    covered, total = proof(rows, chosen, strength)
+    covered = _covered(rows, contexts, chosen, strength)
     if covered < total and not soft:
         raise SampleError(f"{strategy} sampling covered only {covered} of {total} combinations: this is a bug")
     return Sampled(
@@ -90,70 +93,73 @@ def sample(
     )
 
 
-def _bits(row: int) -> list[int]:
-    out = []
-    while row:
-        low = row & -row
-        out.append(low.bit_length() - 1)
-        row ^= low
-    return out
+Context: TypeAlias = "int | tuple[int, ...]"
+"""What partners are counted for: a value for pairs, a pair of values for triples."""
+
+_HALF = 40
 
 
-def _contexts(row: int, strength: int) -> list[int] | list[tuple[int, ...]]:
-    """What a partner is counted for: each value (pairs), or each pair of values (triples)."""
-    values = _bits(row)
+@lru_cache(maxsize=1 << 16)
+def _bits(part: int, shift: int) -> tuple[int, ...]:
+    return tuple(shift + index for index in range(part.bit_length()) if part >> index & 1)
+
+
+def _contexts(row: int, strength: int) -> Sequence[Context]:
+    # Rows are stacks and a model with a few options: their halves are few, and cached.
+    values = _bits(row & (1 << _HALF) - 1, 0) + _bits(row >> _HALF, _HALF)
     return values if strength == 2 else list(combinations(values, strength - 1))
 
 
-def _partners(rows: Iterable[int], strength: int) -> dict[object, int]:
-    """context -> the values that occur together with it, as bits."""
-    partners: dict[object, int] = {}
-    for row in rows:
-        for context in _contexts(row, strength):
+def _partners(rows: Iterable[int], contexts: Iterable[Sequence[Context]]) -> dict[Context, int]:
+    """context -> the values that occur together with it, its own included, as bits."""
+    partners: dict[Context, int] = {}
+    for row, of_row in zip(rows, contexts, strict=True):
+        for context in of_row:
             partners[context] = partners.get(context, 0) | row
     return partners
 
 
-def _count(partners: dict[object, int], strength: int) -> int:
+def _count(partners: Mapping[Context, int], strength: int) -> int:
     """Distinct combinations: each is seen from each of its contexts."""
-    own = strength - 1
-    return sum(bits.bit_count() - own for bits in partners.values()) // strength
+    return sum(bits.bit_count() - (strength - 1) for bits in partners.values()) // strength
 
 
-def proof(rows: Sequence[int], chosen: Sequence[int], strength: int) -> tuple[int, int]:
-    """(combinations covered by the chosen rows, combinations that occur in any row), counted from scratch."""
-    return (
-        _count(_partners((rows[i] for i in chosen), strength), strength),
-        _count(_partners(rows, strength), strength),
-    )
+def _covered(rows: Sequence[int], contexts: Sequence[Sequence[Context]], chosen: Sequence[int], strength: int) -> int:
+    """Combinations in the chosen rows, counted from scratch: nothing that the cover kept is believed."""
+    return _count(_partners((rows[i] for i in chosen), (contexts[i] for i in chosen)), strength)
 
 
-def _cover(rows: Sequence[int], strength: int, seed: int, fixed: Sequence[int]) -> list[int]:
+def _own(context: Context) -> int:
+    return 1 << context if isinstance(context, int) else sum(1 << value for value in context)
+
+
+def _cover(
+    rows: Sequence[int],
+    contexts: Sequence[Sequence[Context]],
+    partners: Mapping[Context, int],
+    seed: int,
+    fixed: Sequence[int],
+) -> list[int]:
     """Greedy: always a row with the most combinations still uncovered. Lazy: a row's gain only falls, so it is counted
     again only when it stands first; rows wait in buckets by the gain they had when last counted."""
-    open_ = _partners(rows, strength)
-    contexts = [_contexts(row, strength) for row in rows]
-    own = 1 if strength == 2 else 2
+    # A combination counts once per context; the context itself is no partner of its own.
+    uncovered = {context: bits & ~_own(context) for context, bits in partners.items()}
 
     def gain(index: int) -> int:
         row = rows[index]
-        return sum([(open_[context] & row).bit_count() for context in contexts[index]])
+        return sum([(uncovered[context] & row).bit_count() for context in contexts[index]])
 
     def take(index: int) -> None:
         row = rows[index]
         for context in contexts[index]:
-            open_[context] &= ~row
+            uncovered[context] &= ~row
 
-    # A combination counts once per context; the context itself is no partner of its own.
-    for context in open_:
-        for value in (context,) if isinstance(context, int) else context:  # type: ignore[attr-defined]
-            open_[context] &= ~(1 << value)
     picked = list(fixed)
     for index in picked:
         take(index)
     inside = set(picked)
     waiting = [index for index in order(len(rows), seed) if index not in inside]
-    most = max((len(row) for row in contexts), default=0) * (max((row.bit_count() for row in rows), default=0) - own)
+    most = max((len(of_row) * row.bit_count() for row, of_row in zip(rows, contexts, strict=True)), default=0)
     buckets: list[list[int]] = [[] for _ in range(most + 1)]
     buckets[most] = waiting[::-1]
     level = most

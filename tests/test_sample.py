@@ -81,10 +81,12 @@ def test_any_rows(values: list[set[int]], seed: int) -> None:
     assert got == wanted and done.covered == done.total == len(wanted)
 
 
-def test_the_proof_notices_a_missing_pair() -> None:
-    rows = [0b0101, 0b0110, 0b1001, 0b1010]
-    assert sample.proof(rows, [0, 1, 2, 3], 2) == (4, 4)
-    assert sample.proof(rows, [0, 1, 2], 2) == (3, 4)
+def test_a_cover_that_misses_a_pair_is_an_error(cells: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof does not believe the greedy search."""
+    cover = sample._cover
+    monkeypatch.setattr(sample, "_cover", lambda *given: cover(*given)[:-1])
+    with pytest.raises(SampleError, match=r"covered only \d+ of \d+ combinations: this is a bug"):
+        sample.pairwise(cells, seed=7)
 
 
 def test_a_group_below_its_cover_is_an_error_at_the_group(tmp_path: Path) -> None:
