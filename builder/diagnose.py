@@ -443,10 +443,8 @@ def _line_at(text: str, start: int, end: int) -> str:
     line = clean(text[first:last]).strip()
     if len(line) <= LINE_LIMIT:
         return line
-    matched = clean(text[start : min(end, last)]).strip()
-    at = line.find(matched[:LINE_LIMIT])
-    lead = max(0, min(at - 40, len(line) - LINE_LIMIT)) if at > 0 else 0
-    return _cut(("…" if lead else "") + line[lead:].strip())
+    at = line.find(clean(text[start : min(end, last)]).strip()[:80])
+    return _cut(line if at <= 0 else "…" + line[at:])
 
 
 def _cut(line: str) -> str:

@@ -1,0 +1,102 @@
+"""report.md: a page for a pull request or a CI summary, in GitHub's Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from builder.report.assemble import stacks
+from builder.report.words import MEANING, duration, size
+from builder.values import FAILING, STATUSES
+
+FINDINGS = 12
+STACKS = 15
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """At most a page: outcomes, findings, failing stacks, machine."""
+    run, counts = report["run"], report["counts"]
+    by_id = {cell["id"]: cell for cell in report["cells"]}
+    engines = {cell["engine"]["id"] for cell in report["cells"]}
+    out = [
+        f"# EngineMatrix: {text(run['matrix']['name'])}", "",
+        f"**{counts['verified']} of {report['selected']} cells verified** over {len(engines)} engine stacks, "
+        f"{text(run['started'])}, {duration(run['seconds'])}. "
+        f"Exit {report['exit']['code']}: {text(report['exit']['because']) or 'as expected'}."
+        + (" **Interrupted.**" if run["interrupted"] else ""),
+        "", "| outcome | cells | means |", "| --- | ---: | --- |",
+        *(f"| {status} | {counts[status]} | {MEANING[status]} |" for status in STATUSES if counts[status]),
+    ]  # fmt: skip
+    findings = report["findings"]
+    if findings:
+        out += ["", "## Findings", ""]
+        for finding in findings[:FINDINGS]:
+            where = stacks((by_id[cell]["engine"] for cell in finding["cells"]), 6)
+            known = " *(expected)*" if finding["expected"] else ""
+            out.append(
+                f"- **{_cells(finding['count'])}** {finding['status']}{known}: {text(finding['title'])} "
+                f"<sub>{text(where, 300)} · {text(finding['category'] or '')}</sub>"
+            )
+            if finding["remedy"]:
+                out.append(f"  <br>{text(finding['remedy'])}")
+        if len(findings) > FINDINGS:
+            out.append(f"- and {len(findings) - FINDINGS} more in report.html")
+        if report["undiagnosed"]:
+            out.append(f"- {_cells(report['undiagnosed'])} failed in a way the catalogue does not know.")
+    rows = _stacks(report)
+    if rows:
+        out += [
+            "",
+            "## Stacks with failures",
+            "",
+            "| engine stack | verified or built | failing | blocked |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        out += [f"| {text(name)} | {good} | {bad} | {blocked} |" for name, good, bad, blocked in rows[:STACKS]]
+        if len(rows) > STACKS:
+            out.append(f"| and {len(rows) - STACKS} more | | | |")
+    machine = run["machine"]
+    gpus = (
+        ", ".join(f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in machine["gpus"])
+        or "no GPU"
+    )
+    out += [
+        "", "## Machine", "",
+        f"{text(machine['cpu'])}, {machine['cores']} cores, {size(machine['memory'])}; {text(gpus)}"
+        + (f", driver {text(machine['driver'])}" if machine["driver"] else "")
+        + f"; {text(machine['platform'])}, kernel {text(machine['kernel'])}, glibc {text(machine['glibc'])}.",
+        "", f"`{text(run['command']).replace('`', '')}` · lock `{run['lock']['sha256'][:12]}`"
+        + (f" · cut-off {text(run['lock']['cutoff'])}" if run["lock"]["cutoff"] else ""), "",
+    ]  # fmt: skip
+    return "\n".join(out)
+
+
+def _stacks(report: Mapping[str, Any]) -> list[tuple[str, int, int, int]]:
+    tally: dict[str, list[int]] = {}
+    for cell in report["cells"]:
+        row = tally.setdefault(cell["engine"]["id"], [0, 0, 0])
+        status = cell["status"]
+        row[0] += status in ("verified", "built")
+        row[1] += status in FAILING
+        row[2] += status == "blocked"
+    rows = [(name, good, bad, blocked) for name, (good, bad, blocked) in tally.items() if bad or blocked]
+    return sorted(rows, key=lambda row: (-row[2], -row[3], row[0]))
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell" if n == 1 else f"{n} cells"
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$@&])")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
+
+
+def text(value: object, limit: int = 220) -> str:
+    """Foreign text as plain text: on one line, bounded, nothing in it is markup, a mention or a link."""
+    line = _BLANK.sub(" ", str(value)).strip()
+    line = line if len(line) <= limit else line[: limit - 1] + "…"
+    escaped = _SPECIAL.sub(
+        lambda m: {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}.get(m[1], "\\" + m[1]), line
+    )
+    return re.sub(r"\bwww\.", "www&#46;", escaped.replace("://", "&#58;//"), flags=re.I)

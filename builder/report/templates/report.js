@@ -1,0 +1,470 @@
+"use strict";
+(() => {
+// The data is foreign text: it only ever becomes text nodes and attributes, never markup.
+const D = JSON.parse(document.getElementById("data").textContent);
+const main = document.getElementById("main"), tip = document.getElementById("tip"), said = document.getElementById("said");
+const FAILING = new Set(D.failing), ORDER = D.statuses.map(s => s[0]), MEANING = Object.fromEntries(D.statuses);
+// What a square shows when its cells differ: the worst of them, a failure nobody expected before all else.
+const WORST = ["crashed", "out-of-memory", "timeout", "failed", "mismatch", "degraded", "blocked", "unsupported", "skipped", "built", "verified"];
+const byId = new Map(D.cells.map((c, i) => [c.id, (c.at = i, c)]));
+const AXES = Object.keys(D.axes).filter(a => a !== "model");
+for (const c of D.cells) { c.E = D.engines[c.engine]; c.X = D.exporters[c.exporter]; }
+
+const SVG = "http://www.w3.org/2000/svg";
+const SHAPES = { // [filled path, stroked path] on 16 x 16
+  verified: ["M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Zm3.9 5.1-4.5 5a.9.9 0 0 1-1.3 0L4 9a.9.9 0 0 1 1.3-1.3l1.4 1.4 3.9-4.3a.9.9 0 0 1 1.3 1.3Z", ""],
+  built: ["M8 3a5 5 0 0 0 0 10Z", "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2Z"],
+  degraded: ["M8 8h5.2L8 13.6Z", "M8 1.9 14.1 8 8 14.1 1.9 8Z"],
+  mismatch: ["", "M2.5 6h11M2.5 10h11M10.6 2.6 5.4 13.4"],
+  failed: ["", "m3.2 3.2 9.6 9.6m0-9.6-9.6 9.6"],
+  crashed: ["M9.6.8 2.9 9h3.8L5.9 15.2 13.1 6.6H8.9Z", ""],
+  timeout: ["", "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2Zm0 2.6V8l2.4 1.6"],
+  "out-of-memory": ["M4.4 8.6h7.2v3H4.4zM4.4 4.4h7.2v3H4.4z", "M2.2 2.2h11.6v11.6H2.2Z"],
+  unsupported: ["", "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2ZM3.8 12.2l8.4-8.4"],
+  skipped: ["", "M3.5 8h9"],
+  blocked: ["", "M5.5 1.9h5l3.6 3.6v5l-3.6 3.6h-5l-3.6-3.6v-5ZM5 8h6"],
+  ok: ["M8 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z", ""],
+  "not-reached": ["", "M8 4.7a3.3 3.3 0 1 0 0 6.6 3.3 3.3 0 0 0 0-6.6Z"],
+};
+function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 16 16"); svg.setAttribute("class", "i"); svg.setAttribute("aria-hidden", "true");
+  const [fill, stroke] = SHAPES[name] || SHAPES.skipped;
+  if (fill) { const p = document.createElementNS(SVG, "path"); p.setAttribute("d", fill); p.setAttribute("fill", "currentColor"); svg.append(p); }
+  if (stroke) {
+    const p = document.createElementNS(SVG, "path");
+    for (const [k, v] of Object.entries({ d: stroke, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" })) p.setAttribute(k, v);
+    svg.append(p);
+  }
+  return svg;
+}
+function h(name, attrs, ...children) {
+  const el = document.createElement(name);
+  for (const [k, v] of Object.entries(attrs || {})) {
+    if (v === null || v === undefined || v === false) continue;
+    if (k.startsWith("on")) el.addEventListener(k.slice(2), v);
+    else if (k === "style") Object.entries(v).forEach(([p, x]) => el.style.setProperty(p, x));
+    else el.setAttribute(k, v === true ? "" : v);
+  }
+  el.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false));
+  return el;
+}
+const status = (s, text) => h("span", { class: `st s-${s}` }, icon(s), text === undefined ? s : text);
+const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+const clock = s => s === null || s === undefined ? "" : s < 0.0995 ? `${(s * 1e3).toFixed(s < 0.00995 ? 1 : 0)} ms` : s < 60 ? `${s.toFixed(s < 10 ? 2 : 1)} s` : `${Math.floor(s / 60)} min ${String(Math.round(s % 60)).padStart(2, "0")} s`;
+const millis = s => { const m = s * 1e3; return m >= 100 ? m.toFixed(0) : m >= 10 ? m.toFixed(1) : m >= 1 ? m.toFixed(2) : m.toFixed(3); };
+const bytes = n => { let u = 0; while (n >= 1024 && u < 3) { n /= 1024; u++; } return `${u && n < 10 ? n.toFixed(1) : Math.round(n)} ${["B", "KiB", "MiB", "GiB"][u]}`; };
+const number = x => x === null || x === undefined ? "–" : x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5 ? String(+x.toPrecision(4)) : x.toExponential(2);
+const when = iso => iso ? iso.replace("T", " ").replace(/(:\d\d)(\.\d+)?Z$/, "$1 UTC") : "";
+const options = c => AXES.filter(a => a in c.axes).map(a => a === "opset" ? `opset ${c.axes[a]}` : c.axes[a]);
+const isKnown = c => c.expected && c.expected.state === "expected";
+const link = (view, params) => `#/${view}` + (params && Object.keys(params).length ? "?" + Object.entries(params).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&") : "");
+const rich = text => String(text).split(/`([^`]{1,120})`/).map((part, i) => i % 2 ? h("code", {}, part) : part); // `code` in our own sentences
+const quote = v => /[\s,()'"]/.test(v) ? (v.includes('"') ? `'${v}'` : `"${v}"`) : v;
+const clip = (text, n) => text.length > n ? text.slice(0, n - 1) + "…" : text;
+
+// ---------------------------------------------------------------- the selector language (as `--select`, see `plan --help`)
+const FIELDS = new Map();
+for (const f of ["id", "slug", "status", "stage", "category", "signature", "line", "reason"]) FIELDS.set(f, c => c[f]);
+for (const a of Object.keys(D.axes)) FIELDS.set(a, c => c.axes[a]);
+FIELDS.set("expected", c => c.expected && c.expected.state);
+FIELDS.set("flaky", c => c.flaky ? "yes" : "no");
+for (const [role, at] of [["engine", "E"], ["exporter", "X"]]) {
+  FIELDS.set(role, c => c[at].entry); FIELDS.set(`${role}.id`, c => c[at].id); FIELDS.set(`${role}.family`, c => c[at].family);
+  for (const c of D.cells) for (const f of Object.keys(c[at].fields)) FIELDS.set(`${role}.${f}`, x => x[at].fields[f]);
+}
+for (const name of [...FIELDS.keys()].filter(n => n.includes("."))) {
+  const bare = name.split(".")[1];
+  const other = (name.startsWith("engine.") ? "exporter." : "engine.") + bare;
+  if (!FIELDS.has(bare) && !FIELDS.has(other)) FIELDS.set(bare, FIELDS.get(name));
+}
+FIELDS.set("family", FIELDS.get("engine.family"));
+const versionOf = text => text.split(/[.+_-]/).map(p => /^\d+$/.test(p) ? +p : p);
+function compare(a, b) {
+  const x = versionOf(a), y = versionOf(b);
+  for (let i = 0; i < Math.max(x.length, y.length); i++) {
+    const p = x[i] === undefined ? 0 : x[i], q = y[i] === undefined ? 0 : y[i];
+    if (p === q) continue;
+    if (typeof p === typeof q) return p < q ? -1 : 1;
+    return typeof p === "number" ? 1 : -1;
+  }
+  return 0;
+}
+const glob = pattern => new RegExp("^" + pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replace(/\?/g, ".") + "$", "i");
+function parse(text) {
+  const tokens = [], re = /\s+|(!=|>=|<=|=|>|<)|([(),])|"([^"]*)"|'([^']*)'|([^\s=!<>(),"']+)/gy;
+  while (re.lastIndex < text.length) {
+    const at = re.lastIndex, m = re.exec(text);
+    if (!m) throw new Error(`character ${at + 1} is out of place`);
+    const kind = m[1] ? "op" : m[2] ? "punct" : m[3] !== undefined || m[4] !== undefined ? "quoted" : m[5] ? "word" : "";
+    if (kind) tokens.push([kind, m[1] || m[2] || m[3] || m[4] || m[5] || ""]);
+  }
+  let i = 0;
+  const word = w => i < tokens.length && tokens[i][0] === "word" && tokens[i][1] === w && ++i;
+  function either() { let l = both(); while (word("or")) { const a = l, r = both(); l = c => a(c) || r(c); } return l; }
+  function both() { let l = negation(); while (word("and")) { const a = l, r = negation(); l = c => a(c) && r(c); } return l; }
+  function negation() {
+    if (word("not")) { const x = negation(); return c => !x(c); }
+    if (tokens[i] && tokens[i][1] === "(" && tokens[i][0] === "punct") {
+      i++; const x = either();
+      if (!tokens[i] || tokens[i][1] !== ")") throw new Error("a parenthesis is not closed");
+      i++; return x;
+    }
+    return term();
+  }
+  function term() {
+    const t = tokens[i++];
+    if (!t || !["word", "quoted"].includes(t[0]) || t[1] === "and" || t[1] === "or") throw new Error("a term is missing");
+    if (!tokens[i] || tokens[i][0] !== "op") {
+      if (t[1] === "all") return () => true;
+      if (t[1][0] === "#") { const id = t[1].slice(1); return c => c.id.startsWith(id); }
+      if (/[*?]/.test(t[1])) { const g = glob(t[1]); return c => g.test(c.slug); }
+      throw new Error("words");
+    }
+    const op = tokens[i++][1], get = FIELDS.get(t[1]), values = [];
+    if (!get) throw new Error(`unknown field ${t[1]}`);
+    do {
+      const v = tokens[i++];
+      if (!v || !["word", "quoted"].includes(v[0])) throw new Error(`a value after ${op} is missing`);
+      values.push(v[1]);
+    } while (tokens[i] && tokens[i][0] === "punct" && tokens[i][1] === "," && ++i);
+    if (op === "=" || op === "!=") {
+      const globs = values.map(glob);
+      return c => { const v = get(c); return v !== undefined && v !== null && globs.some(g => g.test(v)) === (op === "="); };
+    }
+    return c => {
+      const v = get(c); if (v === undefined || v === null) return false;
+      const r = compare(v, values[0]);
+      return op === ">" ? r > 0 : op === ">=" ? r >= 0 : op === "<" ? r < 0 : r <= 0;
+    };
+  }
+  const out = either();
+  if (i < tokens.length) throw new Error("join terms with 'and' or 'or'");
+  return out;
+}
+const haystack = c => c.text || (c.text = [c.id, c.slug, c.status, c.stage, c.category, c.signature, c.line, c.reason, c.diagnosis].filter(Boolean).join("\n").toLowerCase());
+function selector(text) { // [predicate, hint]
+  text = text.trim();
+  if (!text) return [() => true, ""];
+  try { return [parse(text), ""]; } catch (e) {
+    const words = text.toLowerCase().split(/\s+/);
+    const plain = c => words.every(w => haystack(c).includes(w));
+    return [plain, /[=<>]/.test(text) ? `${e.message}; searching for the words instead` : ""];
+  }
+}
+
+// ---------------------------------------------------------------- overview
+function overview() {
+  const n = D.cells.length, good = (D.counts.verified || 0), failing = D.cells.filter(c => FAILING.has(c.status)), known = failing.filter(isKnown).length;
+  const fixed = D.cells.filter(c => c.expected && c.expected.state !== "expected");
+  const shown = ORDER.filter(s => D.counts[s]), zero = ORDER.filter(s => !D.counts[s]);
+  const bits = [`${plural(D.engines.length, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length, "failing cell")}${known ? `, ${known} of them expected` : ""}`];
+  const m = D.run.machine, kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
+  return [
+    h("div", { class: "head" }, h("h1", {}, `${good.toLocaleString("en")} of ${plural(n, "cell")} verified`), h("p", {}, bits.join(" · ")),
+      D.run.interrupted && h("span", { class: "st s-timeout" }, icon("timeout"), "interrupted: what had finished is here")),
+    h("div", { class: "grid2" },
+      h("div", { class: "stack" },
+        h("section", { class: "panel" },
+          h("div", { class: "share", role: "img", "aria-label": shown.map(s => `${D.counts[s]} ${s}`).join(", ") },
+            shown.map(s => h("a", { class: `s-${s}`, href: link("cells", { q: `status=${s}` }), style: { "flex-grow": D.counts[s] }, "data-tip": `${D.counts[s]} ${s}`, tabindex: -1, "aria-hidden": "true" }))),
+          h("div", { class: "counts" }, shown.map(s => h("a", { href: link("cells", { q: `status=${s}` }), class: `s-${s}` },
+            icon(s), h("b", {}, D.counts[s].toLocaleString("en")), h("span", { class: "w" }, s), h("span", { class: "m" }, MEANING[s])))),
+          zero.length > 0 && h("p", { class: "faint", style: { padding: "0 18px 13px", "font-size": "12.5px" } }, `None ${zero.join(", ")}.`)),
+        findingPanel("Findings", D.findings.filter(f => !f.expected), "equal failures across cells", n === good ? "Nothing failed." : "No unexpected failure."),
+        D.findings.some(f => f.expected) && findingPanel("Expected failures", D.findings.filter(f => f.expected), "named under expect: in the matrix; reported, not red"),
+        fixed.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Expectations that no longer hold"), h("span", { class: "faint" }, `${fixed.length}`)),
+          h("ul", { class: "finds" }, fixed.slice(0, 20).map(c => h("li", {}, h("span", { class: "n" }, icon(c.status)), h("div", {}, h("a", { href: link("cell/" + c.id) }, c.slug), h("div", { class: "fix" }, `${c.expected.state}: ${c.expected.because} (${c.expected.where})`)))))),
+        D.absent.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not run here"), h("span", { class: "faint" }, plural(D.absent.reduce((a, x) => a + x.count, 0), "cell"))),
+          h("ul", { class: "finds" }, D.absent.map(a => h("li", {}, count(a), h("div", {}, h("div", { class: "t" }, a.reason), h("div", { class: "meta" }, status(a.status), a.where, h("a", { href: link("cells", { q: `status=${a.status} and reason=${quote(a.reason)}` }) }, "show cells"))))))) ),
+      h("aside", { class: "stack" },
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and reported")), kv([
+          ["selected", plural(D.selected, "cell")], ["reported", plural(n, "cell") + (n === D.selected ? "" : ": not the same!")],
+          ["selection", D.run.select || "all"], ["matrix", `${D.run.matrix.file}, ${D.run.matrix.name}`], ["sha256", h("code", { title: D.run.matrix.sha256 }, D.run.matrix.sha256.slice(0, 12))],
+          ["lock", D.run.lock && D.run.lock.sha256 ? h("code", { title: D.run.lock.sha256 }, D.run.lock.sha256.slice(0, 12)) : "none"], ["cut-off", D.run.lock && when(D.run.lock.cutoff)],
+          ["result", `exit ${D.exit.code}${D.exit.because ? `: ${D.exit.because}` : ""}`], ["fails on", D.exit.policy]])),
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run")), kv([["id", D.run.id], ["took", D.took], ["finished", when(D.run.finished)], ["command", h("code", {}, D.run.command)], ["version", D.version]])),
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Machine")), kv([["processor", m.cpu], ["cores", String(m.cores)], ["memory", D.memory],
+          ["GPU", m.gpus.length ? m.gpus.map(g => h("div", {}, `${g.name} (${g.compute_capability}, ${bytes(g.memory)})`)) : "none"], ["driver", m.driver], ["system", `${m.platform}, kernel ${m.kernel}${m.glibc ? `, glibc ${m.glibc}` : ""}`]])))),
+  ];
+}
+const count = x => h("span", { class: "n" }, x.count.toLocaleString("en"), h("small", {}, x.count === 1 ? "cell" : "cells"));
+function findingPanel(title, list, note, none) {
+  if (!list.length && !none) return null;
+  const first = 12, ul = h("ul", { class: "finds" }, list.slice(0, first).map(finding));
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, note),
+    D.undiagnosed > 0 && title === "Findings" && h("span", { class: "tag", style: { "margin-left": "auto" }, "data-tip": "failed in a way that no signature of the catalogue explains" }, `${D.undiagnosed} undiagnosed`)),
+    list.length ? ul : h("p", { class: "empty" }, none),
+    list.length > first && h("p", { class: "more" }, h("button", { class: "btn", onclick: e => { ul.append(...list.slice(first).map(finding)); e.target.parentNode.remove(); } }, `Show ${list.length - first} more`)));
+}
+function finding(f) {
+  const i = D.findings.indexOf(f);
+  return h("li", {}, count(f), h("div", {}, h("div", { class: "t" }, rich(f.title)),
+    f.remedy && h("div", { class: "fix" }, rich(f.remedy)),
+    h("div", { class: "meta" }, status(f.status), f.category && h("span", { class: "tag" }, f.category), h("span", f.short !== f.where ? { "data-tip": f.where, tabindex: 0 } : {}, f.short), h("span", { class: "faint" }, f.models.length > 4 ? plural(f.models.length, "model") : f.models.join(", ")),
+      h("a", { href: f.count === 1 ? link("cell/" + f.cells[0]) : link("cells", { finding: i }) }, f.count === 1 ? "show cell" : "show cells"), /^https:/.test(f.source || "") && sourceLink(f.source),
+      f.line && f.line !== f.title && h("details", {}, h("summary", {}, "error line"), h("div", { class: "line" }, f.lines > 1 ? `${f.line}\n(one of ${f.lines} wordings)` : f.line)))));
+}
+const sourceLink = s => s && (/^https:\/\//.test(s) ? h("a", { href: s, rel: "noreferrer noopener" }, "source") : h("span", { class: "faint" }, s));
+
+// ---------------------------------------------------------------- matrix
+const narrow = () => innerWidth <= 720;
+function worst(cells) {
+  const fresh = cells.filter(c => !(FAILING.has(c.status) && isKnown(c)));
+  const pool = fresh.some(c => FAILING.has(c.status)) ? fresh : cells;
+  return WORST.find(s => pool.some(c => c.status === s)) || "skipped";
+}
+const tally = cells => ORDER.map(s => [s, cells.filter(c => c.status === s).length]).filter(x => x[1]);
+function matrix(params) {
+  const axis = AXES.includes(params.by) ? params.by : params.by === "exporter" ? "exporter" : "", models = D.axes.model || [], only = params.only === "failing";
+  const valueOf = c => axis === "exporter" ? c.X.id : c.axes[axis];
+  const values = axis === "exporter" ? D.exporters.map(x => x.id) : axis ? D.axes[axis] : [""];
+  const grid = new Map();
+  for (const c of D.cells) { const k = `${c.engine}|${c.axes.model}|${axis ? valueOf(c) : ""}`; if (!grid.has(k)) grid.set(k, []); grid.get(k).push(c); }
+  const columns = models.flatMap(m => values.filter(v => D.engines.some((_, e) => grid.has(`${e}|${m}|${v}`))).map((v, i) => [m, v, i === 0]));
+  const families = [...new Set(D.engines.map(e => e.family))];
+  const body = h("tbody", {});
+  for (const family of families) {
+    const rows = [];
+    D.engines.forEach((E, e) => {
+      if (E.family !== family) return;
+      const mine = D.cells.filter(c => c.engine === e), bad = mine.filter(c => FAILING.has(c.status)).length;
+      if (only && !bad && !mine.some(c => c.status === "blocked")) return;
+      const good = mine.filter(c => c.status === "verified").length, built = mine.filter(c => c.status === "built").length;
+      rows.push(h("tr", {}, h("th", { class: "row", scope: "row" }, h("a", { href: link("cells", { q: `engine.id=${quote(E.id)}` }), "data-tip": E.id }, E.version, E.more && h("i", {}, ` ${E.more}`)), h("span", { class: "faint" }, E.fields.python ? `py ${E.fields.python}` : "")),
+        columns.map(([m, v, edge]) => h("td", { class: edge && axis ? "edge" : null }, square(grid.get(`${e}|${m}|${v}`), E, m, axis, v))),
+        h("td", { class: "sum" }, good ? `${good} / ${mine.length}` : built ? `${built} built` : `0 / ${mine.length}`)));
+    });
+    if (rows.length) body.append(h("tr", { class: "fam" }, h("th", { colspan: columns.length + 2, scope: "rowgroup" }, family, h("span", {}, plural(rows.length, "stack")))), ...rows);
+  }
+  const span = m => columns.filter(c => c[0] === m).length;
+  const headTop = h("tr", { class: axis ? "two" : null }, h("th", { class: "corner", scope: "col", rowspan: axis ? 2 : null }, "Engine stack"), models.filter(span).map(m => h("th", { scope: "col", colspan: axis ? span(m) : null, class: axis ? "edge" : null }, h("span", { class: "c" }, m))), h("th", { scope: "col", rowspan: axis ? 2 : null, class: "num" }, "verified"));
+  const headSub = axis && h("tr", {}, columns.map(([, v, edge]) => h("th", { scope: "col", class: edge ? "edge" : null }, axis === "exporter" ? clip(v, 14) : v)));
+  const go = p => { location.hash = link("matrix", Object.fromEntries(Object.entries({ by: axis, only: params.only, ...p }).filter(x => x[1]))); };
+  const seg = (pairs, current, change, label) => h("div", { class: "seg", role: "group", "aria-label": label }, pairs.map(([v, text]) => h("button", { type: "button", "aria-pressed": String(v === current), onclick: () => change(v) }, text)));
+  const table = h("table", { class: "mx" + (axis ? " two-axis" : ""), style: { "min-width": `${(narrow() ? 112 : 230) + 96 + columns.length * (axis ? 52 : Math.max(74, ...models.map(m => 7.6 * m.length + 16)))}px` } }, h("colgroup", {}, h("col", { style: { width: narrow() ? "112px" : "230px" } }), columns.map(() => h("col", {})), h("col", { style: { width: "96px" } })), h("thead", {}, headTop, headSub), body);
+  table.addEventListener("keydown", arrows);
+  const used = ORDER.filter(s => D.counts[s]);
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Matrix"), h("p", {}, "Each square is the cells of one engine stack and one model: the worst outcome, and how many are verified (or built).")),
+    h("div", { class: "tools" }, h("span", { class: "hint" }, "Split by"), seg([["", "nothing"], ...AXES.filter(a => D.axes[a].length > 1).map(a => [a, a]), ...(D.exporters.length > 1 ? [["exporter", "exporter"]] : [])], axis, v => go({ by: v }), "second axis"),
+      seg([["", "all stacks"], ["failing", "failing only"]], only ? "failing" : "", v => go({ only: v }), "rows")),
+    h("section", { class: "panel" }, h("div", { class: "scroll" }, body.children.length ? table : h("p", { class: "empty" }, "No stack fails.")),
+      h("div", { class: "key" }, used.map(s => status(s)), D.cells.some(isKnown) && h("span", { class: "faint" }, "dashed: all failures expected"))),
+  ];
+}
+function square(cells, E, model, axis, value) {
+  if (!cells) return h("span", { class: "none", "aria-label": "no cells" }, "·");
+  const s = worst(cells), parts = tally(cells), bad = cells.filter(c => FAILING.has(c.status)), known = bad.length > 0 && bad.every(isKnown);
+  const good = cells.filter(c => c.status === "verified").length + cells.filter(c => c.status === "built").length;
+  const text = `${E.id}, ${model}${value ? `, ${axis} ${value}` : ""}\n${parts.map(([k, n]) => `${n} ${k}`).join(", ")}` + (bad.length ? `\n${clip((bad.find(c => !isKnown(c)) || bad[0]).line || "", 160)}` : cells[0].status === "skipped" || cells[0].status === "blocked" ? `\n${clip(cells[0].reason || "", 160)}` : "");
+  const q = `engine.id=${quote(E.id)} and model=${quote(model)}` + (value ? ` and ${axis === "exporter" ? "exporter.id" : axis}=${quote(value)}` : "");
+  return h("a", { class: `sq s-${s}` + (known ? " known" : ""), href: cells.length === 1 ? link("cell/" + cells[0].id) : link("cells", { q }), "data-tip": text, "aria-label": text.replace(/\n/g, ": ") },
+    icon(s), (cells.length > 1 || !axis) && h("span", { class: "k" }, parts.length === 1 && !good ? String(cells.length) : `${good}/${cells.length}`),
+    parts.length > 1 && h("span", { class: "mix", "aria-hidden": "true" }, parts.map(([k, n]) => h("i", { class: `s-${k}`, style: { "flex-grow": n } }))));
+}
+function arrows(e) {
+  const d = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[e.key];
+  const td = e.target.closest("td,th"); if (!d || !td) return;
+  let row = td.parentNode, at = [...row.children].indexOf(td);
+  for (let i = 0; i < 200; i++) {
+    if (d[0]) { row = d[0] > 0 ? row.nextElementSibling : row.previousElementSibling; if (!row) return; } else { at += d[1]; if (at < 0 || at >= row.children.length) return; }
+    const a = row.children[at] && row.children[at].querySelector("a");
+    if (a) { e.preventDefault(); a.focus(); return; }
+  }
+}
+
+// ---------------------------------------------------------------- cells
+const COLUMNS = [
+  ["status", "outcome", c => WORST.indexOf(c.status), "180px"], ["engine", "engine stack", c => c.engine, "198px"], ["model", "model", c => c.axes.model, "104px"],
+  ["opts", "options", c => options(c).join(" "), "196px"], ["exp", "exporter", c => c.exporter, "136px"], ["stage", "stage", c => c.stage, "100px"], ["why", "why", c => why(c), "auto"], ["sec", "took", c => c.seconds, "76px"],
+];
+let current = D.cells; // what the last table showed, in its order: the neighbours on the page of a cell
+function cells(params) {
+  const box = h("input", { type: "search", id: "filter", placeholder: "model=resnet50 and status!=verified, or any words", value: params.q || "", "aria-label": "Filter", autocomplete: "off", spellcheck: "false" });
+  const hint = h("span", { class: "hint", role: "status" }), chips = h("div", { class: "chips", role: "group", "aria-label": "Outcomes" });
+  const picked = new Set((params.status || "").split(",").filter(s => ORDER.includes(s)));
+  let [key, down] = (params.sort || "").startsWith("-") ? [params.sort.slice(1), true] : [params.sort || "", false];
+  const group = params.finding !== undefined && D.findings[+params.finding], ids = group && new Set(group.cells);
+  const tbody = h("tbody", {}), sentinel = h("div", { class: "more" });
+  const heads = COLUMNS.map(([k, text]) => h("th", { scope: "col", class: k === "sec" ? "r" : null }, h("button", { type: "button", onclick: () => { if (key !== k) [key, down] = [k, false]; else if (!down) down = true; else [key, down] = ["", false]; update(); } }, text)));
+  let rows = [], shown = 0;
+  function more(n) {
+    const end = Math.min(rows.length, shown + n), part = document.createDocumentFragment();
+    for (; shown < end; shown++) part.append(line(rows[shown]));
+    tbody.append(part);
+    sentinel.textContent = shown < rows.length ? `${(rows.length - shown).toLocaleString("en")} more below` : "";
+  }
+  function update() {
+    const [accept, problem] = selector(box.value);
+    const base = D.cells.filter(c => accept(c) && (!ids || ids.has(c.id)));
+    rows = picked.size ? base.filter(c => picked.has(c.status)) : base;
+    const column = COLUMNS.find(c => c[0] === key);
+    if (column) { const f = column[2], sign = down ? -1 : 1; rows = rows.map((c, i) => [f(c), i, c]).sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : a[1] - b[1])).map(x => x[2]); }
+    heads.forEach((th, i) => COLUMNS[i][0] === key ? th.setAttribute("aria-sort", down ? "descending" : "ascending") : th.removeAttribute("aria-sort"));
+    hint.textContent = problem || `${rows.length.toLocaleString("en")} of ${plural(D.cells.length, "cell")}`;
+    chips.replaceChildren(...ORDER.filter(s => D.counts[s]).map(s => h("button", { type: "button", class: `s-${s}`, "aria-pressed": String(picked.has(s)), onclick: e => { picked.has(s) ? picked.delete(s) : picked.add(s); update(); const again = chips.querySelector(`.s-${s}`); if (again && e.detail === 0) again.focus(); } }, icon(s), `${s} `, h("span", { class: "faint" }, String(base.filter(c => c.status === s).length)))));
+    tbody.replaceChildren(); shown = 0; more(120); current = rows;
+    if (!rows.length) tbody.append(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No cell fits.")));
+    const p = {}; if (box.value.trim()) p.q = box.value.trim(); if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding;
+    history.replaceState(null, "", link("cells", p));
+  }
+  let timer = 0;
+  box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(update, 60); });
+  new IntersectionObserver(e => { if (e.some(x => x.isIntersecting)) more(200); }, { rootMargin: "900px" }).observe(sentinel);
+  all = () => more(1e9);
+  update();
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Cells"), group && h("p", {}, status(group.status, clip(group.title, 160)), " ", h("a", { href: link("cells") }, "all cells"))),
+    h("div", { class: "tools" }, h("div", { class: "box" }, box), hint), h("div", { class: "tools" }, chips),
+    h("section", { class: "panel" }, h("div", { class: "scroll" }, h("table", { class: "cells" }, h("colgroup", {}, COLUMNS.map(c => h("col", { style: { width: c[3] } }))), h("thead", {}, h("tr", {}, heads)), tbody)), sentinel),
+  ];
+}
+let all = null;
+const why = c => c.diagnosis || c.line || c.reason || "";
+function line(c) {
+  const to = link("cell/" + c.id);
+  const tr = h("tr", {}, h("td", {}, h("a", { class: `st s-${c.status}`, href: to }, icon(c.status), c.status, isKnown(c) && h("span", { class: "tag" }, "expected"), c.flaky && h("span", { class: "tag" }, "flaky"))),
+    h("td", { class: "c-engine", title: c.E.id }, `${c.E.family} ${c.E.label}`), h("td", { class: "c-model" }, c.axes.model), h("td", { class: "c-opts" }, options(c).join(" · ")), h("td", { class: "c-exp soft", title: c.X.id }, `${c.X.family} ${c.X.label}`), h("td", { class: "c-stage soft" }, c.stage), h("td", { class: "why", title: c.line || null }, clip(why(c), 200).replace(/`/g, "")), h("td", { class: "c-sec num soft" }, clock(c.seconds)));
+  tr.addEventListener("click", e => { if (!e.target.closest("a") && !String(getSelection())) location.hash = to; });
+  return tr;
+}
+
+// ---------------------------------------------------------------- one cell
+function cell(id) {
+  const c = byId.get(id);
+  if (!c) return [h("div", { class: "head" }, h("h1", {}, "No such cell")), h("p", {}, `This report has no cell ${clip(id, 40)}. `, h("a", { href: link("cells") }, "All cells"))];
+  const at = current.indexOf(c), list = at < 0 ? D.cells : current, i = at < 0 ? c.at : at, bad = FAILING.has(c.status);
+  const kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
+  const longest = Math.max(...(c.stages || []).map(s => s.seconds || 0), 1e-9), loaded = c.loaded === undefined ? null : D.loaded[c.loaded];
+  const stack = (s, cells) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, cells)), kv([["stack", h("a", { href: link("cells", { q: `${cells === "Engine stack" ? "engine" : "exporter"}.id=${quote(s.id)}` }) }, s.id)], ["entry", s.entry], ...Object.entries(s.fields)]));
+  return [
+    h("div", { class: "cellhead" },
+      h("div", { class: "trail" }, h("a", { href: backTo }, "← cells"), h("span", {}, i > 0 && h("a", { href: link("cell/" + list[i - 1].id), rel: "prev" }, "previous"), h("span", { class: "faint" }, `${i + 1} of ${list.length}`), i < list.length - 1 && h("a", { href: link("cell/" + list[i + 1].id), rel: "next" }, "next"))),
+      h("h1", {}, `${c.E.family} ${c.E.label}`, h("span", { class: "soft" }, c.axes.model), status(c.status)),
+      h("p", { class: "soft" }, [...options(c), `exported by ${c.X.id}`].join(" · "))),
+    h("div", { class: "grid2" },
+      h("div", { class: "stack" },
+        h("section", { class: `panel why2 s-${c.status}` }, h("div", { class: "body" },
+          h("p", { class: "lead" }, rich(c.diagnosis || c.reason || MEANING[c.status])),
+          c.line && h("div", { class: "line" }, c.line), c.remedy && h("p", {}, h("b", {}, "What to do. "), rich(c.remedy)),
+          (bad || c.category) && h("p", { class: "soft" }, h("span", { class: "tag" }, c.category || "no category"), " ", c.signature ? h("code", {}, c.signature) : bad && !c.degraded && c.status !== "mismatch" ? "no signature of the catalogue explains it" : null, " ", sourceLink(c.source)),
+          c.expected && h("p", {}, h("b", {}, c.expected.state === "expected" ? "Expected. " : `Expectation ${c.expected.state}. `), c.expected.because, h("span", { class: "faint" }, ` ${c.expected.where}${c.expected.until ? `, until ${c.expected.until}` : ""}`)),
+          c.flaky && h("p", {}, h("b", {}, "Flaky. "), "A stage needed another try."))),
+        c.degraded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and got")), h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["asked", "got", "how it shows"].map(t => h("th", { scope: "col" }, t)))), h("tbody", {}, c.degraded.map(d => h("tr", {}, h("td", {}, String(d.asked)), h("td", {}, String(d.got)), h("td", { style: { "white-space": "normal" } }, String(d.how)))))))),
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Stages"), h("span", { class: "faint" }, c.reused ? "from an earlier run, under the same key" : clock(c.seconds))), h("ol", { class: "steps" }, (c.stages || []).map(s => {
+          const k = s.state === "failed" ? (bad ? c.status : "failed") : s.state === "ok" ? "verified" : "skipped";
+          return h("li", { class: `s-${k}` }, h("span", { class: "dot" }, icon(s.state === "failed" ? k : s.state === "ok" ? "verified" : s.state === "skipped" ? "skipped" : "not-reached")), h("span", { class: s.state === "ok" || s.state === "failed" ? null : "not" }, s.stage), h("span", { class: "t" }, clock(s.seconds)), h("span", { class: "b", style: s.seconds ? {} : { visibility: "hidden" } }, h("i", { style: { width: `${100 * (s.seconds || 0) / longest}%` } })), h("span", { class: "o" }, s.state === "not-reached" ? "not reached" : s.state === "skipped" ? "skipped" : s.reused ? "reused" : "", s.log && h("a", { href: "../" + s.log.split("/").map(encodeURIComponent).join("/") }, "log")));
+        }))),
+        comparison(c),
+        c.measure && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Timing"), h("span", { class: "faint" }, c.measure.status)), c.measure.status === "settled" ? kv([["median", `${millis(c.measure.median)} ms`], ["p90", c.measure.p90 && `${millis(c.measure.p90)} ms`], ["p99", c.measure.p99 && `${millis(c.measure.p99)} ms`], ["samples", String(c.measure.samples)]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number.")),
+        loaded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Loaded")), h("div", { class: "body" }, h("p", {}, Object.entries(loaded.modules || {}).map(([k, v]) => `${k} ${typeof v === "string" ? v : v && v.version || ""}`).join(" · ")), (loaded.libraries || []).length > 0 && h("details", {}, h("summary", {}, plural(loaded.libraries.length, "library").replace("librarys", "libraries")), h("ul", {}, loaded.libraries.map(l => h("li", {}, typeof l === "string" ? l : l.path || l.name))))))),
+      h("aside", { class: "stack" },
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run it again")), h("div", { class: "body" }, h("div", { class: "cmd" }, h("code", {}, c.command), h("button", { class: "btn", type: "button", onclick: e => copy(c.command, e.target) }, "Copy")))),
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Cell")), kv([["id", h("code", {}, c.id)], ["model", c.axes.model], ...AXES.filter(a => a in c.axes).map(a => [a, c.axes[a]]), ["slug", h("code", {}, c.slug)], ["run", when(c.when)], ["key", c.key && h("code", { title: c.key }, c.key.slice(0, 16))]])),
+        stack(c.E, "Engine stack"), stack(c.X, "Exporter stack"),
+        c.artifact && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Engine file")), kv([["size", bytes(c.artifact.bytes)], ["sha256", h("code", { title: c.artifact.sha256 }, c.artifact.sha256.slice(0, 16))], ["path", c.artifact.path && h("code", {}, c.artifact.path)]])),
+        c.found && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the engine says")), kv(Object.entries(c.found).slice(0, 16).map(([k, v]) => [k, clip(typeof v === "object" ? JSON.stringify(v) : String(v), 160)]))))),
+  ];
+}
+function comparison(c) {
+  const k = c.comparison; if (!k) return null;
+  const tol = Object.entries(k.tolerance || {}).filter(([, v]) => typeof v === "number").map(([n, v]) => `${n} ${number(v)}`).join(", ");
+  const cols = [["mismatched", "beyond tolerance", x => x === null || x === undefined ? "–" : x === 0 ? "0" : `${(100 * x).toPrecision(3)} %`], ["max_abs", "max |a−b|", number], ["p99_abs", "p99", number], ["mean_abs", "mean", number], ["cosine", "cosine", x => x === null || x === undefined ? "–" : x.toFixed(6)], ["snr_db", "SNR dB", x => x === null || x === undefined ? "–" : x.toFixed(1)]];
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Against the reference"), h("span", { class: "faint" }, tol && `tolerance: ${tol}`)),
+    h("div", { class: "scroll", style: { "padding-top": "8px" } }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "output"), h("th", { scope: "col" }, "case"), cols.map(x => h("th", { scope: "col", class: "num" }, x[1])), h("th", { scope: "col" }, "verdict"))),
+      h("tbody", {}, (k.outputs || []).map(o => h("tr", {}, h("td", { title: `${o.dtype} [${(o.shape || []).join(", ")}]` }, o.name), h("td", { class: "soft" }, o.case), cols.map(([f, , show]) => h("td", { class: "num" }, show(o[f]))), h("td", {}, status(o.verdict === "match" ? "verified" : "mismatch", o.nonfinite_equal === false ? "non-finite differs" : o.verdict))))))),
+    (k.metric || k.reason && k.reason !== c.line) && h("div", { class: "body", style: { "border-top": "1px solid var(--line)" } }, k.metric && h("p", {}, status(k.metric.verdict === "match" ? "verified" : "mismatch", k.metric.name), ` ${number(k.metric.value)}, at least ${number(k.metric.minimum)} asked`), k.reason && k.reason !== c.line && h("p", { class: "soft" }, k.reason)));
+}
+function copy(text, button) {
+  const done = ok => { button.textContent = ok ? "Copied" : "Press Ctrl-C"; said.textContent = button.textContent; setTimeout(() => { button.textContent = "Copy"; }, 1600); };
+  const old = () => { const r = document.createRange(); r.selectNodeContents(button.previousSibling); const s = getSelection(); s.removeAllRanges(); s.addRange(r); done(document.execCommand("copy")); };
+  if (navigator.clipboard && isSecureContext) navigator.clipboard.writeText(text).then(() => done(true), old); else old();
+}
+
+// ---------------------------------------------------------------- speed
+const timed = D.cells.filter(c => c.measure), settled = timed.filter(c => c.measure.status === "settled" && c.measure.median);
+function speed(params) {
+  const models = (D.axes.model || []).filter(m => settled.some(c => c.axes.model === m)), unstable = timed.filter(c => c.measure.status !== "settled");
+  if (!timed.length) return [h("div", { class: "head" }, h("h1", {}, "Speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was timed in this run. A cell is timed when a `set` rule of the matrix gives it `measure: true`."))];
+  const model = models.includes(params.model) ? params.model : models[0];
+  const list = settled.filter(c => c.axes.model === model).sort((a, b) => a.measure.median - b.measure.median);
+  const plot = h("div", { id: "plot", role: "img", "aria-label": `Median time of ${model} by engine stack; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));
+  if (list.length) draw(plot, list);
+  const top = list.length ? list[list.length - 1].measure.median : 1;
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Speed"), h("p", {}, "Only timings that settled, on this machine. Compare within one model and one set of options; two neighbours may still be equal.")),
+    models.length > 0 && h("div", { class: "tools" }, h("span", { class: "hint" }, "Model"), models.length > 7 ? h("select", { "aria-label": "Model", onchange: e => { location.hash = link("speed", { model: e.target.value }); } }, models.map(m => h("option", { value: m, selected: m === model }, m))) : h("div", { class: "seg", role: "group", "aria-label": "Model" }, models.map(m => h("button", { type: "button", "aria-pressed": String(m === model), onclick: () => { location.hash = link("speed", { model: m }); } }, m)))),
+    h("div", { class: "stack" }, list.length > 0 && h("section", { class: "panel" }, plot),
+      list.length > 0 && h("section", { class: "panel" }, h("div", { class: "scroll" }, h("table", { class: "data rank" }, h("thead", {}, h("tr", {}, ["engine stack", "options", "", "median ms", "p90 ms", "samples"].map((t, i) => h("th", { scope: "col", class: i > 2 ? "num" : null }, t)))), h("tbody", {}, list.map(c => h("tr", {}, h("td", {}, h("a", { href: link("cell/" + c.id) }, `${c.E.family} ${c.E.label}`)), h("td", { class: "soft" }, options(c).join(" · ")), h("td", { class: "barcell" }, h("div", { class: "bar2", style: { width: `${100 * c.measure.median / top}%` } })), h("td", { class: "num" }, millis(c.measure.median)), h("td", { class: "num soft" }, c.measure.p90 ? millis(c.measure.p90) : "–"), h("td", { class: "num soft" }, String(c.measure.samples)))))))),
+      unstable.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Did not settle"), h("span", { class: "faint" }, "no number, no place in a ranking")), h("div", { class: "body" }, h("ul", { class: "cols" }, unstable.map(c => h("li", {}, h("a", { href: link("cell/" + c.id) }, `${c.E.family} ${c.E.label}`), ` ${c.axes.model} · ${options(c).join(" · ")}`)))))),
+  ];
+}
+let plotly = null; // loaded when this view opens first
+function library() {
+  return plotly || (plotly = new Promise((resolve, reject) => {
+    const s = document.createElement("script");
+    s.src = "assets/plotly.min.js"; s.nonce = document.querySelector("script[nonce]").nonce;
+    s.onload = () => resolve(window.Plotly); s.onerror = () => { plotly = null; reject(new Error("assets/plotly.min.js is not beside this page")); };
+    document.head.append(s);
+  }));
+}
+const SERIES = ["#3b82d4", "#12906f", "#c08a1e", "#b45a9e", "#d2622f", "#7a6bd0", "#6b7686"], MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "x"];
+async function draw(el, list) {
+  let Plotly;
+  try { Plotly = await library(); } catch (e) { el.replaceChildren(h("p", { class: "empty" }, `${e.message}; the table below has the numbers.`)); return; }
+  if (!el.isConnected) return;
+  const css = getComputedStyle(document.documentElement), v = n => css.getPropertyValue(n).trim();
+  const kinds = [...new Set(list.map(c => options(c).join(" · ")))], narrow = el.clientWidth < 620;
+  const ticks = D.engines.filter(E => list.some(c => c.E === E)).map(E => `${narrow ? E.family.replace("onnxruntime", "ort") : E.family} ${E.label}`.replace(/</g, "‹")).reverse();
+  const name = c => `${narrow ? c.E.family.replace("onnxruntime", "ort") : c.E.family} ${c.E.label}`.replace(/</g, "‹");
+  const plain = t => String(t).replace(/&/g, "&amp;").replace(/</g, "&lt;"); // plotly reads a little markup in its texts
+  const traces = kinds.map((kind, i) => { const cs = list.filter(c => options(c).join(" · ") === kind); return {
+    type: "scatter", mode: "markers", name: plain(kind), x: cs.map(c => c.measure.median * 1e3), y: cs.map(name), marker: { size: 10, color: SERIES[i % 7], symbol: MARKS[i % 7] },
+    error_x: { type: "data", symmetric: false, array: cs.map(c => c.measure.p90 ? (c.measure.p90 - c.measure.median) * 1e3 : 0), arrayminus: cs.map(() => 0), thickness: 1.2, width: 3, color: SERIES[i % 7] },
+    customdata: cs.map(c => [plain(c.E.id), c.measure.p90 ? millis(c.measure.p90) : "–", c.measure.samples, c.id]), hovertemplate: "<b>%{customdata[0]}</b><br>median %{x:.3~f} ms · p90 %{customdata[1]} ms<br>%{customdata[2]} samples<extra>" + plain(kind) + "</extra>" }; });
+  el.replaceChildren();
+  const axis = { gridcolor: v("--line"), zerolinecolor: v("--line2"), linecolor: v("--line2"), tickfont: { color: v("--soft") } };
+  await Plotly.newPlot(el, traces, { height: Math.max(260, 92 + 24 * ticks.length + (narrow ? 22 * kinds.length : 0)), margin: { l: 10, r: 20, t: kinds.length > 1 ? 40 : 14, b: 46 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: css.getPropertyValue("--sans"), size: 12.5, color: v("--text") }, showlegend: kinds.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { color: v("--soft") } }, hoverlabel: { bgcolor: v("--surface"), bordercolor: v("--line2"), font: { color: v("--text"), family: css.getPropertyValue("--sans") }, align: "left" },
+    xaxis: { ...axis, title: { text: "median ms, whisker to p90", font: { size: 12, color: v("--faint") } }, rangemode: "tozero" }, yaxis: { ...axis, categoryorder: "array", categoryarray: ticks, automargin: true, gridcolor: v("--line"), range: [-0.7, ticks.length - 0.3] }, hovermode: "closest", dragmode: narrow ? false : "zoom" },
+    { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  el.on("plotly_click", e => { location.hash = link("cell/" + e.points[0].customdata[3]); });
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (location.hash.startsWith("#/speed")) route(); });
+
+// ---------------------------------------------------------------- views by fragment
+const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length], ["speed", "Speed", timed.length || null]];
+let backTo = link("cells"), last = "";
+function route() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
+  const params = {};
+  for (const pair of (query || "").split("&")) { const at = pair.indexOf("="); if (at > 0) { try { params[pair.slice(0, at)] = decodeURIComponent(pair.slice(at + 1)); } catch { /* not ours */ } } }
+  tip.hidden = true; all = null;
+  const name = view === "cell" ? "cells" : VIEWS.some(v => v[0] === view) ? view : "overview";
+  const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed }[name] ? ({ matrix, cells, speed })[name](params) : overview();
+  main.replaceChildren(...nodes.filter(Boolean));
+  document.getElementById("nav").replaceChildren(...VIEWS.map(([k, text, n]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, text, n && h("span", {}, n.toLocaleString("en")))));
+  document.title = `${view === "cell" && byId.has(id) ? byId.get(id).slug : (VIEWS.find(v => v[0] === name) || VIEWS[0])[1]} · ${D.run.matrix.name} · EngineMatrix`;
+  const now = view + (id || "");
+  if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }
+  last = now;
+}
+addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (/^#\/(cells|matrix|overview|speed)/.test(from) || !from) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
+addEventListener("beforeprint", () => { if (all) all(); document.querySelectorAll("details").forEach(d => { d.open = true; }); });
+addEventListener("keydown", e => {
+  if (e.target.closest("input,select,textarea") || e.ctrlKey || e.metaKey || e.altKey) { if (e.key === "Escape" && e.target.id === "filter") e.target.blur(); return; }
+  if (e.key === "/") { e.preventDefault(); if (!document.getElementById("filter")) location.hash = link("cells"); setTimeout(() => { const box = document.getElementById("filter"); if (box) { box.focus(); box.select(); } }, 30); }
+  if (e.key === "j" || e.key === "k") { const a = document.querySelector(e.key === "j" ? "a[rel=next]" : "a[rel=prev]"); if (a) a.click(); }
+});
+function showTip(e) {
+  const el = e.target.closest && e.target.closest("[data-tip]");
+  if (!el) { tip.hidden = true; return; }
+  tip.textContent = el.dataset.tip; tip.hidden = false;
+  const r = el.getBoundingClientRect(), t = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(innerWidth - t.width - 8, r.left + r.width / 2 - t.width / 2))}px`;
+  tip.style.top = `${r.top - t.height - 8 > 4 ? r.top - t.height - 8 : r.bottom + 8}px`;
+}
+addEventListener("mouseover", showTip); addEventListener("focusin", showTip); addEventListener("scroll", () => { tip.hidden = true; }, true);
+addEventListener("keydown", e => { if (e.key === "Escape") tip.hidden = true; });
+route();
+})();

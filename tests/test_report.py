@@ -1,0 +1,446 @@
+"""The report's data and its files: what findings say, what contradicts itself, what hostile text may do (nothing)."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from fake_report import HOSTILE, fake_report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.report import build_report, check_report, findings, junit, markdown, page, undiagnosed
+from builder.report.assemble import complete, stacks, write
+from builder.report.console import Progress, summary
+from builder.values import FAILING, STATUSES
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    return complete(fake_report())
+
+
+@pytest.fixture
+def report(whole: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(whole)
+
+
+def cell_of(report: dict[str, Any], status: str) -> dict[str, Any]:
+    return next(cell for cell in report["cells"] if cell["status"] == status)
+
+
+def test_the_fake_has_something_of_everything(whole: dict[str, Any]) -> None:
+    assert all(whole["counts"][status] for status in STATUSES)
+    assert len(whole["cells"]) >= 330 and len({cell["engine"]["id"] for cell in whole["cells"]}) >= 22
+
+
+# ---------------------------------------------------------------- findings
+
+
+def test_every_failing_or_blocked_cell_is_in_exactly_one_finding(whole: dict[str, Any]) -> None:
+    named = [cell_id for finding in whole["findings"] for cell_id in finding["cells"]]
+    bad = [cell["id"] for cell in whole["cells"] if cell["status"] in FAILING | {"blocked"}]
+    assert sorted(named) == sorted(bad)
+    assert [f["count"] for f in whole["findings"]] == sorted((f["count"] for f in whole["findings"]), reverse=True)
+
+
+def test_a_finding_states_only_what_all_its_cells_have(whole: dict[str, Any]) -> None:
+    by_id = {cell["id"]: cell for cell in whole["cells"]}
+    for finding in whole["findings"]:
+        cells = [by_id[cell_id] for cell_id in finding["cells"]]
+        for name in ("status", "category", "signature"):
+            assert {cell[name] for cell in cells} == {finding[name]}
+        for name in ("diagnosis", "remedy"):
+            assert finding[name] is None or {cell[name] for cell in cells} == {finding[name]}
+        assert set(finding["engines"]) == {cell["engine"]["id"] for cell in cells}
+        assert finding["lines"] == len({cell["line"] for cell in cells})
+
+
+def test_equal_failures_of_several_engines_are_one_finding(whole: dict[str, Any]) -> None:
+    first = whole["findings"][0]
+    assert first["title"] == "This tf2onnx cannot write opset 21."
+    assert len(first["engines"]) == 20 and first["models"] == ["keras-cnn"]
+    limits = [f["title"] for f in whole["findings"] if f["signature"] == "ort-opset-not-released" and not f["expected"]]
+    assert limits == [
+        f"The model uses opset 21 of domain ai.onnx; this ONNX Runtime supports it up to {n}." for n in (19, 20)
+    ]
+
+
+def test_expected_and_unexpected_never_share_a_finding(whole: dict[str, Any]) -> None:
+    by_id = {cell["id"]: cell for cell in whole["cells"]}
+    for finding in whole["findings"]:
+        assert {bool(by_id[i]["expected"]) for i in finding["cells"]} == {finding["expected"]}
+
+
+def test_mismatches_group_whatever_their_numbers(report: dict[str, Any]) -> None:
+    one = cell_of(report, "mismatch")
+    other = {**copy.deepcopy(one), "id": "ffffffff", "line": one["line"].replace("12.4", "3.17")}
+    (found,) = findings([one, other])
+    assert found["count"] == 2 and found["lines"] == 2 and found["title"] == one["diagnosis"]
+
+
+def test_undiagnosed_counts_what_no_signature_explains(report: dict[str, Any]) -> None:
+    assert undiagnosed(report["cells"]) == report["undiagnosed"] == 1
+    strange = {**cell_of(report, "failed"), "signature": None, "diagnosis": None}
+    assert undiagnosed([strange]) == 1
+
+
+def test_stacks_are_named_shortly() -> None:
+    engines = [
+        {"id": f"x{v}{c}", "family": "tensorrt-rtx", "fields": {"tensorrt-rtx": v, "cuda": c, "python": "3.12"}}
+        for v, c in (("1.6", "12"), ("1.7", "12"), ("1.7", "13"))
+    ]
+    assert stacks(engines) == "tensorrt-rtx 1.6 (cuda 12), 1.7 (cuda 12, 13)"
+    assert stacks(engines, 2) == "3 tensorrt-rtx stacks"
+    assert stacks([*engines, *engines], 3) == stacks(engines)
+
+
+# ---------------------------------------------------------------- does it contradict itself?
+
+
+def test_an_honest_report_passes(whole: dict[str, Any]) -> None:
+    assert check_report(whole) == []
+    assert check_report(fake_report()) == []
+
+
+def _status(of: str, **changes: Any) -> Any:
+    return lambda r: cell_of(r, of).update(changes)
+
+
+LIES = {
+    "a cell is missing": (lambda r: r["cells"].pop(0), "selected"),
+    "a cell twice": (lambda r: r["cells"].__setitem__(1, r["cells"][0]), "2 times"),
+    "counts": (lambda r: r["counts"].__setitem__("verified", 1), "counts say 1 verified"),
+    "an unknown outcome": (_status("verified", status="fine"), "not an outcome"),
+    "verified, never compared": (_status("verified", comparison=None), "verified with the verdict None"),
+    "verified, compared with nothing": (_status("verified", comparison={"verdict": "match", "outputs": []}), "without any"),
+    "verified, one output wrong": (
+        lambda r: cell_of(r, "verified")["comparison"]["outputs"][0].__setitem__("verdict", "mismatch"), "does not match"),
+    "verified, not as asked": (_status("verified", degraded=[{"asked": 1, "got": 2, "how": "x"}]), "not what was asked"),
+    "verified after a failure": (lambda r: cell_of(r, "verified")["stages"][0].__setitem__("state", "failed"), "a stage failed"),
+    "verified with an error": (_status("verified", line="boom"), "carries a failure"),
+    "built and compared": (_status("built", comparison={"verdict": "match", "outputs": [{}]}), "and yet compared"),
+    "built and timed": (_status("built", measure={"status": "unstable", "median": None}), "and yet timed"),
+    "mismatch that matches": (
+        lambda r: cell_of(r, "mismatch")["comparison"].__setitem__("verdict", "match"), "matching comparison"),
+    "degraded to nothing": (_status("degraded", degraded=[]), "nothing says"),
+    "failing without a category": (_status("crashed", category=None), "without a category or line"),
+    "failing without a line": (_status("timeout", line=""), "without a category or line"),
+    "skipped without a reason": (_status("skipped", reason=""), "no reason is given"),
+    "settled without a number": (
+        lambda r: next(c for c in r["cells"] if c["measure"])["measure"].update(status="settled", median=None), "median"),
+    "unstable with a number": (
+        lambda r: next(c for c in r["cells"] if c["measure"])["measure"].update(status="unstable", median=1.0), "has a number"),
+    "fixed, and failing": (lambda r: next(c for c in r["cells"] if c["expected"])["expected"].update(state="fixed"), "fixed"),
+    "a finding lost": (lambda r: r["findings"].pop(), "is in 0 findings"),
+    "a finding counts wrong": (lambda r: r["findings"][0].update(count=3), "counts 3 of 20"),
+    "no such stage": (_status("failed", stage="thinking"), "not a stage"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_every_lie_is_found(report: dict[str, Any], name: str) -> None:
+    tell, found = LIES[name]
+    tell(report)
+    assert any(found in problem for problem in check_report(report)), check_report(report)
+
+
+# ---------------------------------------------------------------- report.json
+
+
+def test_json_fits_its_schema(whole: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(json.dumps(whole)), SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["verified, never compared", "built and compared", "failing without a category",
+                                  "skipped without a reason", "an unknown outcome", "degraded to nothing"])  # fmt: skip
+def test_the_schema_knows_the_lattice_too(report: dict[str, Any], name: str) -> None:
+    LIES[name][0](report)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(report, SCHEMA)
+
+
+def test_the_schema_has_all_outcomes_and_stages() -> None:
+    assert SCHEMA["$defs"]["cell"]["properties"]["status"]["enum"] == list(STATUSES)
+
+
+# ---------------------------------------------------------------- the files
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, whole: dict[str, Any]) -> Path:
+    out = tmp_path_factory.mktemp("report") / "deep" / "report"
+    build_report({k: v for k, v in whole.items() if k not in ("findings", "undiagnosed")}, out)
+    return out
+
+
+def test_all_files_are_written_and_nothing_is_left_beside(folder: Path, whole: dict[str, Any]) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "assets",
+        "junit.xml",
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
+    assert [p.name for p in (folder / "assets").iterdir()] == ["plotly.min.js"]
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(whole))
+
+
+def test_the_same_report_is_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    build_report(fake_report(), tmp_path)
+    for name in ("report.json", "report.md", "report.html", "junit.xml"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.txt", "old")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "a.txt", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_text_that_is_no_unicode_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "x\udcff")
+    assert (tmp_path / "a.txt").read_text() == "x?"
+
+
+# ---------------------------------------------------------------- junit.xml
+
+
+def test_junit_has_every_cell(folder: Path, whole: dict[str, Any]) -> None:
+    root = ET.parse(folder / "junit.xml").getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert set(cases) == {cell["slug"] for cell in whole["cells"]}
+    for cell in whole["cells"]:
+        case = cases[cell["slug"]]
+        assert case.get("classname") == cell["engine"]["id"]
+        tags = [child.tag for child in case if child.tag != "properties"]
+        if cell["status"] in ("verified", "built"):
+            assert tags == []
+        elif cell["status"] in FAILING and not cell["expected"]:
+            (child,) = (child for child in case if child.tag in ("failure", "error"))
+            assert child.tag == ("error" if cell["status"] in ("crashed", "timeout", "out-of-memory") else "failure")
+            assert cell["status"] in child.get("message", "") and cell["command"] in (child.text or "")
+        else:
+            message = next(child for child in case if child.tag == "skipped").get("message", "")
+            assert tags == ["skipped"] and message.startswith(
+                "expected: " if cell["expected"] else f"{cell['status']}: "
+            )
+    suite = root.find("testsuite")
+    assert suite is not None
+    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert int(suite.get(name, "")) == len(list(root.iter(tag)))
+    assert int(suite.get("tests", "")) == len(whole["cells"])
+
+
+@pytest.mark.parametrize("state", ["overdue", "other-failure"])
+def test_an_expectation_that_does_not_hold_is_red(report: dict[str, Any], state: str) -> None:
+    cell = next(cell for cell in report["cells"] if cell["expected"])
+    cell["expected"]["state"] = state
+    root = ET.fromstring(junit.render({**report, "cells": [cell]}))
+    (failure,) = root.iter("failure")
+    assert state in (failure.text or "")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(min_codepoint=0, max_codepoint=0x10FFFF), max_size=60))
+def test_any_text_is_valid_xml_and_html(text: str) -> None:
+    report = fake_report()
+    report["cells"] = [cell_of(report, "failed")]
+    report["cells"][0].update(line=text or "x", reason=text, slug=text)
+    full = complete(report)
+    ET.fromstring(junit.render(full).encode("utf-8", "replace"))
+    assert text[:1] in "\n\r" or markdown.text(text).count("\n") == 0
+    data = page.embedded(page.view(full))
+    assert not re.search("[<>&\u2028\u2029]", data)
+    assert json.loads(data)["cells"][0].get("slug", "") == text
+
+
+# ---------------------------------------------------------------- report.md
+
+
+def test_markdown_is_a_page_and_says_what_matters(folder: Path, whole: dict[str, Any]) -> None:
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 90 and len(text) < 8000
+    assert f"**{whole['counts']['verified']} of {whole['selected']} cells verified**" in text
+    for status in STATUSES:
+        assert f"| {status} | {whole['counts'][status]} |" in text
+    assert "This tf2onnx cannot write opset 21" in text and "Invented Processor" in text and "*(expected)*" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x>", "&lt;img src=x&gt;"),
+        ("a|b\nc", "a\\|b c"),
+        ("@team #12 `x` **b** [l](u)", "&#64;team \\#12 \\`x\\` \\*\\*b\\*\\* \\[l\\]\\(u\\)"),
+        ("https://x.example www.y.example", "https&#58;//x.example www&#46;y.example"),
+        ("x" * 300, "x" * 219 + "…"),
+    ],
+)
+def test_markdown_escapes_foreign_text(text: str, shown: str) -> None:
+    assert markdown.text(text) == shown
+
+
+# ---------------------------------------------------------------- report.html, without a browser
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_html_fetches_nothing_and_hostile_text_makes_no_tag(folder: Path) -> None:
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert HOSTILE not in html and "pwned" in html
+    parser = Tags()
+    parser.feed(html)
+    assert sum(tag == "script" for tag, _ in parser.tags) == 2
+    assert not [tag for tag, attrs in parser.tags if tag == "img" or attrs.get("src")]
+    for tag, attrs in parser.tags:
+        for value in attrs.values():
+            assert tag == "link" or not re.match(r"(?:https?:)?//", value or "")
+    policy = next(
+        a["content"] for t, a in parser.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert "default-src 'none'" in (policy or "") and "unsafe-eval" not in (policy or "")
+    assert not re.search(r"""innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|\bfetch\(|XMLHttp""", html)
+
+
+def test_view_says_what_repeats_once(whole: dict[str, Any]) -> None:
+    view = page.view(whole)
+    assert len(view["cells"]) == len(whole["cells"]) and len(view["engines"]) == 24
+    families = [engine["family"] for engine in view["engines"]]
+    assert families == sorted(families, key=families.index)
+    ort = [engine["version"] for engine in view["engines"] if engine["family"] == "onnxruntime"]
+    assert ort == ["1.15.1", "1.16.3", "1.17.3", "1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2", "1.31.1"]
+    assert view["axes"]["opset"] == ["13", "17", "21"]
+    assert (
+        sum(entry["count"] for entry in view["absent"]) == whole["counts"]["skipped"] + whole["counts"]["unsupported"]
+    )
+
+
+def test_an_empty_and_a_gpu_report_can_be_written(report: dict[str, Any], tmp_path: Path) -> None:
+    report["run"]["machine"].update(
+        gpus=[{"name": "Some GPU", "compute_capability": "8.9", "memory": 24 << 30, "uuid": "GPU-1"}], driver="580.65"
+    )
+    build_report(report, tmp_path / "gpu")
+    assert "Some GPU" in (tmp_path / "gpu" / "report.md").read_text()
+    build_report({**report, "cells": [], "selected": 0, "counts": dict.fromkeys(STATUSES, 0)}, tmp_path / "empty")
+    assert (tmp_path / "empty" / "report.html").is_file()
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+def test_plain_progress_is_one_line_each_and_flushed() -> None:
+    class Out(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    out = Out()
+    with Progress(out=out) as progress:
+        progress.total(2, 3)
+        progress.step_started("export a")
+        progress.step_finished("export a", 1.25, True)
+        progress.step_finished("build b", 0.1, False)
+        progress.cell_finished("x.resnet50", "verified", "", False)
+        progress.cell_finished("y.resnet50", "failed", "bad\x1b[31m\nnews", True)
+        progress.message("done")
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "[1/3] ok        1.2 s  export a", "[2/3] failed   100 ms  build b", "cell 1/2 verified: x.resnet50",
+        "cell 2/2 failed (expected): y.resnet50: bad [31m news", "done",
+    ]  # fmt: skip
+    assert out.flushed == 5 and (progress.done, progress.failed, progress.expected) == (2, 0, 1)
+
+
+def test_quiet_says_only_what_is_unexpectedly_wrong() -> None:
+    out = io.StringIO()
+    with Progress(quiet=True, out=out) as progress:
+        progress.total(3, 3)
+        progress.step_finished("build b", 0.1, False)
+        progress.cell_finished("a", "verified", "", False)
+        progress.cell_finished("b", "failed", "known", True)
+        progress.cell_finished("c", "crashed", "SIGSEGV", False)
+    assert out.getvalue() == "cell 3/3 crashed: c: SIGSEGV\n"
+
+
+def test_live_progress_shows_what_runs_from_many_threads() -> None:
+    out = io.StringIO()
+    with Progress(out=out, live=True) as progress:
+        progress.total(40, 40)
+
+        def work(n: int) -> None:
+            for i in range(10):
+                progress.step_started(f"step {n}-{i}")
+                progress.step_finished(f"step {n}-{i}", 0.0, True)
+                progress.cell_finished(f"cell {n}-{i}", "failed" if i == 0 else "verified", "[red]why[/red]", False)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        progress.step_started("build the last one")
+        left = progress.left()
+        from rich.console import Console
+
+        shown = Console(file=io.StringIO(), width=100, record=True)
+        shown.print(progress._render())
+        text = shown.export_text()
+    assert left is None and (progress.done, progress.failed) == (40, 4)
+    assert "40/40 cells" in text and "4 failed" in text and "build the last one" in text
+    assert "[red]why[/red]" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+
+
+@pytest.mark.parametrize("width", [80, 220])
+def test_summary_counts_by_stack_and_says_where(whole: dict[str, Any], width: int) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    summary(fake_report(), Console(file=out, width=width), Path("reports/report.html"))
+    text = out.getvalue()
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if re.match(r"\S+-py3\.\d+ |all ", line)}
+    assert rows["all"] == [str(whole["counts"][status]) for status in STATUSES if whole["counts"][status]]
+    assert rows["onnxruntime-1.16.3-py3.11"][0] == "10" and len(rows) == 25
+    assert "20 cells failed  This tf2onnx cannot write opset 21." in text and "reports/report.html" in text
+    assert (
+        "7 expected failures" in text and f"{whole['counts']['verified']} of {whole['selected']} cells verified" in text
+    )
+
+
+def test_importing_loads_no_library() -> None:
+    code = (
+        "import sys, builder.report, builder.report.console; "
+        "print([m for m in ('rich', 'jinja2', 'plotly', 'yaml', 'packaging') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -1,0 +1,354 @@
+"""report.html in a real browser: every view, its links and keys, hostile text, 3,000 cells, no error on its console."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_report import fake_report
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from builder.report import build_report
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("no chromium on this machine", allow_module_level=True)
+
+DESKTOP = {"width": 1360, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "CI must have a browser (Debian: apt-get install chromium)"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return fake_report()
+
+
+@pytest.fixture(scope="module")
+def address(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("html")
+    build_report(report, out)
+    return (out / "report.html").as_uri()
+
+
+class Watched:
+    """A page that remembers every error, and every address it asked for."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.problems, self.asked = page, list[str](), list[str]()
+        page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: self.problems.append(str(e)))
+        page.on("request", lambda r: self.asked.append(r.url))
+
+
+@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+def view(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Watched]:
+    context = browser.new_context(viewport=request.param, color_scheme="dark" if request.param is PHONE else "light")
+    watched = Watched(context.new_page())
+    yield watched
+    context.close()
+    assert watched.problems == []
+    assert {url.split(":")[0] for url in watched.asked} <= {"file", "data", "blob"}
+
+
+def open_at(watched: Watched, address: str, fragment: str) -> Page:
+    watched.page.goto("about:blank")
+    watched.page.goto(address + fragment)
+    return watched.page
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"))
+
+
+def first(report: dict[str, Any], **want: Any) -> dict[str, Any]:
+    return next(cell for cell in report["cells"] if all(cell[k] == v for k, v in want.items()))
+
+
+@pytest.mark.parametrize("fragment", ["", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
+                                      "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%"])  # fmt: skip
+def test_every_view_opens_fits_and_has_its_heading(view: Watched, address: str, fragment: str) -> None:
+    page = open_at(view, address, fragment)
+    expect(page.locator("main h1")).to_have_count(1)
+    assert fits(page)
+    assert page.locator("#nav a[aria-current=page]").count() == 1
+
+
+def test_overview_counts_and_leads_to_the_cells(view: Watched, address: str, report: dict[str, Any]) -> None:
+    page = open_at(view, address, "")
+    expect(page.locator("h1")).to_contain_text(
+        f"{report['counts']['verified']} of {len(report['cells'])} cells verified"
+    )
+    for status, n in report["counts"].items():
+        expect(page.locator(f".counts a.s-{status} b")).to_have_text(str(n))
+        assert page.locator(f".counts a.s-{status} svg").count() == 1
+    page.locator(".counts a.s-failed").click()
+    expect(page.locator(".hint")).to_have_text(f"{report['counts']['failed']} of {len(report['cells'])} cells")
+    page.go_back()
+    page.locator(".finds a", has_text="show cells").first.click()
+    expect(page.locator(".hint")).to_have_text(f"20 of {len(report['cells'])} cells")
+    expect(page.locator(".head")).to_contain_text("This tf2onnx cannot write opset 21.")
+
+
+def test_a_square_tells_and_leads_to_its_cells(view: Watched, address: str, report: dict[str, Any]) -> None:
+    page = open_at(view, address, "#/matrix")
+    wanted = [
+        c
+        for c in report["cells"]
+        if c["engine"]["id"] == "onnxruntime-1.16.3-py3.11" and c["axes"]["model"] == "minilm"
+    ]
+    square = page.get_by_label(re.compile(r"^onnxruntime-1\.16\.3-py3\.11, minilm"))
+    assert square.get_attribute("aria-label").endswith(
+        "1 failed, 1 crashed: killed by SIGSEGV"
+    ) or "crashed" in square.get_attribute("aria-label")
+    expect(square).to_have_class(re.compile("s-crashed"))
+    square.click()
+    expect(page.locator(".hint")).to_have_text(f"{len(wanted)} of {len(report['cells'])} cells")
+
+
+def test_splitting_by_an_axis_makes_one_square_per_value(view: Watched, address: str) -> None:
+    page = open_at(view, address, "#/matrix")
+    page.get_by_role("button", name="opset", exact=True).click()
+    expect(page).to_have_url(re.compile("by=opset"))
+    expect(page.locator(".mx thead tr").nth(1).locator("th")).to_have_text(
+        ["13", "17", "21", "13", "17", "21", "17", "21", "13", "17", "21", "17", "21", "13", "17", "21", "17", "21"]
+    )
+    page.get_by_label(re.compile(r"^onnxruntime-1\.15\.1-py3\.11, resnet50, opset 21")).click()
+    expect(page.locator("h1")).to_contain_text("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("query", "fits_cell"),
+    [
+        ("model=resnet50 and opset=17", lambda c: c["axes"]["model"] == "resnet50" and c["axes"]["opset"] == "17"),
+        ("onnxruntime>=1.18 and onnxruntime<1.31", lambda c: c["engine"]["fields"].get("onnxruntime", "0") in
+            ("1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2")),
+        ("not (status=verified,built) and family!=tensorrt", lambda c: c["status"] not in ("verified", "built")
+            and c["engine"]["family"] != "tensorrt"),
+        ("category=unsupported-* or status=timeout", lambda c: (c["category"] or "").startswith("unsupported-")
+            or c["status"] == "timeout"),
+        ("*.segmenter.*", lambda c: c["axes"]["model"] == "segmenter"),
+        ("GRIDSAMPLE support", lambda c: "GridSample" in (c["line"] or "")),
+        ('reason="needs an NVIDIA GPU, and this machine has none"', lambda c: c["status"] == "skipped"),
+        ("target=sm120", lambda c: c["axes"].get("target") == "sm120"),
+    ],
+)  # fmt: skip
+def test_the_filter_speaks_the_selector_language(
+    view: Watched, address: str, report: dict[str, Any], query: str, fits_cell: Any
+) -> None:
+    page = open_at(view, address, "#/cells")
+    page.locator("#filter").fill(query)
+    n = sum(map(bool, map(fits_cell, report["cells"])))
+    assert 0 < n < len(report["cells"])
+    expect(page.locator(".hint")).to_have_text(f"{n} of {len(report['cells'])} cells")
+
+
+def test_a_filter_that_is_no_selector_says_why_and_searches(view: Watched, address: str) -> None:
+    page = open_at(view, address, "#/cells")
+    page.locator("#filter").fill("modle=resnet50")
+    expect(page.locator(".hint")).to_have_text("unknown field modle; searching for the words instead")
+    expect(page.locator("tbody")).to_contain_text("No cell fits")
+
+
+def test_cells_sort_filter_by_chip_and_keep_the_address(browser: Browser, address: str, report: dict[str, Any]) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(address + "#/cells")
+    page.get_by_role("button", name="took").click()
+    expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "ascending")
+    page.get_by_role("button", name="took").click()
+    expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
+    page.get_by_role("button", name=re.compile("^crashed")).click()
+    page.get_by_role("button", name=re.compile("^timeout")).click()
+    expect(page.locator("tbody tr")).to_have_count(report["counts"]["crashed"] + report["counts"]["timeout"])
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(report["counts"]["crashed"] + report["counts"]["timeout"])
+    expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
+    page.close()
+
+
+def test_a_cell_shows_what_failed_and_what_to_do(view: Watched, address: str, report: dict[str, Any]) -> None:
+    cell = first(report, signature="openvino-unsupported-onnx-ops")
+    page = open_at(view, address, f"#/cell/{cell['id']}")
+    main = page.locator("main")
+    for text in (cell["diagnosis"], cell["line"], cell["category"], cell["signature"], cell["command"], "What to do."):
+        expect(main).to_contain_text(text)
+    failed = next(stage for stage in cell["stages"] if stage["state"] == "failed")
+    expect(page.locator(".steps li.s-failed a")).to_have_attribute("href", f"../{failed['log']}")
+    expect(page.locator(".steps li")).to_have_count(len(cell["stages"]))
+    expect(page.get_by_role("link", name="source")).to_have_attribute("href", cell["source"])
+
+
+def test_a_comparison_stands_against_its_tolerance(view: Watched, address: str, report: dict[str, Any]) -> None:
+    page = open_at(view, address, f"#/cell/{first(report, status='mismatch')['id']}")
+    expect(page.locator("main")).to_contain_text("tolerance: atol 0.01, rtol 0.1")
+    expect(page.locator("table.data tbody tr").first).to_contain_text("12.4 %")
+    expect(page.locator("main")).to_contain_text("top1-agreement 0.75, at least 0.99 asked")
+    page = open_at(view, address, f"#/cell/{first(report, status='degraded')['id']}")
+    expect(page.locator("main")).to_contain_text("CPU kernels compute in float32")
+
+
+def test_copying_the_command(browser: Browser, address: str, report: dict[str, Any]) -> None:
+    context = browser.new_context(viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    cell = report["cells"][0]
+    page.goto(f"{address}#/cell/{cell['id']}")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == cell["command"]
+    context.close()
+
+
+def test_hostile_text_is_shown_and_does_nothing(view: Watched, address: str, report: dict[str, Any]) -> None:
+    cell = next(c for c in report["cells"] if "pwned" in (c["line"] or ""))
+    for fragment in ("#/overview", f"#/cell/{cell['id']}", "#/cells?q=pwned", "#/matrix"):
+        page = open_at(view, address, fragment)
+        page.wait_for_timeout(50)
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("img").count() == 0
+    expect(open_at(view, address, f"#/cell/{cell['id']}").locator("main .line")).to_contain_text("</script><script>")
+
+
+def test_plotly_comes_with_the_speed_view_alone(view: Watched, address: str, report: dict[str, Any]) -> None:
+    page = open_at(view, address, "#/overview")
+    assert not [url for url in view.asked if "plotly" in url]
+    page = open_at(view, address, "#/speed?model=minilm")
+    expect(page.locator("#plot .scatterlayer .trace")).not_to_have_count(0, timeout=20_000)
+    settled = [
+        c
+        for c in report["cells"]
+        if c["measure"] and c["measure"]["status"] == "settled" and c["axes"]["model"] == "minilm"
+    ]
+    expect(page.locator(".rank tbody tr")).to_have_count(len(settled))
+    expect(page.locator("#plot .point")).to_have_count(len(settled))
+    unstable = [c for c in report["cells"] if c["measure"] and c["measure"]["status"] == "unstable"]
+    expect(page.locator("ul.cols li")).to_have_count(len(unstable))
+    assert "ms" not in page.locator("ul.cols").inner_text().split()
+
+
+def test_without_plotly_beside_it_the_numbers_are_still_there(
+    browser: Browser, report: dict[str, Any], tmp_path: Path
+) -> None:
+    build_report(report, tmp_path)
+    shutil.rmtree(tmp_path / "assets")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri() + "#/speed")
+    expect(page.locator("#plot")).to_contain_text("plotly.min.js is not beside this page")
+    expect(page.locator(".rank tbody tr")).not_to_have_count(0)
+    page.close()
+
+
+def test_keys_alone_reach_everything(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(address + "#/matrix")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.locator(".sq").first.focus()
+    assert page.locator("#tip").is_visible()
+    before = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    after = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert after and after != before
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Cells")
+    page.keyboard.press("/")
+    expect(page.locator("#filter")).to_be_focused()
+    page.keyboard.type("status=timeout")
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.locator("tbody a").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".trail")).to_contain_text("1 of 2")
+    page.keyboard.press("j")
+    expect(page.locator(".trail")).to_contain_text("2 of 2")
+    page.close()
+
+
+def test_thousands_of_cells_stay_quick(browser: Browser, tmp_path: Path) -> None:
+    report = fake_report(times=8)
+    assert len(report["cells"]) > 3000
+    build_report(report, tmp_path)
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto((tmp_path / "report.html").as_uri() + "#/cells")
+    took = page.evaluate(
+        """async () => {
+            const box = document.getElementById("filter"), out = [];
+            for (const q of ["model=resnet50", "GridSample", "opset=17 and status!=verified", ""]) {
+                const start = performance.now();
+                box.value = q; box.dispatchEvent(new Event("input"));
+                await new Promise(r => setTimeout(r, 65)); await new Promise(requestAnimationFrame);
+                document.body.offsetHeight;
+                out.push(performance.now() - start - 65);
+            }
+            return out;
+        }"""
+    )
+    assert max(took) < 400, took
+    assert page.locator("tbody tr").count() < 1000
+    page.locator(".more").scroll_into_view_if_needed()
+    expect(page.locator("tbody tr").nth(300)).to_be_attached()
+    page.close()
+
+
+def test_it_prints_every_cell_and_no_tools(browser: Browser, address: str, report: dict[str, Any]) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(address + "#/cells")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(page.locator("tbody tr")).to_have_count(len(report["cells"]))
+    assert not page.locator("#nav").is_visible() and not page.locator("#filter").is_visible()
+    page.close()
+
+
+def test_without_javascript_the_outcomes_are_readable(browser: Browser, address: str, report: dict[str, Any]) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    expect(page.locator("noscript h1, main h1").first).to_contain_text(
+        f"{report['counts']['verified']} of {len(report['cells'])}"
+    )
+    expect(page.locator("noscript li").first).to_contain_text("This tf2onnx cannot write opset 21.")
+    expect(page.locator("noscript li").first).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(browser: Browser, address: str, scheme: str) -> None:
+    """WCAG AA: 4.5 to 1 for text, 3 to 1 for the shapes of outcomes (https://www.w3.org/TR/WCAG22/#contrast-minimum)."""
+    page = browser.new_page(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(address)
+    ratios = page.evaluate(
+        """() => {
+            const css = getComputedStyle(document.documentElement);
+            const light = name => {
+                const probe = document.createElement("i"); probe.style.color = `var(--${name})`; document.body.append(probe);
+                const rgb = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                probe.remove();
+                return 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2];
+            };
+            const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+            const out = {};
+            for (const name of ["text", "soft", "faint", "accent", "verified", "built", "degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory", "unsupported", "skipped", "blocked"]) out[name] = ratio(name, "surface");
+            return out;
+        }"""
+    )
+    page.close()
+    low = {name: round(value, 2) for name, value in ratios.items() if value < (3.0 if name == "skipped" else 4.5)}
+    assert low == {}
