@@ -275,7 +275,7 @@ def _execute(
     with listener(len(plan.chains), steps) as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: Venv(store, step.name, step.data["pins"]), told, run=run_id,
-            jobs=jobs or here.cores, cores=here.cores, on_log=on_log, again=again,
+            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), on_log=on_log, again=again,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )  # fmt: skip
         result.interrupted = not local.run()

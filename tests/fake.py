@@ -44,7 +44,7 @@ class FakeSession:
         self.probe = {"python": "3.11.7", "modules": {name: {"version": "1.0"} for name in step.data["family"].modules}}
         self.probe.update(world.probes.get(step.name, {}))
 
-    def run(self, stage: str, input: dict[str, Any], dir: Path, *, seconds: float, memory: int) -> JobEnd:
+    def run(self, stage: str, input: dict[str, Any], dir: Path, *, seconds: float, memory: int | None) -> JobEnd:
         with self.world.lock:
             self.world.jobs.append((stage, self.name, input))
             self.world.now += 1

@@ -20,7 +20,7 @@ class Session(Protocol):
     probe: dict[str, Any]
 
     def run(
-        self, stage: str, input: dict[str, Any], dir: Path, *, seconds: float, memory: int
+        self, stage: str, input: dict[str, Any], dir: Path, *, seconds: float, memory: int | None
     ) -> Any: ...  # -> session.JobEnd
 
     def close(self) -> None: ...

@@ -103,7 +103,7 @@ class WorkerSession:
             return self.probe
         ours, theirs = socket.socketpair()
         command = [
-            str(self.python), "-I", "-B", str(self.worker_dir / "worker" / "main.py"), "--control",
+            str(self.python), "-I", str(self.worker_dir / "worker" / "main.py"), "--control",
             str(theirs.fileno()), *(part for name in self.imports for part in ("--import", name)), *self.arguments,
         ]  # fmt: skip
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -35,11 +35,14 @@ class CorruptArtifact(InfrastructureError):
 class Jobs:
     """Turns steps into records. `session(step)` gives the running worker of a step's environment."""
 
-    def __init__(self, store: Store, run: str, session: Callable[[Step], Any], cores: int, log: Callable[[Path], None]) -> None:
+    def __init__(
+        self, store: Store, run: str, session: Callable[[Step], Any], cores: int, log: Callable[[Path], None], *, gpu: bool
+    ) -> None:
         self.store = store
         self.run = run
         self.session = session
         self.cores = cores
+        self.gpu = gpu
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
 
@@ -53,7 +56,7 @@ class Jobs:
             while True:
                 attempts += 1
                 end = self.session(step).run(
-                    step.kind, self._input(step), folder, seconds=step.seconds, memory=step.memory
+                    step.kind, self._input(step), folder, seconds=step.seconds, memory=self._memory(step)
                 )
                 crashed = "signal" in end.end
                 if not crashed or attempts > step.retry:
@@ -61,6 +64,11 @@ class Jobs:
             return self._record(step, end, folder, attempts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _memory(self, step: Step) -> int | None:
+        """No limit on the address space where CUDA is used: it reserves far more than it takes."""
+        assert step.environment is not None
+        return None if self.gpu and step.environment.data["family"].device == "cuda" else step.memory
 
     # Inputs -----------------------------------------------------------------------------------------------------
 

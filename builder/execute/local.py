@@ -99,7 +99,7 @@ class Local:
 
     def __init__(
         self, plan: Plan, store: Store, environments: Callable[[Step], Environment], listener: Listener, *, run: str,
-        jobs: int, cores: int, deadline: float | None = None, on_log: Callable[[Path], None] = lambda path: None,
+        jobs: int, cores: int, gpu: bool = False, deadline: float | None = None, on_log: Callable[[Path], None] = lambda path: None,
         again: Again = "",
     ) -> None:  # fmt: skip
         self.plan = plan
@@ -110,7 +110,7 @@ class Local:
         self.again: Again = again
         self.light = store.light()
         self.sessions = Sessions(environments, store.work(run, "sessions"))
-        self.worker = Jobs(store, run, self._session, cores, on_log)
+        self.worker = Jobs(store, run, self._session, cores, on_log, gpu=gpu)
         self.run_id = run
         self.infrastructure: dict[Step, str] = {}
         """Steps that ended without evidence -> why."""
@@ -278,7 +278,7 @@ class Local:
                 step.output = step.output if step.kind == "environment" else ""
         except WorkerDied as error:
             self._died(step, error)
-        except InfrastructureError as error:
+        except (InfrastructureError, PackageError) as error:  # an environment that was made before can no longer be
             self.infrastructure[step] = str(error)
         self.listener.step_finished(f"{step.kind} {step.name}", time.monotonic() - started, step.state == "stored")
 

@@ -1,4 +1,4 @@
-"""Entry of the worker: `ENV/bin/python -I -B worker/main.py --control FD [--import NAME ...]`. See README.md.
+"""Entry of the worker: `ENV/bin/python -I worker/main.py --control FD [--import NAME ...]`. See README.md.
 
 The folder of this file is never put on `sys.path`: the package `worker` is loaded by its place, so nothing of ours can
 stand in front of a library of the environment.

@@ -1,0 +1,306 @@
+"""The whole program as a user runs it, with real engines: a small matrix in a folder of its own.
+
+Marked `real`: makes environments from the package index."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).resolve().parent.parent
+MATRIX = """\
+schema: 1
+name: small
+exporters:
+  onnx: {family: onnx, onnx: 1.22.0}
+  torch: {family: torch, torch: 2.13.0, python: "3.11"}
+engines:
+  ort: {family: onnxruntime, onnxruntime: [1.15.1, 1.31.1]}
+  ort-numpy2: {family: onnxruntime, onnxruntime: 1.16.3, numpy: 2.2.6}
+  openvino: {family: openvino, openvino: [2023.0.2, 2026.4.1]}
+  rtx: {family: tensorrt-rtx, tensorrt-rtx: 1.7.1.116, cuda: 12}
+  trt: {family: tensorrt, tensorrt: 11.4.0.106, cuda: 12}
+axes:
+  model: [squeezenet, residual_cnn]
+  opset: [17, 21]
+  precision: [fp32]
+  shapes: [static]
+  target: {values: [sm89], when: {engine.family: tensorrt-rtx}}
+  torch-exporter: {values: [torchscript], when: {exporter.family: torch}}
+groups:
+  default: all
+  one: model=squeezenet and opset=17 and engine=ort
+"""
+
+
+def project(folder: Path, matrix: str = MATRIX) -> Path:
+    """A folder with this matrix and the repository's own families, recipes and lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "matrix.yaml").write_text(matrix)
+    shutil.copy(ROOT / "matrix.lock", folder / "matrix.lock")
+    for name in ("images", "recipes"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def enginematrix(folder: Path, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None) -> str:
+    """Run the program; its output, both streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", *arguments], cwd=folder, text=True, errors="replace", check=False, timeout=900,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    if code is not None:
+        assert done.returncode == code, done.stdout[-5000:]
+    return done.stdout
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "artifacts" / "report" / "report.json").read_text())
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str, str, str | None]]:
+    return {cell["slug"]: (cell["status"], cell["stage"], cell["category"]) for cell in report(folder)["cells"]}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = project(tmp_path_factory.mktemp("small"))
+    # Two real failures that nobody expected: IR 10 on an old ONNX Runtime, and the NumPy 2 trap.
+    enginematrix(folder, "run", "--frozen", code=1)
+    yield folder
+
+
+def test_every_cell_ends_as_it_must(small: Path) -> None:
+    found = report(small)
+    assert len(found["cells"]) == found["selected"] == 28
+    by_engine: dict[str, set[str]] = {}
+    for cell in found["cells"]:
+        by_engine.setdefault(cell["engine"]["id"], set()).add(cell["status"])
+    assert by_engine["onnxruntime-1.31.1-py3.12"] == {"verified"}
+    assert by_engine["openvino-2026.4.1-py3.12"] == {"verified"}
+    assert by_engine["tensorrt-rtx-1.7.1.116-cuda12-py3.12"] == {"built"}, "no GPU here: never verified"
+    assert by_engine["tensorrt-11.4.0.106-cuda12-py3.12"] == {"skipped"}
+    assert by_engine["onnxruntime-1.16.3-numpy2.2.6-py3.11"] <= {"crashed", "failed"}
+    assert "crashed" in by_engine["onnxruntime-1.16.3-numpy2.2.6-py3.11"]
+    assert "failed" in by_engine["onnxruntime-1.15.1-py3.11"]
+
+
+def test_every_record_says_what_was_loaded(small: Path) -> None:
+    for cell in report(small)["cells"]:
+        if cell["status"] not in ("verified", "built"):
+            continue
+        names = " ".join(library["name"] for library in cell["loaded"]["libraries"])
+        wanted = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt-rtx": "tensorrt_rtx"}[cell["engine"]["family"]]
+        assert wanted in names, names
+        assert str(small) not in json.dumps(cell["loaded"]), "records name no folder of this machine"
+        assert cell["python"]
+
+
+def test_every_failure_has_a_line_and_a_category(small: Path) -> None:
+    for cell in report(small)["cells"]:
+        if cell["status"] in ("failed", "crashed"):
+            assert cell["line"], cell["slug"]
+            assert cell["category"], cell["slug"]
+            assert cell["command"] == f"enginematrix repro {cell['id']}"
+
+
+def test_the_other_reports_agree(small: Path) -> None:
+    folder = small / "artifacts" / "report"
+    found = report(small)
+    junit = ElementTree.parse(folder / "junit.xml").getroot()
+    assert len(junit.findall(".//testcase")) == len(found["cells"])
+    red = sum(cell["status"] in ("failed", "crashed") for cell in found["cells"])
+    assert len(junit.findall(".//failure")) + len(junit.findall(".//error")) == red
+    assert "verified" in (folder / "report.md").read_text()
+    assert "1a2b" not in (folder / "report.html").read_text()[:10]
+
+
+def test_engines_come_with_manifests(small: Path) -> None:
+    cells = {cell["slug"]: cell for cell in report(small)["cells"]}
+    manifests = list((small / "artifacts" / "engines").glob("*/manifest.json"))
+    assert len(manifests) == sum(cell["artifact"] is not None for cell in cells.values())
+    for path in manifests:
+        manifest = json.loads(path.read_text())
+        cell = cells[path.parent.name]
+        assert manifest["engine"]["sha256"] == cell["artifact"]["sha256"]
+        assert (path.parent / manifest["engine"]["file"]).stat().st_size == manifest["engine"]["bytes"]
+        if cell["engine"]["family"] == "tensorrt-rtx":
+            assert manifest["loads"]["compute_capability"] == "8.9"
+
+
+def test_a_second_run_does_nothing_says_so_and_starts_no_process(small: Path) -> None:
+    """Every way to start a process or to speak to a network is an audit event of the interpreter's."""
+    before = (small / "artifacts" / "report" / "report.html").stat().st_mtime_ns
+    guard = (
+        "import sys\n"
+        "def hook(event, args):\n"
+        "    if event in ('subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.exec', 'os.system', 'socket.connect'):\n"
+        "        sys.stderr.write('STARTED ' + event + '\\n')\n"
+        "sys.addaudithook(hook)\n"
+        "from builder.cli import main\n"
+        "sys.exit(main(['run']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", guard], cwd=small, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "Nothing to do: 28 cells are up to date" in done.stdout
+    assert "STARTED" not in done.stderr
+    assert done.returncode == 1, "what failed still fails"
+    assert (small / "artifacts" / "report" / "report.html").stat().st_mtime_ns == before
+
+
+def test_running_by_hand_agrees(small: Path) -> None:
+    """The cross-check knows nothing of this program but its report."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "crosscheck.py"), str(small / "artifacts" / "report" / "report.json"),
+         "--per-outcome", "1", "--scratch", str(small / "by-hand")],
+        capture_output=True, text=True, check=False, timeout=900, env=_with_uv(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = {line.split()[4] for line in done.stdout.splitlines() if line.startswith(("ok", "DIFF"))}
+    assert {"match", "failed", "crashed", "built"} <= words
+
+
+def _with_uv() -> dict[str, str]:
+    from builder.environment.interpreters import uv_binary
+
+    return {**os.environ, "PATH": f"{Path(uv_binary()).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_show_why_and_repro(small: Path) -> None:
+    cell = next(cell for cell in report(small)["cells"] if cell["status"] == "failed" and cell["stage"] == "parse")
+    shown = enginematrix(small, "show", cell["id"], "--log")
+    assert cell["line"] in shown
+    assert "enginematrix repro" in shown
+    assert "    | " in shown, "the log itself"
+    assert "selected" in enginematrix(small, "why", cell["id"])
+    repeated = enginematrix(small, "repro", cell["slug"], "--quiet", code=1)
+    assert "The same outcome as before." in repeated
+    assert "Unsupported model IR version" in repeated
+    assert cell["id"] in enginematrix(small, "plan", "--cells", "--select", f"#{cell['id']}")
+    assert "no cell" in enginematrix(small, "show", "nothing-like-it", code=2)
+
+
+def test_bad_selections_are_bad_input(small: Path) -> None:
+    assert "modle" in enginematrix(small, "run", "--select", "modle=squeezenet", code=2)
+    assert "no cell fits" in enginematrix(small, "run", "--select", "model=squeezenet and model=residual_cnn", code=2)
+    assert "no such file" in enginematrix(small, "-f", "elsewhere.yaml", "run", code=2)
+
+
+def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path: Path) -> None:
+    folder = project(tmp_path / "killed")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen([sys.executable, "-m", "builder", "run", "--frozen"], cwd=folder, env=env, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)  # fmt: skip
+    objects = folder / "artifacts" / "objects"
+    deadline = time.monotonic() + 300
+    while len(list(objects.glob("*/*"))) < 6 and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert run.poll() is None, "it was killed in the middle, not at its end"
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert children, "workers were running"
+    psutil.wait_procs(children, timeout=15)
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    enginematrix(folder, "run", "--frozen", code=1)
+    assert outcomes(folder) == outcomes(small)
+
+
+def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
+    folder = project(tmp_path / "interrupted")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "builder", "run", "--frozen", "--group", "all", "--select", "exporter=onnx"], cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    objects = folder / "artifacts" / "objects"
+    deadline = time.monotonic() + 300
+    while len(list(objects.glob("*/*"))) < 5 and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, out[-3000:]
+    cells = report(folder)["cells"]
+    assert len(cells) == report(folder)["selected"]
+    assert any(cell["reason"] == "interrupted before it ran" for cell in cells)
+    assert not any(cell["status"] == "blocked" for cell in cells)
+    enginematrix(folder, "run", "--frozen", "--group", "all", "--select", "exporter=onnx", code=1)
+    assert not any(cell["reason"].startswith("interrupted") for cell in report(folder)["cells"])
+
+
+def test_no_network_is_infrastructure_and_leaves_no_evidence(tmp_path: Path) -> None:
+    folder = project(tmp_path / "offline")
+    env = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty"), "UV_FIND_LINKS": ""}
+    out = enginematrix(folder, "run", "--frozen", "--select", "engine=ort and exporter=onnx", code=3, env=env)
+    assert "infrastructure" in out
+    cells = report(folder)["cells"]
+    assert {(cell["status"], cell["category"]) for cell in cells} == {("blocked", "infrastructure")}
+    enginematrix(folder, "run", "--frozen", "--group", "one", code=0)
+    assert {cell["status"] for cell in report(folder)["cells"]} == {"verified"}
+
+
+def test_a_missing_interpreter_is_named_with_what_to_do(tmp_path: Path) -> None:
+    matrix = MATRIX.replace("onnxruntime: [1.15.1, 1.31.1]}", 'onnxruntime: [1.31.1], python: "3.99"}')
+    folder = project(tmp_path / "python", matrix)
+    out = enginematrix(folder, "lock", "--update", "engine=ort", code=None)
+    assert "3.99" in out
+
+
+def test_a_frozen_lock_that_lacks_a_stack_is_bad_input(tmp_path: Path) -> None:
+    folder = project(tmp_path / "frozen")
+    (folder / "matrix.lock").unlink()
+    out = enginematrix(folder, "run", "--frozen", code=2)
+    assert "no entry for" in out
+    assert "enginematrix lock" in out
+    assert not (folder / "matrix.lock").exists()
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """A file system of its own that is nearly full, where this user may mount one."""
+    folder = project(tmp_path / "full")
+    disk = folder / "artifacts"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    try:
+        out = enginematrix(folder, "run", "--frozen", "--group", "one", code=3)
+        assert "free some space" in out
+        subprocess.run(["mount", "-o", "remount,size=2g", str(disk)], check=True)
+        enginematrix(folder, "run", "--frozen", "--group", "one", code=0)
+        assert {cell["status"] for cell in report(folder)["cells"]} == {"verified"}
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_gc_keeps_what_is_needed_and_drops_the_rest(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gc"
+    shutil.copytree(small, folder, symlinks=True, ignore=shutil.ignore_patterns("env", "by-hand"))
+    smaller = MATRIX.replace("model: [squeezenet, residual_cnn]", "model: [squeezenet]").replace(
+        "  torch: {family: torch, torch: 2.13.0, python: \"3.11\"}\n", ""
+    ).replace("  torch-exporter: {values: [torchscript], when: {exporter.family: torch}}\n", "")  # fmt: skip
+    (folder / "matrix.yaml").write_text(smaller)
+    before = sum(1 for _ in (folder / "artifacts" / "objects").glob("*/*"))
+    dry = enginematrix(folder, "gc", "--keep-runs", "0", "--dry-run")
+    assert sum(1 for _ in (folder / "artifacts" / "objects").glob("*/*")) == before
+    done = enginematrix(folder, "gc", "--keep-runs", "0")
+    assert "freed" in done
+    assert "would free" in dry
+    after = sum(1 for _ in (folder / "artifacts" / "objects").glob("*/*"))
+    assert 0 < after < before
+    assert "0 to run" in enginematrix(folder, "plan") or "Nothing to do" in enginematrix(folder, "plan")
