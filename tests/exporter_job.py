@@ -1,4 +1,4 @@
-"""Run exporter jobs inside an exporter environment, without the worker's protocol: the real modules, the real frameworks.
+"""Run exporter jobs inside an exporter environment, without the worker's protocol: real modules, real frameworks.
 
     ENV/bin/python tests/exporter_job.py BUILDER_COPY JOBS.json
 

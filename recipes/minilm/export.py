@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2, a sentence encoder with its learned weights, in plain PyTorch.
 
-BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805) with 6 layers of width 384, then the mean over the real tokens
-and unit length, as https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2 says.
+BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805) with 6 layers of width 384, then the mean over the real
+tokens and unit length, as https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2 says.
 """
 
 import json
@@ -90,7 +90,8 @@ def model(recipe, source):
         def __init__(self):
             super().__init__()
             self.embeddings = Embeddings()
-            self.encoder = nn.ModuleDict({"layer": nn.ModuleList([Layer() for _ in range(config["num_hidden_layers"])])})
+            layers = [Layer() for _ in range(config["num_hidden_layers"])]
+            self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
 
         def forward(self, input_ids, attention_mask):
             real = attention_mask.to(self.embeddings.LayerNorm.weight.dtype)

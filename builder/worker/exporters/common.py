@@ -1,4 +1,4 @@
-"""What the exporters share: the recipe's script, its shapes and inputs, the reference cases, the facts of an ONNX file."""
+"""What the exporters share: a recipe's script, shapes and inputs, reference cases, facts of an ONNX file."""
 
 import collections
 import importlib.util
@@ -33,7 +33,7 @@ def symbols(recipe):
 
 
 def points(recipe, option):
-    """The reference cases as (label, point, seed): one per seed when static; every seed at opt, the first at min and max."""
+    """The reference cases (label, point, seed): static, one per seed; dynamic, all at opt, the first at min and max."""
     seeds = recipe["seeds"]
     if option == "static":
         return [("static" if seed == seeds[0] else "static.%d" % seed, "opt", seed) for seed in seeds]
@@ -81,8 +81,8 @@ def save(path, ins, outs=()):
 def make_reference(job, module, run, again, method, outputs):
     """The `reference` result: cases, calibration inputs and the noise floor.
 
-    `run(arrays)` gives the FP32 outputs (list of arrays) for the inputs; `again(arrays)` the same model computed the way
-    that `method` (text) names. Raises ValueError when the reference is not finite, since nothing could be told from it.
+    `run(arrays)` gives the FP32 outputs (list of arrays) for the inputs; `again(arrays)` the same model computed the
+    way that `method` (text) names. Raises ValueError when the reference is not finite: nothing could be told from it.
     """
     import numpy
 
@@ -98,9 +98,7 @@ def make_reference(job, module, run, again, method, outputs):
                 raise ValueError("the reference output %s of case %s is not finite" % (name, label))
         name = "case-%d.npz" % number
         save(os.path.join(job.dir, name), ins, outs)
-        cases.append(
-            {"file": name, "label": label, "seed": seed, "shapes": [list(array.shape) for array in ins]}
-        )
+        cases.append({"file": name, "label": label, "seed": seed, "shapes": [list(array.shape) for array in ins]})
         for name, first, second in zip(outputs, outs, again(ins)):
             entry = {"case": label, "name": name}
             entry.update(difference(first, second))
@@ -121,7 +119,7 @@ def make_reference(job, module, run, again, method, outputs):
 
 
 def difference(first, second):
-    """Largest absolute and relative difference; relative to |first|, but never to less than a thousandth of its largest."""
+    """Largest absolute and relative difference; relative to |first| or a thousandth of its largest, if that is more."""
     import numpy
 
     first = numpy.asarray(first, dtype="float64")
@@ -138,8 +136,8 @@ def difference(first, second):
 def strip(model):
     """Take out of an ONNX model what tells of the machine or the moment (source paths, stack traces), in place.
 
-    Computation, names and the producer's version stay. What is removed: documentation strings and metadata properties of
-    the model, its graphs, functions, nodes and values.
+    Computation, names and the producer's version stay. What is removed: documentation strings and metadata properties
+    of the model, its graphs, functions, nodes and values.
     """
     model.doc_string = ""
     del model.metadata_props[:]

@@ -9,8 +9,9 @@ import os
 
 from worker.exporters import common
 
-#: What is worth quantising computes with weights (of MatMul only those whose second operand is constant). All operators at once (ONNX Runtime's default) ruins attention, whose
-#: mask of -10000 takes the whole 8-bit range: the cosine of MiniLM's embeddings then falls to 0.3.
+#: What is worth quantising computes with weights (of MatMul only those whose second operand is constant). All
+#: operators at once (ONNX Runtime's default) ruins attention, whose mask of -10000 takes the whole 8-bit range: the
+#: cosine of MiniLM's embeddings then falls to 0.3.
 QUANTISED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

@@ -12,9 +12,10 @@ def load(name, rename, quiet=0.3, head=1.0):
     """The light model as an onnx.ModelProto with real weights and the names that `rename` (old -> new) gives.
 
     Weights become initializers; they are no longer listed as graph inputs, which needs IR 4, so IR 3 becomes 4.
-    `quiet` scales the last normalisation of a residual branch, as training does (about 0 at the start in Goyal et al.
-    2017, https://arxiv.org/abs/1706.02677, section 5.1), so that activations stay far from float16's largest number; `head` scales the classifier's matrix, so that its logits
-    are as far apart (a few units) as those of a trained network and the softmax after them does not hide them.
+    `quiet` scales the last normalisation of a residual branch, as training does (0 at the start in Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677, section 5.1), so that activations stay far from float16's largest number. `head`
+    scales the classifier's matrix, so that logits are as far apart (a few units) as those of a trained network and the
+    softmax after them does not hide them.
     """
     import onnx
     from onnx import numpy_helper

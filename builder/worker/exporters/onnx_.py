@@ -1,6 +1,7 @@
 """A model that is ONNX already: given weights, a batch size and the asked opset.
 
-A recipe's script defines `model(recipe, source) -> onnx.ModelProto` with the recipe's input names; `inputs` as for torch.
+A recipe's script defines `model(recipe, source) -> onnx.ModelProto` with the recipe's input names; `inputs` as for
+torch.
 The opset is moved by `onnx.version_converter`. The IR version stays what the source says, as that converter leaves it:
 a file whose IR is too new or older than its opset is a thing that users meet, so it is not tidied up here.
 """

@@ -1,14 +1,15 @@
 """Export from Keras and TensorFlow through tf2onnx, by way of a SavedModel or of a frozen graph.
 
-A recipe's script defines `model(recipe, source) -> keras model` (weights set; Keras 2 with TensorFlow up to 2.15, Keras 3
-after); `inputs` as for torch. Option `saved-as`: `saved-model` or `frozen-graph`. The names of inputs and outputs are
-found, not asked: from the signature of a SavedModel, from the placeholders and the sinks of a frozen graph.
+A recipe's script defines `model(recipe, source) -> keras model` (weights set; Keras 2 with TensorFlow up to 2.15,
+Keras 3 after); `inputs` as for torch. Option `saved-as`: `saved-model` or `frozen-graph`. The names of inputs and
+outputs are found, not asked: from the signature of a SavedModel, from the placeholders and the sinks of a frozen graph.
 
 tf2onnx is driven through its documented command line (`python -m tf2onnx.convert`), in this process, so that
 TensorFlow is not imported a second time.
 """
 
 import os
+import re
 import sys
 
 from worker.exporters import common
@@ -90,6 +91,7 @@ def export(job):
         proto = onnx.load(path)
         proto.graph.name = recipe["recipe"]  # tf2onnx writes the path of its input there
         _dimensions(proto.graph, recipe)
+        _number(proto.graph)
         os.remove(path)
         told = "tensorflow %s, tf2onnx %s (%s)" % (tensorflow.__version__, tf2onnx.__version__, how)
         return common.write(job, proto, told, notes)
@@ -107,7 +109,7 @@ def _specs(tensorflow, recipe, option):
 
 
 def _save(tensorflow, model, folder, specs):
-    """A SavedModel whose only signature has the given shapes: Keras 3 by its ExportArchive, Keras 2 by tf.saved_model."""
+    """A SavedModel whose only signature has the given shapes, by Keras 3's ExportArchive or tf.saved_model."""
     keras = tensorflow.keras
     if not hasattr(keras, "ops"):  # Keras 2
         call = tensorflow.function(lambda *tensors: _named(model, tensors), input_signature=specs)
@@ -127,7 +129,9 @@ def _named(model, tensors):
 def _freeze(tensorflow, model, path, specs):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    call = tensorflow.function(lambda *tensors: model(tensors[0] if len(tensors) == 1 else list(tensors), training=False))
+    call = tensorflow.function(
+        lambda *tensors: model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+    )
     frozen = convert_variables_to_constants_v2(call.get_concrete_function(*specs))
     graph = frozen.graph.as_graph_def()
     with open(path, "wb") as file:
@@ -148,7 +152,7 @@ def ends(graph):
 
 
 def _dimensions(graph, recipe):
-    """tf2onnx numbers the dimensions it does not know (`unk__336`), each place anew: give inputs the recipe's symbols."""
+    """tf2onnx numbers the dimensions it does not know (`unk__336`): give inputs the recipe's symbols."""
     symbols = common.symbols(recipe)
     for item in list(graph.input) + list(graph.output) + list(graph.value_info):
         for axis, dim in enumerate(item.type.tensor_type.shape.dim):
@@ -158,6 +162,38 @@ def _dimensions(graph, recipe):
                     dim.dim_param = symbol
                 else:
                     dim.ClearField("dim_param")
+
+
+_NUMBERED = re.compile(r".*__\d+(:\d+)?")
+
+
+def _number(graph):
+    """Number tf2onnx's own names (`const_fold_opt__403`) by their first use, and order initializers by name.
+
+    It walks sets of names, so numbers, order, and which of several equal constants lends its name follow Python's hash
+    seed and differ from process to process. Graphs with subgraphs stay as they are: names are visible across borders.
+    """
+    for node in graph.node:
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            return
+    kept = {item.name for item in list(graph.input) + list(graph.output)}
+    new = {}
+
+    def renamed(name):
+        found = _NUMBERED.fullmatch(name)
+        if not found or name in kept:
+            return name
+        # The whole name, tensor index and all, is one entry: no two names can become the same.
+        return new.setdefault(name, "tf2onnx__%d%s" % (len(new), found.group(1) or ""))
+
+    for node in graph.node:
+        node.input[:] = [renamed(edge) for edge in node.input]
+        node.output[:] = [renamed(edge) for edge in node.output]
+        node.name = renamed(node.name)
+    for group in (graph.initializer, graph.value_info):
+        for item in group:
+            item.name = renamed(item.name)
+        group.sort(key=lambda item: item.name)
 
 
 def _tf2onnx(arguments):

@@ -3,9 +3,9 @@
 A recipe's script defines `model(recipe, source) -> torch.nn.Module` (eval mode, weights set), `OUTPUTS` (names, in the
 order in which the module returns them) and, when uniform noise will not do, `inputs(recipe, source, shapes, seed)`.
 
-Option `torch-exporter`: `torchscript` (`torch.onnx.export(dynamo=False)`) or `dynamo` (`dynamo=True`). The opset is asked
-as given; what was written is read back from the file, since the dynamo exporter builds its graph at opset 18 and keeps
-that when its conversion down does not succeed (https://github.com/pytorch/pytorch/pull/161056).
+Option `torch-exporter`: `torchscript` (`torch.onnx.export(dynamo=False)`) or `dynamo` (`dynamo=True`). The opset is
+asked as given; what was written is read back from the file, since the dynamo exporter builds its graph at opset 18 and
+keeps that when its conversion down does not succeed (https://github.com/pytorch/pytorch/pull/161056).
 """
 
 import os

@@ -18,11 +18,11 @@ CENTRED_GAIN = 1.0 / (0.5 - 0.5 / math.pi)
 def array(name, shape, kind, fan_in=None, centre=None):
     """One float32 array. `kind`: matrix (He-normal over `fan_in`), bias, scale, mean or variance.
 
-    `centre` is the axis of a matrix that counts input channels: its mean is taken out of the weights (Huang et al. 2017,
-    "Centered Weight Normalization", https://openaccess.thecvf.com/content_iccv_2017/html/Huang_Centered_Weight_Normalization_ICCV_2017_paper.html).
-    Without that the positive mean of every ReLU adds up through the layers, and a deep random network gives nearly the
-    same answer whatever the input; an engine that ignored its input would then pass. Matrices of fewer than 8 input
-    channels (images, depthwise kernels) are left as they are.
+    `centre` is the axis of a matrix that counts input channels: its mean is taken out of the weights (Huang et al.
+    2017, "Centered Weight Normalization in Accelerating Training of Deep Neural Networks", ICCV). Without that the
+    positive mean of every ReLU adds up through the layers, and a deep random network gives nearly the same answer
+    whatever the input; an engine that ignored its input would then pass. Matrices of fewer than 8 input channels
+    (images, depthwise kernels) are left as they are.
     """
     import numpy
 
@@ -53,7 +53,8 @@ def fill_torch(model, prefix):
 
     with torch.no_grad():
         for path, module in sorted(model.named_modules()):
-            for name, tensor in list(module.named_parameters(recurse=False)) + list(module.named_buffers(recurse=False)):
+            tensors = list(module.named_parameters(recurse=False)) + list(module.named_buffers(recurse=False))
+            for name, tensor in tensors:
                 kind, fan_in, centre = "bias", None, None
                 if name.startswith("running_mean"):
                     kind = "mean"
@@ -98,7 +99,7 @@ def fill_keras(model, prefix):
 
 
 def smooth_image(shape, seed, low=-1.0, high=1.0, grid=8):
-    """A batch (N, C, H, W) of blotchy images, float32 in [low, high]: random grids enlarged bilinearly, plus fine noise.
+    """A batch (N, C, H, W) of blotchy images, float32 in [low, high]: random grids enlarged, plus fine noise.
 
     White noise averages out in a deep network, which then answers the same for every input; blotches do not.
     """
