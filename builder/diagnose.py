@@ -178,20 +178,22 @@ def diagnose(
     """
     message = _message(error)
     rest = _bounded(str((error or {}).get("traceback") or ""), MESSAGE_LIMIT) + "\n" + _bounded(log, LOG_LIMIT)
-    texts = [_readable(message), _readable(rest)]
+    texts = [_readable(message), _readable(rest), _innermost(rest)]
     name = str((end or {}).get("name") or "")
     if status in ("timeout", "mismatch"):
         # An error line in the log of something that then hung, or ran with wrong numbers, is not shown to be its cause.
         return _undiagnosed(stage, status, texts, end)
     if status == "degraded":
-        return _matched(stage, texts, ("error", "secondary", "silent", "warning", "info"), status, end) or _undiagnosed(
-            stage, status, texts, end
-        )
+        severities = ("error", "secondary", "silent", "warning", "info")
+        return _matched(stage, texts[:2], severities, status) or _undiagnosed(stage, status, texts, end)
     if name and (found := _by_end(name, versions or {})):
         return found
     if name in _FOREIGN_SIGNALS and status != "out-of-memory":
         return _undiagnosed(stage, status, texts, end)
-    return _matched(stage, texts, ("error", "secondary"), status, end) or _undiagnosed(stage, status, texts, end)
+    found = _matched(stage, texts[:2], ("error", "secondary"), status)
+    if found is None or (name and found.category == "crash"):  # "Segmentation fault" says no more than the signal does
+        return _undiagnosed(stage, status, texts, end)
+    return found
 
 
 def group_key(status: str, category: str | None, name: str | None, line: str | None, diagnosis: str | None) -> str:
@@ -208,9 +210,7 @@ def group_key(status: str, category: str | None, name: str | None, line: str | N
 # ---------------------------------------------------------------- matching
 
 
-def _matched(
-    stage: str, texts: Sequence[str], severities: Sequence[str], status: str, end: Mapping[str, Any] | None
-) -> Diagnosis | None:
+def _matched(stage: str, texts: Sequence[str], severities: Sequence[str], status: str) -> Diagnosis | None:
     """The best match: primary before secondary; message before log; in a log infrastructure first (it taints every
     conclusion about versions), then the earliest line; on one line the catalogue's order."""
     for severity in (("error",), tuple(s for s in severities if s != "error")):
@@ -299,7 +299,9 @@ def _undiagnosed(stage: str, status: str, texts: Sequence[str], end: Mapping[str
     elif status == "crashed" or "signal" in end:
         category = "crash"
         text = f"The process died by {name or 'a signal'} in the stage `{stage}`."
-        said = f"killed by {name or end.get('signal', 'a signal')} in {stage}" + (f": {said}" if said else "")
+        said = f"killed by {name or end.get('signal', 'a signal')} in {stage}" + "".join(
+            f": {detail}" for detail in (said, texts[2]) if detail
+        )
     elif status == "mismatch":
         category = "accuracy"
     elif status == "degraded":
@@ -330,7 +332,8 @@ _ERROR = re.compile(
 _WEAK = re.compile(r"(?i)\b(?:error|failed|failure|cannot|could not|unable to|not supported|unsupported|invalid)\b")
 _NOISE = re.compile(
     r"\[(?:W|WARN|WARNING|I|INFO|V|VERBOSE|D|DEBUG)\]|\[[WIVD]:|^[WI]\d{4} |^\d{4}-\d\d-\d\d \S+ [WI] "
-    r"|\w*Warning: |^(?:warning|WARNING|INFO|DEBUG|hint|note)\b|--- (?:Begin|End) node ---|^\s*$"
+    r"|\w*Warning: |^Fatal Python error: (?:Segmentation fault|Aborted|Bus error|Illegal instruction|Floating)"
+    r"|^(?:warning|WARNING|INFO|DEBUG|hint|note)\b|--- (?:Begin|End) node ---|^\s*$"
 )
 #: Lines that say where, not what.
 _WHERE = re.compile(
@@ -364,6 +367,12 @@ def _with_cause(lines: Sequence[str], i: int) -> str:
             break
         causes.append(follower[9:].strip())
     return f"{line}: {causes[-1]}" if causes and line.startswith("error: ") else line
+
+
+def _innermost(log: str) -> str:
+    """Where Python was when the process died, from what its faulthandler wrote."""
+    found = _FAULT.search(log)
+    return clean(f"at {found[1]}, line {found[2]}, in {found[3]}") if found else ""
 
 
 def _message(error: Mapping[str, Any] | None) -> str:
@@ -407,6 +416,7 @@ def _without_frames(lines: Iterable[str]) -> Iterator[str]:
 
 # ---------------------------------------------------------------- text
 
+_FAULT = re.compile(r'\(most recent call first\):\n\s*File "(.{1,300})", line (\d+) in (\S{1,80})')
 _FRAME = re.compile(r'\s*File ".{1,500}", line \d+')
 _ESCAPES = re.compile(
     r"\x1b\[[0-9;:?]{0,40}[ -/]?[@-~]|\x1b\][^\x07\x1b\n]{0,500}(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]"

@@ -173,7 +173,8 @@ def _cell(cell: Cell, rnd: random.Random) -> dict[str, Any]:
             name, 0.01
         )
         stages.append({
-            "stage": name, "state": state, "seconds": round(seconds * rnd.uniform(0.6, 1.6), 4) if state in ("ok", "failed") else None,
+            "stage": name, "state": state,
+            "seconds": round(seconds * rnd.uniform(0.6, 1.6), 4) if state in ("ok", "failed") else None,
             "reused": i < 2, "log": f"logs/{cell.id}/{name}.txt" if state in ("ok", "failed") else None,
             "step": ["environment", "environment", "export", "build", "build", "run", "run", "run"][i],
         })  # fmt: skip
@@ -202,23 +203,25 @@ def _cell(cell: Cell, rnd: random.Random) -> dict[str, Any]:
         category, line = "precision-fallback", "asked fp16, got fp32: CPU kernels compute in float32"
     expected = None
     if status == "failed" and cell.engine.fields.get("onnxruntime") == "1.15.1":
-        expected = {"state": "expected", "fail": "unsupported-opset", "because": "released before opset 21", "until": None,
-                    "where": "matrix.yaml:40:5"}  # fmt: skip
+        expected = {"state": "expected", "fail": "unsupported-opset", "because": "released before opset 21",
+                    "until": None, "where": "matrix.yaml:40:5"}  # fmt: skip
     family = cell.engine.family
     return {
         "id": cell.id, "slug": cell.slug, "key": cell.id * 8, "status": status, "stage": stage,
-        "reason": REASONS.get(status) or (f"needs {cell.engine.id}, whose environment failed: {line}" if status == "blocked" else f"{stage}: {line}"),
+        "reason": REASONS.get(status) or f"{f'needs {cell.engine.id}' if status == 'blocked' else stage}: {line}",
         "category": category, "signature": found.signature if found else None, "line": line, "diagnosis": diagnosis,
         "remedy": remedy, "source": found.source if found else None, "expected": expected,
         "flaky": cell.id[0] == "0" and status == "verified",
-        "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
+        "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(),
+        "exporter": cell.exporter.as_dict(),
         "stages": stages, "comparison": compared, "degraded": degraded,
         "found": {"device": "CPU", "inference_precision": "f32"} if compared else None, "measure": measure,
         "artifact": {"sha256": cell.id * 8, "bytes": rnd.randrange(10**5, 10**8), "path": f"engines/{cell.slug}"}
         if status in ("verified", "built", "degraded", "mismatch") else None,
         "loaded": {"libraries": [{"name": f"lib{family}.so.{cell.engine.fields[family]}",
                                   "path": f"site-packages/{family}/lib{family}.so"}],
-                   "modules": {family: cell.engine.fields[family], "numpy": "2.4.6"}} if compared or status == "built" else {},
+                   "modules": {family: cell.engine.fields[family], "numpy": "2.4.6"}}
+        if compared or status == "built" else {},
         "python": f"{cell.engine.fields['python']}.7", "command": f"enginematrix repro {cell.id}",
         "when": "2026-11-21T10:02:11Z", "reused": cell.id[-1] in "01234567", "seconds": round(rnd.uniform(0.2, 3), 3),
     }  # fmt: skip

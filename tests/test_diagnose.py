@@ -90,7 +90,8 @@ ORT_OPSET = (
 )
 OPENVINO = (
     "Check 'false' failed at src/inference/src/core.cpp:100:\nCheck 'unknown_operators.empty()' failed at "
-    "src/frontends/onnx/frontend/src/core/graph.cpp:226:\nOpenVINO does not support the following ONNX operations: {}\n\n"
+    "src/frontends/onnx/frontend/src/core/graph.cpp:226:\n"
+    "OpenVINO does not support the following ONNX operations: {}\n\n"
 )
 RTX_LOG = """\
 [WARNING] In JIT build, strongly typed is enabled by default.
@@ -164,8 +165,9 @@ def test_infrastructure_taints_what_a_log_says_of_versions() -> None:
 def test_vendor_stub_without_its_index_is_the_network_not_the_version() -> None:
     log = (
         "error: Failed to build `tensorrt-cu12-libs==10.9.0.34`\n  cause: The build backend returned an error\n"
-        '  File "request.py", line 1347, in do_open\n    raise URLError(err)\nsocket.gaierror: [Errno -2] Name or service '
-        "not known\n\n" + next(s.example for s in SIGNATURES if s.id == "vendor-index-unreachable")
+        '  File "request.py", line 1347, in do_open\n    raise URLError(err)\n'
+        "socket.gaierror: [Errno -2] Name or service not known\n\n"
+        + next(s.example for s in SIGNATURES if s.id == "vendor-index-unreachable")
     )
     found = d.diagnose("environment", "failed", None, None, log)
     assert (found.signature, found.infrastructure) == ("vendor-index-unreachable", True)
@@ -195,6 +197,10 @@ def test_warnings_are_no_cause_of_a_failure_but_of_a_degraded_outcome() -> None:
         ("crashed", {"signal": 11, "name": "SIGSEGV"}, "", "crash", "killed by SIGSEGV in run"),
         ("crashed", {"signal": 6, "name": "SIGABRT"}, "terminate called after throwing an instance of 'X'\n", "crash",
          "killed by SIGABRT in run: terminate called after throwing an instance of 'X'"),
+        ("crashed", {"signal": 11, "name": "SIGSEGV"},
+         'Fatal Python error: Segmentation fault\n\nCurrent thread 0x00007f2f (most recent call first):\n'
+         '  File "/data/worker/adapters/openvino_.py", line 51 in build\n  File "/data/x.py", line 1 in y\n',
+         "crash", "killed by SIGSEGV in run: at openvino_.py, line 51, in build"),
         ("crashed", {"signal": 9, "name": "SIGKILL"}, "", "killed", "killed by SIGKILL in run"),
         ("timeout", {"timeout": 120.0}, "", "timeout", "no end within 120 s in run"),
         ("out-of-memory", {"memory": 8 << 30}, "", "memory", "out of memory in run"),
@@ -234,9 +240,10 @@ def test_silent_crash_is_known_by_its_versions() -> None:
     ("log", "line"),
     [
         ('Traceback (most recent call last):\n  File "/a/b.py", line 3, in f\n    raise KeyError("error: no")\n'
-         "KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent "
-         'call last):\n  File "/a/c.py", line 9, in g\n    h()\nValueError: later\n', "KeyError: 'x'"),
-        ("UserWarning: error-prone\n[W] failed softly\nall good so far\n[E] the cause\n[E] the consequence\ndone\n", "[E] the cause"),
+         "KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\n"
+         'Traceback (most recent call last):\n  File "/a/c.py", line 9, in g\n    h()\nValueError: later\n', "KeyError: 'x'"),
+        ("UserWarning: error-prone\n[W] failed softly\nall good so far\n[E] the cause\n[E] the consequence\ndone\n",
+         "[E] the cause"),
         ("2026-11-21 09:38:20.722: I tensorflow/x.cc:75] not supported here\nsomething could not be done\nbye\n",
          "something could not be done"),
         ("error: Outer\n  cause: middle\n  cause: the root\nmore\n", "error: Outer: the root"),
@@ -250,7 +257,8 @@ def test_first_line_of_a_log(log: str, line: str) -> None:
 
 
 def test_message_lines_that_only_say_where_are_passed_over() -> None:
-    message = "Exception from src/inference/src/cpp/core.cpp:95:\nException from src/x/graph_cache.cpp:27:\nzz node not found\n"
+    where = "Exception from src/inference/src/cpp/core.cpp:95:\nException from src/x/graph_cache.cpp:27:\n"
+    message = where + "zz node not found\n"
     assert d.diagnose("parse", "failed", error(message, ""), None, "").line == "zz node not found"
     assert d.diagnose("parse", "failed", error("", "ImportError"), None, "").line == "ImportError"
 

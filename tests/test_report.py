@@ -117,6 +117,10 @@ def test_an_honest_report_passes(whole: dict[str, Any]) -> None:
     assert check_report(fake_report()) == []
 
 
+def timed(report: dict[str, Any]) -> dict[str, Any]:
+    return next(cell["measure"] for cell in report["cells"] if cell["measure"])
+
+
 def _status(of: str, **changes: Any) -> Any:
     return lambda r: cell_of(r, of).update(changes)
 
@@ -127,11 +131,14 @@ LIES = {
     "counts": (lambda r: r["counts"].__setitem__("verified", 1), "counts say 1 verified"),
     "an unknown outcome": (_status("verified", status="fine"), "not an outcome"),
     "verified, never compared": (_status("verified", comparison=None), "verified with the verdict None"),
-    "verified, compared with nothing": (_status("verified", comparison={"verdict": "match", "outputs": []}), "without any"),
+    "verified, compared with nothing": (_status("verified", comparison={"verdict": "match", "outputs": []}),
+                                      "without any"),
     "verified, one output wrong": (
-        lambda r: cell_of(r, "verified")["comparison"]["outputs"][0].__setitem__("verdict", "mismatch"), "does not match"),
-    "verified, not as asked": (_status("verified", degraded=[{"asked": 1, "got": 2, "how": "x"}]), "not what was asked"),
-    "verified after a failure": (lambda r: cell_of(r, "verified")["stages"][0].__setitem__("state", "failed"), "a stage failed"),
+        lambda r: cell_of(r, "verified")["comparison"]["outputs"][0].update(verdict="mismatch"), "does not match"),
+    "verified, not as asked": (_status("verified", degraded=[{"asked": 1, "got": 2, "how": "x"}]),
+                               "not what was asked"),
+    "verified after a failure": (
+        lambda r: cell_of(r, "verified")["stages"][0].update(state="failed"), "a stage failed"),
     "verified with an error": (_status("verified", line="boom"), "carries a failure"),
     "built and compared": (_status("built", comparison={"verdict": "match", "outputs": [{}]}), "and yet compared"),
     "built and timed": (_status("built", measure={"status": "unstable", "median": None}), "and yet timed"),
@@ -142,10 +149,11 @@ LIES = {
     "failing without a line": (_status("timeout", line=""), "without a category or line"),
     "skipped without a reason": (_status("skipped", reason=""), "no reason is given"),
     "settled without a number": (
-        lambda r: next(c for c in r["cells"] if c["measure"])["measure"].update(status="settled", median=None), "median"),
+        lambda r: timed(r).update(status="settled", median=None), "median"),
     "unstable with a number": (
-        lambda r: next(c for c in r["cells"] if c["measure"])["measure"].update(status="unstable", median=1.0), "has a number"),
-    "fixed, and failing": (lambda r: next(c for c in r["cells"] if c["expected"])["expected"].update(state="fixed"), "fixed"),
+        lambda r: timed(r).update(status="unstable", median=1.0), "has a number"),
+    "fixed, and failing": (
+        lambda r: next(c for c in r["cells"] if c["expected"])["expected"].update(state="fixed"), "fixed"),
     "a finding lost": (lambda r: r["findings"].pop(), "is in 0 findings"),
     "a finding counts wrong": (lambda r: r["findings"][0].update(count=3), "counts 3 of 20"),
     "no such stage": (_status("failed", stage="thinking"), "not a stage"),

@@ -14,6 +14,7 @@ from fake_report import fake_report
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from builder.report import build_report
+from builder.values import STATUSES
 
 pytestmark = pytest.mark.browser
 
@@ -82,8 +83,13 @@ def first(report: dict[str, Any], **want: Any) -> dict[str, Any]:
     return next(cell for cell in report["cells"] if all(cell[k] == v for k, v in want.items()))
 
 
-@pytest.mark.parametrize("fragment", ["", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
-                                      "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%"])  # fmt: skip
+FRAGMENTS = [
+    "", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
+    "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_every_view_opens_fits_and_has_its_heading(view: Watched, address: str, fragment: str) -> None:
     page = open_at(view, address, fragment)
     expect(page.locator("main h1")).to_have_count(1)
@@ -335,19 +341,23 @@ def test_text_has_contrast(browser: Browser, address: str, scheme: str) -> None:
     page = browser.new_page(viewport=DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(address)
     ratios = page.evaluate(
-        """() => {
-            const css = getComputedStyle(document.documentElement);
+        """names => {
+            const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
             const light = name => {
-                const probe = document.createElement("i"); probe.style.color = `var(--${name})`; document.body.append(probe);
-                const rgb = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                const probe = document.createElement("i");
+                probe.style.color = `var(--${name})`; document.body.append(probe);
+                const rgb = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255));
                 probe.remove();
                 return 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2];
             };
-            const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
             const out = {};
-            for (const name of ["text", "soft", "faint", "accent", "verified", "built", "degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory", "unsupported", "skipped", "blocked"]) out[name] = ratio(name, "surface");
+            for (const name of names) {
+                const [x, y] = [light(name), light("surface")].sort((p, q) => q - p);
+                out[name] = (x + 0.05) / (y + 0.05);
+            }
             return out;
-        }"""
+        }""",
+        ["text", "soft", "faint", "accent", *STATUSES],
     )
     page.close()
     low = {name: round(value, 2) for name, value in ratios.items() if value < (3.0 if name == "skipped" else 4.5)}

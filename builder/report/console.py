@@ -19,7 +19,8 @@ from builder.values import FAILING, STATUSES
 
 STYLE = {
     "verified": "green", "built": "blue", "degraded": "yellow", "mismatch": "magenta", "failed": "red",
-    "crashed": "bold red", "timeout": "red", "out-of-memory": "red", "unsupported": "dim", "skipped": "dim", "blocked": "yellow",
+    "crashed": "bold red", "timeout": "red", "out-of-memory": "red", "unsupported": "dim", "skipped": "dim",
+    "blocked": "yellow",
 }  # fmt: skip
 MARK = {
     "verified": "✓", "built": "◐", "degraded": "◆", "mismatch": "≠", "failed": "✗", "crashed": "↯", "timeout": "◷",
