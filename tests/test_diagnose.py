@@ -241,7 +241,8 @@ def test_silent_crash_is_known_by_its_versions() -> None:
     [
         ('Traceback (most recent call last):\n  File "/a/b.py", line 3, in f\n    raise KeyError("error: no")\n'
          "KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\n"
-         'Traceback (most recent call last):\n  File "/a/c.py", line 9, in g\n    h()\nValueError: later\n', "KeyError: 'x'"),
+         'Traceback (most recent call last):\n  File "/a/c.py", line 9, in g\n    h()\nValueError: later\n',
+         "KeyError: 'x'"),
         ("UserWarning: error-prone\n[W] failed softly\nall good so far\n[E] the cause\n[E] the consequence\ndone\n",
          "[E] the cause"),
         ("2026-11-21 09:38:20.722: I tensorflow/x.cc:75] not supported here\nsomething could not be done\nbye\n",
