@@ -242,7 +242,7 @@ function matrix(params) {
   const headSub = axis && h("tr", {}, columns.map(([, v, edge]) => h("th", { scope: "col", class: edge ? "edge" : null }, axis === "exporter" ? clip(v, 14) : v)));
   const go = p => { location.hash = link("matrix", Object.fromEntries(Object.entries({ by: axis, only: params.only, ...p }).filter(x => x[1]))); };
   const seg = (pairs, current, change, label) => h("div", { class: "seg", role: "group", "aria-label": label }, pairs.map(([v, text]) => h("button", { type: "button", "aria-pressed": String(v === current), onclick: () => change(v) }, text)));
-  const table = h("table", { class: "mx" + (axis ? " two-axis" : ""), style: { "min-width": `${(narrow() ? 112 : 230) + 96 + columns.length * (axis ? 52 : Math.max(74, ...models.map(m => 7.6 * m.length + 16)))}px` } }, h("colgroup", {}, h("col", { style: { width: narrow() ? "112px" : "230px" } }), columns.map(() => h("col", {})), h("col", { style: { width: "96px" } })), h("thead", {}, headTop, headSub), body);
+  const table = h("table", { class: "mx" + (axis ? " two-axis" : ""), style: { "min-width": `${(narrow() ? 112 : 230) + 96 + columns.length * (axis ? 52 : Math.max(74, ...models.map(m => 7.6 * m.length + 16)))}px`, "max-width": `${340 + columns.length * (axis ? 110 : 190)}px` } }, h("colgroup", {}, h("col", { style: { width: narrow() ? "112px" : "230px" } }), columns.map(() => h("col", {})), h("col", { style: { width: "96px" } })), h("thead", {}, headTop, headSub), body);
   table.addEventListener("keydown", arrows);
   const used = ORDER.filter(s => D.counts[s]);
   return [
@@ -331,6 +331,8 @@ function line(c) {
 }
 
 // ---------------------------------------------------------------- one cell
+const told = v => Array.isArray(v) ? v.map(told).join(", ") : v && typeof v === "object" ? Object.entries(v).map(([k, x]) => `${k} ${x && typeof x === "object" ? `(${told(x)})` : x}`).join(", ") : String(v);
+const opening = text => text.charAt(0).toUpperCase() + text.slice(1);
 function cell(id) {
   const c = byId.get(id);
   if (!c) return [h("div", { class: "head" }, h("h1", {}, "No such cell")), h("p", {}, `This report has no cell ${clip(id, 40)}. `, h("a", { href: link("cells") }, "All cells"))];
@@ -346,25 +348,26 @@ function cell(id) {
     h("div", { class: "grid2" },
       h("div", { class: "stack" },
         h("section", { class: `panel why2 s-${c.status}` }, h("div", { class: "body" },
-          h("p", { class: "lead" }, rich(c.diagnosis || c.reason || MEANING[c.status])),
+          h("p", { class: "lead" }, rich(opening(c.diagnosis || c.reason || MEANING[c.status]))),
           c.line && h("div", { class: "line" }, c.line), c.remedy && h("p", {}, h("b", {}, "What to do. "), rich(c.remedy)),
           (bad || c.category) && h("p", { class: "soft" }, h("span", { class: "tag" }, c.category || "no category"), " ", c.signature ? h("code", {}, c.signature) : bad && !c.degraded && c.status !== "mismatch" ? "no signature of the catalogue explains it" : null, " ", sourceLink(c.source)),
           c.expected && h("p", {}, h("b", {}, c.expected.state === "expected" ? "Expected. " : `Expectation ${c.expected.state}. `), c.expected.because, h("span", { class: "faint" }, ` ${c.expected.where}${c.expected.until ? `, until ${c.expected.until}` : ""}`)),
           c.flaky && h("p", {}, h("b", {}, "Flaky. "), "A stage needed another try."))),
         c.degraded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and got")), h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["asked", "got", "how it shows"].map(t => h("th", { scope: "col" }, t)))), h("tbody", {}, c.degraded.map(d => h("tr", {}, h("td", {}, String(d.asked)), h("td", {}, String(d.got)), h("td", { style: { "white-space": "normal" } }, String(d.how)))))))),
-        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Stages"), h("span", { class: "faint" }, c.reused ? "from an earlier run, under the same key" : clock(c.seconds))), h("ol", { class: "steps" }, (c.stages || []).map(s => {
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Stages"), h("span", { class: "faint" }, c.reused ? "from an earlier run, under the same key" : clock(c.seconds))), h("ol", { class: "steps" }, (c.stages || []).map((s, n) => {
+          const whose = s.stage === "environment" && c.stages.filter(x => x.stage === "environment").length === 2 ? (n ? "engine " : "exporter ") : "";
           const k = s.state === "failed" ? (bad ? c.status : "failed") : s.state === "ok" ? "verified" : "skipped";
-          return h("li", { class: `s-${k}` }, h("span", { class: "dot" }, icon(s.state === "failed" ? k : s.state === "ok" ? "verified" : s.state === "skipped" ? "skipped" : "not-reached")), h("span", { class: s.state === "ok" || s.state === "failed" ? null : "not" }, s.stage), h("span", { class: "t" }, clock(s.seconds)), h("span", { class: "b", style: s.seconds ? {} : { visibility: "hidden" } }, h("i", { style: { width: `${100 * (s.seconds || 0) / longest}%` } })), h("span", { class: "o" }, s.state === "not-reached" ? "not reached" : s.state === "skipped" ? "skipped" : s.reused ? "reused" : "", s.log && h("a", { href: "../" + s.log.split("/").map(encodeURIComponent).join("/") }, "log")));
+          return h("li", { class: `s-${k}` }, h("span", { class: "dot" }, icon(s.state === "failed" ? k : s.state === "ok" ? "verified" : s.state === "skipped" ? "skipped" : "not-reached")), h("span", { class: s.state === "ok" || s.state === "failed" ? null : "not" }, whose + s.stage), h("span", { class: "t" }, clock(s.seconds)), h("span", { class: "b", style: s.seconds ? {} : { visibility: "hidden" } }, h("i", { style: { width: `${100 * (s.seconds || 0) / longest}%` } })), h("span", { class: "o" }, s.state === "not-reached" ? "not reached" : s.state === "skipped" ? "skipped" : s.reused ? "reused" : "", s.log && h("a", { href: "../" + s.log.split("/").map(encodeURIComponent).join("/") }, "log")));
         }))),
         comparison(c),
         c.measure && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Timing"), h("span", { class: "faint" }, c.measure.status)), c.measure.status === "settled" ? kv([["median", `${millis(c.measure.median)} ms`], ["p90", c.measure.p90 && `${millis(c.measure.p90)} ms`], ["p99", c.measure.p99 && `${millis(c.measure.p99)} ms`], ["samples", String(c.measure.samples)]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number.")),
+        c.found && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the engine says")), kv(Object.entries(c.found).slice(0, 24).map(([k, v]) => [k.replace(/_/g, " "), clip(told(v), 400)]))),
         loaded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Loaded")), h("div", { class: "body" }, h("p", {}, Object.entries(loaded.modules || {}).map(([k, v]) => `${k} ${typeof v === "string" ? v : v && v.version || ""}`).join(" · ")), (loaded.libraries || []).length > 0 && h("details", {}, h("summary", {}, plural(loaded.libraries.length, "library").replace("librarys", "libraries")), h("ul", {}, loaded.libraries.map(l => h("li", {}, typeof l === "string" ? l : l.path || l.name))))))),
       h("aside", { class: "stack" },
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run it again")), h("div", { class: "body" }, h("div", { class: "cmd" }, h("code", {}, c.command), h("button", { class: "btn", type: "button", onclick: e => copy(c.command, e.target) }, "Copy")))),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Cell")), kv([["id", h("code", {}, c.id)], ["model", c.axes.model], ...AXES.filter(a => a in c.axes).map(a => [a, c.axes[a]]), ["slug", h("code", {}, c.slug)], ["run", when(c.when)], ["key", c.key && h("code", { title: c.key }, c.key.slice(0, 16))]])),
         stack(c.E, "Engine stack"), stack(c.X, "Exporter stack"),
-        c.artifact && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Engine file")), kv([["size", bytes(c.artifact.bytes)], ["sha256", h("code", { title: c.artifact.sha256 }, c.artifact.sha256.slice(0, 16))], ["path", c.artifact.path && h("code", {}, c.artifact.path)]])),
-        c.found && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the engine says")), kv(Object.entries(c.found).slice(0, 16).map(([k, v]) => [k, clip(typeof v === "object" ? JSON.stringify(v) : String(v), 160)]))))),
+        c.artifact && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Engine file")), kv([["size", bytes(c.artifact.bytes)], ["sha256", h("code", { title: c.artifact.sha256 }, c.artifact.sha256.slice(0, 16))], ["path", c.artifact.path && h("code", {}, c.artifact.path)]])))),
   ];
 }
 function comparison(c) {
