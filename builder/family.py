@@ -18,7 +18,7 @@ from builder.section import NAME, VALUE, Section
 from builder.values import Family, Requirement, Role, Stack, Where
 
 KEYS = ("family", "summary", "provides", "adapter", "exporter", "device", "needs", "run-needs", "isolation", "axes",
-        "python", "packages", "modules", "precision", "settings")  # fmt: skip
+        "python", "packages", "modules", "preload", "precision", "settings")  # fmt: skip
 AXIS_KEYS = ("required", "default", "releases")
 PACKAGE_KEYS = ("if", "unless", "add", "because", "source")
 RULE_KEYS = ("if", "use", "because", "source")
@@ -27,6 +27,7 @@ DEVICES = ("cpu", "cuda")
 NEEDS = ("nvidia-gpu",)
 ISOLATION = ("venv", "docker")
 REALISED = ("graph", "flag")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 #: PEP 508 without addresses, options and paths: name, extras, version clauses, marker.
@@ -110,6 +111,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         isolation=top.choices("isolation", ISOLATION) or ISOLATION,
         precision={name: rules[-1][1] for name, rules in precision.items() if rules},
         modules=_table(top, "modules", (*known, "")),
+        preload=tuple(item.value for item in top.values("preload", _MODULE)),
         settings=settings,
         sha256=hashlib.sha256(source.text.encode()).hexdigest(),
         where=source.top(),

@@ -124,7 +124,7 @@ class Matrix:
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """id -> position. Raises EngineMatrixError when two cells have one id (8 hex digits can collide)."""
+        """id -> position. Raises EngineMatrixError when two cells have one id (12 hex digits: one chance in a million for 20,000 cells)."""
         ids: dict[str, int] = {}
         for index, cell in enumerate(self.cells):
             other = ids.setdefault(cell.id, index)
@@ -208,12 +208,12 @@ class Matrix:
             return mask, None, mask.bit_count()
         always = self._evaluate(group.always, status, changed) if group.always else 0
         candidates = _positions(mask | always)
-        rows = self._rows(candidates)
+        rows, shared = self._rows(candidates)
         place = {position: index for index, position in enumerate(candidates)}
         try:
             sampled = sample.sample(
                 rows, strategy=group.sample.strategy, seed=group.sample.seed, limit=group.sample.max,
-                soft=group.sample.soft, always=[place[position] for position in _positions(always)],
+                soft=group.sample.soft, shared=shared, always=[place[position] for position in _positions(always)],
             )  # fmt: skip
         except sample.SampleError as error:
             raise SpecErrors([self.spec.source.problem(group.where, str(error))]) from None
@@ -222,13 +222,15 @@ class Matrix:
             chosen |= 1 << candidates[index]
         return chosen, sampled, len(candidates)
 
-    def _rows(self, positions: Sequence[int]) -> list[int]:
-        """Cells as sets of axis values (bits), for sampling: exporter stack, engine stack, model, options."""
+    def _rows(self, positions: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Cells as sets of axis values (bits), for sampling: exporter stack, engine stack, model, options; and of each the
+        part that its export is made from, so that cells of one export have equal parts."""
         spec = self.spec
         numbers: dict[tuple[str, str], int] = {}
         shift = len(spec.exporters) + len(spec.engines) + len(self._models)
         points: dict[int, list[int]] = {}
-        rows = []
+        rows: list[int] = []
+        models: list[int] = []
         at = 0
         block, last = self._blocks[0], -1
         base = 0
@@ -245,7 +247,13 @@ class Matrix:
                         for point in block.points.kept
                     ]
             rows.append(base | points[id(block.points)][position - block.start])
-        return rows
+            models.append(block.model)
+        parts = []
+        for index, name in enumerate(self._models):
+            uses = spec.recipes[name].uses
+            part = (1 << len(spec.exporters)) - 1 | 1 << len(spec.exporters) + len(spec.engines) + index
+            parts.append(part | sum(1 << shift + number for (axis, _), number in numbers.items() if axis in uses))
+        return rows, [row & parts[model] for row, model in zip(rows, models, strict=True)]
 
     def _evaluate(self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None) -> int:
         return select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed), self._everything)

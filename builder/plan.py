@@ -190,7 +190,7 @@ class Planner:
         export = self._export(recipe, cell.exporter, exporter, options, obtain)
         convert = None
         if realised == "graph" and precision != "fp32":
-            convert = self._convert(recipe, export, precision, reference)
+            convert = self._convert(recipe, family, export, precision, reference)
         build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes)
         run = self._run("run", cell, recipe, family, build, export, reference, precision)
         measure = None
@@ -289,8 +289,10 @@ class Planner:
             data={"recipe": recipe, "options": dict(used)},
         )
 
-    def _convert(self, recipe: Recipe, export: Step, precision: str, reference: Step) -> Step:
-        identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0)
+    def _convert(self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step) -> Step:
+        # Engines take int8 graphs of different kinds; those of one kind share one.
+        kind = family.settings.get("quantization") if precision == "int8" else None
+        identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0, str(kind))
         if step := self.steps.get(identity):
             return step
         assert self.tools is not None  # the spec demands one where a precision is realised in the graph
@@ -300,10 +302,10 @@ class Planner:
             kind="convert",
             name=f"{export.name} to {precision}",
             stack=self.tools,
-            static=digest([environment.output, precision, recipe.data.get("calibration"), self._exporter_code()]),
+            static=digest([environment.output, precision, kind, recipe.data.get("calibration"), self._exporter_code()]),
             needs=(export, reference) if precision == "int8" else (export,),
             environment=environment,
-            data={"recipe": recipe, "precision": precision},
+            data={"recipe": recipe, "precision": precision, "quantization": kind},
         )
 
     def _build(

@@ -56,10 +56,12 @@ def sample(
     always: Iterable[int] = (),
     limit: int | None = None,
     soft: bool = False,
+    shared: Sequence[int] | None = None,
 ) -> Sampled:
     """Choose rows. A row is a set of axis values as bits: bit v is set when the cell has value number v.
 
-    `always` are indexes that are chosen in any case. Raises SampleError when `limit` does not suffice, unless `soft`.
+    `shared` names for each row the work that it shares with others (an export): among rows that cover as much, those whose
+    work is already chosen go first. `always` are indexes that are chosen in any case. Raises SampleError when `limit` does not suffice, unless `soft`.
     """
     fixed = sorted(set(always))
     if strategy == "all":
@@ -75,7 +77,7 @@ def sample(
     contexts = [_contexts(row, strength) for row in rows]
     partners = _partners(rows, contexts)
     total = _count(partners, strength)
-    picked = _cover(rows, contexts, partners, seed, fixed)
+    picked = _cover(rows, contexts, partners, seed, fixed, shared or [0] * len(rows))
     if limit is not None and len(picked) > limit:
         if not soft:
             covered = _covered(rows, contexts, picked[:limit], strength)
@@ -139,6 +141,7 @@ def _cover(
     partners: Mapping[Context, int],
     seed: int,
     fixed: Sequence[int],
+    shared: Sequence[int],
 ) -> list[int]:
     """Greedy: always a row with the most combinations still uncovered. Lazy: a row's gain only falls, so it is counted
     again only when it stands first; rows wait in buckets by the gain they had when last counted."""
@@ -163,17 +166,24 @@ def _cover(
     buckets: list[list[int]] = [[] for _ in range(most + 1)]
     buckets[most] = waiting[::-1]
     level = most
+    used = {shared[index] for index in picked}
     while level > 0:
         if not buckets[level]:
             level -= 1
             continue
-        index = buckets[level].pop()
-        now = gain(index)
-        if now == level:
-            picked.append(index)
-            take(index)
-        elif now:
-            buckets[now].append(index)
+        groups: dict[int, list[int]] = {}
+        for index in reversed(buckets[level]):
+            groups.setdefault(shared[index], []).append(index)
+        buckets[level] = []
+        for group in sorted(groups, key=lambda group: group not in used):
+            for index in groups[group]:
+                now = gain(index)
+                if now == level:
+                    picked.append(index)
+                    used.add(group)
+                    take(index)
+                elif now:
+                    buckets[now].append(index)
     return picked
 
 

@@ -153,6 +153,7 @@ def _family() -> Schema:
         "python": _list(python, minItems=1),
         "packages": _list({"anyOf": [_TEXT, package]}),
         "modules": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
+        "preload": _list(_TEXT),
         "precision": _mapping({"anyOf": [realised, _list(rule, minItems=1)]}),
         "settings": {"type": "object"},
     }

@@ -86,6 +86,8 @@ class Family:
     """precision -> how it is realised: `graph` (in the ONNX file) or `flag` (asked of the builder)."""
     modules: Mapping[str, str]
     """import name -> field whose value its `__version__` must have ('' for none)."""
+    preload: tuple[str, ...]
+    """Modules that the worker imports once, before any job, if it can: what jobs would otherwise import each time."""
     settings: Mapping[str, Any]
     """Handed to the adapter as it is."""
     sha256: str
@@ -205,14 +207,14 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """8 hex digits of the axis values alone: stable over time; history joins on it.
+        """12 hex digits of the axis values alone: stable over time; history joins on it.
 
         The digest of {"engine": [family, fields], "exporter": [family, fields], "model": ..., "options": ...}, put
         together from the stacks' parts, which thousands of cells share.
         """
         rest = canonical({"model": self.model, "options": dict(self.options)}).decode()
         text = f'{{"engine":{self.engine.identity},"exporter":{self.exporter.identity},{rest[1:]}'
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def slug(self) -> str:

@@ -40,7 +40,7 @@ except (ImportError, AttributeError):
 core = ov.Core()
 model = core.read_model(MODEL)
 compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINT, "INFERENCE_NUM_THREADS": 1})
-compiled.export_model()
+import io; compiled.export_model(io.BytesIO())
 request = compiled.create_infer_request()
 def run(arrays):
     found = request.infer(dict(enumerate(arrays)))

@@ -19,7 +19,7 @@ def family(name: str = "engine", **values: Any) -> Family:
     default: dict[str, Any] = {
         "name": name, "summary": name, "provides": frozenset({"engine"}), "axes": (name, "python"), "adapter": "fake",
         "exporter": "fake", "device": "cpu", "needs": (), "run_needs": (), "isolation": ("venv",),
-        "precision": {"fp32": "graph", "fp16": "graph", "int8": "graph"}, "modules": {"fake": name}, "settings": {},
+        "precision": {"fp32": "graph", "fp16": "graph", "int8": "graph"}, "modules": {"fake": name}, "preload": (), "settings": {},
         "sha256": "0", "where": PLACE,
     }  # fmt: skip
     return Family(**{**default, **values})

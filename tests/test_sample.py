@@ -51,6 +51,15 @@ def test_always_is_in(cells: list[Cell]) -> None:
     assert _pairs(chosen) == _pairs(cells)
 
 
+def test_shared_work_is_preferred_and_costs_no_pair(cells: list[Cell]) -> None:
+    rows = sample.rows_of(cells)
+    shared = [hash((cell.exporter.id, cell.model, cell.options["opset"])) for cell in cells]
+    plain = sample.sample(rows, strategy="pairwise", seed=7)
+    thrifty = sample.sample(rows, strategy="pairwise", seed=7, shared=shared)
+    assert thrifty.covered == thrifty.total == plain.total
+    assert len({shared[index] for index in thrifty.chosen}) <= len({shared[index] for index in plain.chosen})
+
+
 def test_too_low_a_maximum_names_what_stays_open(cells: list[Cell]) -> None:
     rows = sample.rows_of(cells)
     with pytest.raises(SampleError, match=r"max 5 is too few: pairwise needs \d+ cells, and \d+ of \d+ combinations"):

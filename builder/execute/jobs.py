@@ -90,6 +90,7 @@ class Jobs:
                 calibration = [self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]]
             return {
                 "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
+                "quantization": data["quantization"],
                 "model": self._file(export["artifact"], step.needs[0]),
                 "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
             }  # fmt: skip

@@ -66,7 +66,7 @@ class Sessions:
             realised.make()
             family: Family = environment.data["family"]
             log = self.logs / f"{environment.name}.log"
-            session = realised.start(tuple(family.modules), log)
+            session = realised.start((*family.modules, *family.preload), log)
             self._open[environment.name] = session
             return session
 
@@ -324,7 +324,7 @@ class Local:
             "log": self.sessions.keep_log(step, self.store), "probe": probe, "differs": differs(family, step, probe),
         }  # fmt: skip
         for name, module in probe.get("modules", {}).items():
-            if "error" in module:
+            if "error" in module and name in family.modules:
                 kind, _, text = str(module["error"]).partition(": ")
                 record["error"] = {"stage": "environment", "type": kind, "message": f"import {name}: {text or kind}"}
                 return self.worker.finish(step, "failed", "", record, seconds, {})

@@ -197,13 +197,14 @@ def judge_metric(metric, precision, cases):
 
 
 def _rows(pairs):
-    """(reference, got) as rows along the last axis, in float64. Raises ValueError when there are none."""
+    """(reference, got) as rows along the last axis that is longer than 1 (a classifier may give [N, 1000, 1, 1]), in
+    float64. Raises ValueError when there are none."""
     import numpy
 
     if not pairs or any(expected.ndim < 1 or expected.size == 0 for expected, _ in pairs):
         raise ValueError("nothing to compare")
     for expected, got in pairs:
-        width = expected.shape[-1]
+        width = next((size for size in reversed(expected.shape) if size > 1), 1)
         yield numpy.asarray(expected, "float64").reshape(-1, width), numpy.asarray(got, "float64").reshape(-1, width)
 
 

@@ -38,7 +38,13 @@ def convert(job):
 def _fp16(onnx, source, path):
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
     model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    # It appends the casts of the inputs behind the nodes that read them; ONNX wants nodes in topological order, and
+    # OpenVINO 2026.0 refuses a file that is not ("Input tensor isn't found for node graph_input_cast_0").
+    OnnxModel(model).topological_sort()
+    onnx.checker.check_model(model)
     onnx.save(model, path)
     return ["inputs and outputs stay float32"]
 
@@ -98,16 +104,22 @@ def _int8(job, onnx, path):
     class Reader(_Samples, quantization.CalibrationDataReader):
         pass
 
+    # TensorRT has no INT32 DequantizeLinear, ONNX Runtime computes a convolution in int8 only with an INT32 bias: the
+    # engine's family says which (`settings: {quantization: {bias: float}}`).
+    bias = (job.input.get("quantization") or {}).get("bias", "int32") == "int32"
     # TensorRT takes symmetric quantisation alone (zero point 0), for weights and activations:
     # https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     quantization.quantize_static(
         ready, path, Reader(job.input["calibration"], names),
         quant_format=quantization.QuantFormat.QDQ, op_types_to_quantize=list(QUANTISED), per_channel=True,
         activation_type=quantization.QuantType.QInt8, weight_type=quantization.QuantType.QInt8,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True},
+        extra_options={
+            "ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True, "QuantizeBias": bias,
+        },
     )  # fmt: skip
     os.remove(ready)
-    return ["Q/DQ, per channel, symmetric, %d calibration samples" % len(job.input["calibration"])] + notes
+    told = "Q/DQ, per channel, symmetric, %s bias, %d calibration samples"
+    return [told % ("int32" if bias else "float", len(job.input["calibration"]))] + notes
 
 
 def _tidy(model):
