@@ -318,7 +318,7 @@ def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[
     for chain in plan.chains:
         own = dict(kept[keys[id(chain)]])
         own["slug"], own["engine"], own["exporter"] = chain.cell.slug, chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
-        own["key"] = keys[id(chain)][:64]
+        own["key"] = keys[id(chain)]
         own["expected"] = outcome.expectation(chain.cell.expect, own, today)
         own["reused"] = not any(step.wanted for step in chain.steps())
         out.append(own)
