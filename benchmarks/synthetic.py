@@ -44,7 +44,11 @@ modules: {engine: engine}
 precision: {fp32: flag}
 settings: {}
 """
-SOURCE = ENGINE.replace("engine", "source").replace("[source]", "[exporter]").replace("adapter: onnxruntime", "exporter: onnx")
+SOURCE = (
+    ENGINE.replace("engine", "source")
+    .replace("[source]", "[exporter]")
+    .replace("adapter: onnxruntime", "exporter: onnx")
+)
 RECIPE = """\
 recipe: {name}
 summary: A model for measuring
@@ -75,7 +79,9 @@ def write(folder: Path, cells: int) -> None:
     for name in models:
         (folder / "recipes" / name).mkdir(parents=True, exist_ok=True)
         (folder / "recipes" / name / "recipe.yaml").write_text(RECIPE.format(name=name))
-        (folder / "recipes" / name / "export.py").write_text("def model(recipe, source):\n    raise NotImplementedError\n")
+        (folder / "recipes" / name / "export.py").write_text(
+            "def model(recipe, source):\n    raise NotImplementedError\n"
+        )
 
 
 def complete(folder: Path) -> int:
@@ -94,7 +100,10 @@ def complete(folder: Path) -> int:
     for stack in pipeline.stacks_of(work, work.cells):
         names = lock.lines(stack)
         pins[stack.id] = lock.Pins(
-            python=stack.fields["python"], requirements=names, packages=names, hashes={name: ("sha256:00",) for name in names}
+            python=stack.fields["python"],
+            requirements=names,
+            packages=names,
+            hashes=dict.fromkeys(names, ("sha256:00",)),
         )
     locked = lock.Lock(cutoff="2026-11-20T00:00:00Z", stacks=pins)
     (folder / "matrix.lock").write_text(locked.dumps())

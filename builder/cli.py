@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "Build what is missing, prove it, and write the report.")
     _selection(run)
     _running(run)
-    run.add_argument("--json", action="store_true", help="print the report as JSON at the end (default: a summary table)")
+    run.add_argument(
+        "--json", action="store_true", help="print the report as JSON at the end (default: a summary table)"
+    )
 
     report = command("report", _report, "Write the report again from stored results; runs nothing.")
     _selection(report)
@@ -101,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     lock = command("lock", _lock, "Pin every stack of the matrix in matrix.lock.")
     lock.add_argument("--check", action="store_true", help="only say whether the lock is complete; asks nobody")
     lock.add_argument("--update", metavar="EXPR", help="pin the stacks of these cells anew (default: what is missing)")
-    lock.add_argument("--cutoff", metavar="DATE", help="look at no package newer than this (default: the lock's, or now)")
+    lock.add_argument(
+        "--cutoff", metavar="DATE", help="look at no package newer than this (default: the lock's, or now)"
+    )
     lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
 
     gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
@@ -115,7 +119,9 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-g", "--group", metavar="NAME", help="a group of the matrix (default: `default`; with --select: every cell)"
     )
-    parser.add_argument("--failed", action="store_true", help="only cells that failed last time; `run` tries them again")
+    parser.add_argument(
+        "--failed", action="store_true", help="only cells that failed last time; `run` tries them again"
+    )
 
 
 def _policy(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +214,9 @@ def _plan(options: argparse.Namespace) -> int:
         steps = [{"kind": s.kind, "name": s.name, "state": s.state, "why": s.why, "key": s.key} for s in todo]
         print(json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps}, indent=1))
         return EXIT_OK
-    print(f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix")
+    print(
+        f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix"
+    )
     if options.cells:
         for cell in work.cells:
             print(f"  {cell.id}  {cell.slug}")
@@ -238,7 +246,13 @@ def _run(options: argparse.Namespace) -> int:
     return int(report["exit"]["code"])
 
 
-def _go(work: Work, options: argparse.Namespace, again: Any, on_log: Callable[[Path], None] | None = None, write: bool = True) -> Result:
+def _go(
+    work: Work,
+    options: argparse.Namespace,
+    again: Any,
+    on_log: Callable[[Path], None] | None = None,
+    write: bool = True,
+) -> Result:
     from builder import pipeline
 
     @contextlib.contextmanager

@@ -100,7 +100,7 @@ def lines(stack: Stack) -> tuple[str, ...]:
 
 
 def data_package(recipe: Recipe) -> str | None:
-    """"name==version" when the recipe's source is a package taken as data."""
+    """ "name==version" when the recipe's source is a package taken as data."""
     source = recipe.source
     return f"{source.name}=={source.version}" if source is not None and source.kind == "package" else None
 

@@ -91,7 +91,7 @@ def _nvml() -> tuple[tuple[Gpu, ...], str | None]:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001  no library or no working driver: no GPU to use, `doctor` says why
+    except Exception:
         return (), None
     gpus = []
     try:

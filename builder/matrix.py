@@ -124,7 +124,8 @@ class Matrix:
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """id -> position. Raises EngineMatrixError when two cells have one id (12 hex digits: one chance in a million for 20,000 cells)."""
+        """id -> position. Raises EngineMatrixError when two cells have one id (12 hex digits: one chance in a million for
+        20,000 cells)."""
         ids: dict[str, int] = {}
         for index, cell in enumerate(self.cells):
             other = ids.setdefault(cell.id, index)

@@ -32,7 +32,9 @@ def outcome(
         "signature": None, "line": None, "diagnosis": None, "remedy": None, "source": None, "flaky": False,
         "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
         "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,
-        "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None, "command": f"enginematrix repro {cell.id}", "when": None,
+        "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None,
+        "command": f"enginematrix repro {cell.id}",
+        "when": None,
         "seconds": 0.0,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
@@ -91,7 +93,9 @@ def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:
     for step in (step for step in wanted if step is not None):
         if step.state == "stored":
             continue
-        before = [need for need in (step.environment, *step.needs, *(n.environment for n in step.needs)) if need is not None]
+        before = [
+            need for need in (step.environment, *step.needs, *(n.environment for n in step.needs)) if need is not None
+        ]
         cause = next((need for need in before if need.state == "failed" or need in infrastructure), step)
         if step.kind == "environment" and cause is step and step.state != "failed" and step not in infrastructure:
             continue  # nothing had to run in it
@@ -181,7 +185,7 @@ _WHAT = {"convert": "conversion of the exported model", "environment": "environm
 
 def _ended(end: Mapping[str, Any]) -> str:
     if "signal" in end:
-        return f"died of {end.get('name') or 'signal %s' % end['signal']}"
+        return "died of " + str(end.get("name") or f"signal {end['signal']}")
     if "timeout" in end:
         return f"did not end within {float(end['timeout']):g} s"
     if "memory" in end:
@@ -219,7 +223,13 @@ def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str,
     if asked and export is not None:
         written = export.record["result"].get("opset")
         if str(written) != asked:
-            out.append({"asked": f"opset {asked}", "got": f"opset {written}", "how": "written by the exporter without an error"})
+            out.append(
+                {
+                    "asked": f"opset {asked}",
+                    "got": f"opset {written}",
+                    "how": "written by the exporter without an error",
+                }
+            )
     for step in (chain.build, chain.run):
         if step.state == "stored" and step.key in records:
             out += [e for e in records[step.key].record["result"].get("degraded") or [] if e not in out]
@@ -247,7 +257,11 @@ def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, A
     ]  # fmt: skip
     for step, names in wanted:
         record = records.get(step.key) if step.state in ("stored", "failed") else None
-        seconds = {e["stage"]: e.get("seconds") for e in (record.record.get("stages") or ()) if "stage" in e} if record else {}
+        seconds = (
+            {e["stage"]: e.get("seconds") for e in (record.record.get("stages") or ()) if "stage" in e}
+            if record
+            else {}
+        )
         log = record.record.get("log") if record else None
         failed = _failed_stage(step, record.record) if record is not None and step.state == "failed" else None
         reached = True
@@ -265,7 +279,13 @@ def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, A
             took = seconds.get(name)
             if took is None and record is not None and len(names) == 1:
                 took = record.seconds
-            entry = {"stage": name, "state": state, "seconds": took, "log": log if state in ("ok", "failed") else None, "step": step.kind}
+            entry = {
+                "stage": name,
+                "state": state,
+                "seconds": took,
+                "log": log if state in ("ok", "failed") else None,
+                "step": step.kind,
+            }
             out.append(entry)
     return out
 
@@ -305,5 +325,3 @@ def unexpected(result: Mapping[str, Any]) -> bool:
     """Whether a result is red: it fails, and nobody said so beforehand (or no longer)."""
     expected = result.get("expected")
     return result["status"] in FAILING and (expected is None or expected["state"] != "expected")
-
-

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder import __version__, environment, errors, lock, machine, matrix, spec
 from builder.errors import InfrastructureError, UsageError
-from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.matrix import Matrix, Selection
+from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.project import Project
 from builder.spec import Spec
 from builder.store import Store
@@ -152,7 +152,10 @@ def update_lock(
         for stack, pins in zip(stacks, pool.map(one, stacks), strict=True):
             if pins is not None:
                 new.stacks[stack.id] = pins
-                say(f"locked {stack.id}" + (f": {pins.unresolved}" if pins.unresolved else f" ({len(pins.packages)} packages)"))
+                say(
+                    f"locked {stack.id}"
+                    + (f": {pins.unresolved}" if pins.unresolved else f" ({len(pins.packages)} packages)")
+                )
     for name in sources:
         try:
             new.sources[name] = uv.resolve_data(name, new.cutoff)
@@ -297,7 +300,13 @@ def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[
     kept = store.outcomes(keys.values())
     fresh = [chain for chain in plan.chains if keys[id(chain)] not in kept]
     records = store.steps(step.key for chain in fresh for step in chain.steps() if step.key)
-    not_run = "interrupted before it ran" if result.interrupted else "the time budget ended before it ran" if result.over_budget else ""
+    not_run = (
+        "interrupted before it ran"
+        if result.interrupted
+        else "the time budget ended before it ran"
+        if result.over_budget
+        else ""
+    )
 
     def log(path: str) -> str:
         try:
@@ -317,7 +326,11 @@ def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[
     out = []
     for chain in plan.chains:
         own = dict(kept[keys[id(chain)]])
-        own["slug"], own["engine"], own["exporter"] = chain.cell.slug, chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
+        own["slug"], own["engine"], own["exporter"] = (
+            chain.cell.slug,
+            chain.cell.engine.as_dict(),
+            chain.cell.exporter.as_dict(),
+        )
         own["key"] = keys[id(chain)]
         own["expected"] = outcome.expectation(chain.cell.expect, own, today)
         own["reused"] = not any(step.wanted for step in chain.steps())
@@ -371,7 +384,7 @@ def _report(
     work: Work, locked: lock.Lock, here: machine.Machine, run_id: str, started: float, command: str, policy: str,
     cells: list[dict[str, Any]], result: Result,
 ) -> dict[str, Any]:  # fmt: skip
-    counts = {status: 0 for status in STATUSES}
+    counts = dict.fromkeys(STATUSES, 0)
     for cell in cells:
         counts[cell["status"]] += 1
     report: dict[str, Any] = {
@@ -389,9 +402,7 @@ def _report(
     return report
 
 
-def _remember(
-    work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]
-) -> None:
+def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]) -> None:
     if not result.ran:
         return
     report = result.report
@@ -405,7 +416,9 @@ def _remember(
 def write_report(project: Project, report: dict[str, Any]) -> bool:
     """Write `artifacts/report/` unless it already says exactly this; whether it was written."""
     mark = project.report / ".digest"
-    content = digest([report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()])
+    content = digest(
+        [report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()]
+    )
     with contextlib.suppress(OSError):
         if mark.read_text(encoding="utf-8") == content and report["run"]["steps"] == 0:
             return False
@@ -484,5 +497,3 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         msg = f"{path}: cannot be written: {error}"
         raise InfrastructureError(msg) from error
-
-

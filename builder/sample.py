@@ -61,7 +61,8 @@ def sample(
     """Choose rows. A row is a set of axis values as bits: bit v is set when the cell has value number v.
 
     `shared` names for each row the work that it shares with others (an export): among rows that cover as much, those whose
-    work is already chosen go first. `always` are indexes that are chosen in any case. Raises SampleError when `limit` does not suffice, unless `soft`.
+    work is already chosen go first. `always` are indexes that are chosen in any case. Raises SampleError when `limit` does
+    not suffice, unless `soft`.
     """
     fixed = sorted(set(always))
     if strategy == "all":

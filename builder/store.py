@@ -216,7 +216,12 @@ class Store:
         return dict(self._db.execute(query).fetchall())
 
     def put_run(
-        self, run: str, started: str, finished: str | None, record: Mapping[str, Any], cells: Mapping[str, tuple[str, str]]
+        self,
+        run: str,
+        started: str,
+        finished: str | None,
+        record: Mapping[str, Any],
+        cells: Mapping[str, tuple[str, str]],
     ) -> None:
         """cells: id -> (status, outcome key)."""
         self._write(
@@ -260,7 +265,9 @@ class Store:
                 target.parent.mkdir(exist_ok=True)
                 file.chmod(0o444)
                 os.replace(file, target)
-            elif target.stat().st_size != size or not self.intact({"sha256": sha, "path": str(relative), "bytes": size}):
+            elif target.stat().st_size != size or not self.intact(
+                {"sha256": sha, "path": str(relative), "bytes": size}
+            ):
                 os.replace(file, target)
         except OSError as error:
             raise _disk(error, self.root) from error
@@ -270,7 +277,7 @@ class Store:
     def present(self, entry: Mapping[str, Any]) -> bool:
         """Whether an object is there with its size: the cheap look that planning takes."""
         try:
-            return bool(os.stat(self.root / entry["path"]).st_size == entry["bytes"])
+            return bool((self.root / entry["path"]).stat().st_size == entry["bytes"])
         except OSError:
             return False
 

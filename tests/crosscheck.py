@@ -115,7 +115,13 @@ def by_hand(cell: dict[str, Any], artifacts: Path, scratch: Path) -> tuple[str, 
     code = {"onnxruntime": ONNXRUNTIME + COMPARE, "openvino": OPENVINO + COMPARE, "tensorrt-rtx": TENSORRT_RTX}[family]
     code = "".join(f"{name} = {value!r}\n" for name, value in values.items()) + code
     done = subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, errors="replace", timeout=600, check=False, stdin=subprocess.DEVNULL
+        [python, "-c", code],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     if done.returncode < 0:
         return "crashed", f"signal {-done.returncode}"
@@ -133,7 +139,9 @@ def environment(packages: list[str], version: str, scratch: Path) -> str:
     folder = scratch / name
     python = folder / "bin" / "python"
     if not python.exists():
-        subprocess.run(["uv", "venv", "--quiet", "--no-project", "--python", interpreter(version), str(folder)], check=True)
+        subprocess.run(
+            ["uv", "venv", "--quiet", "--no-project", "--python", interpreter(version), str(folder)], check=True
+        )
         subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), *packages], check=True)
     return str(python)
 
@@ -184,7 +192,10 @@ def main() -> int:
                 agrees = detail == cell["artifact"]["sha256"]
                 detail = "the same bytes" if agrees else f"other bytes: {detail[:12]}"
             wrong += not agrees
-            print(f"{'ok  ' if agrees else 'DIFF'} {cell['status']:<9} by hand {word:<9} {cell['slug']}  ({detail})", flush=True)
+            print(
+                f"{'ok  ' if agrees else 'DIFF'} {cell['status']:<9} by hand {word:<9} {cell['slug']}  ({detail})",
+                flush=True,
+            )
     print(f"{wrong} of the sampled cells disagree" if wrong else "every sampled cell agrees")
     return 1 if wrong else 0
 

@@ -19,7 +19,8 @@ def family(name: str = "engine", **values: Any) -> Family:
     default: dict[str, Any] = {
         "name": name, "summary": name, "provides": frozenset({"engine"}), "axes": (name, "python"), "adapter": "fake",
         "exporter": "fake", "device": "cpu", "needs": (), "run_needs": (), "isolation": ("venv",),
-        "precision": {"fp32": "graph", "fp16": "graph", "int8": "graph"}, "modules": {"fake": name}, "preload": (), "settings": {},
+        "precision": {"fp32": "graph", "fp16": "graph", "int8": "graph"}, "modules": {"fake": name}, "preload": (),
+        "settings": {},
         "sha256": "0", "where": PLACE,
     }  # fmt: skip
     return Family(**{**default, **values})
@@ -46,7 +47,9 @@ def recipe(name: str = "model", **values: Any) -> Recipe:
     return Recipe(**{**default, **values})
 
 
-def cell(engine: Stack | None = None, *, expect: Expect | None = None, attributes: Attributes | None = None, **options: str) -> Cell:
+def cell(
+    engine: Stack | None = None, *, expect: Expect | None = None, attributes: Attributes | None = None, **options: str
+) -> Cell:
     model = options.pop("model", "model")
     return Cell(
         exporter=stack("exporter", "exporter"), engine=engine or stack(), model=model,

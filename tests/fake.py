@@ -15,7 +15,10 @@ from builder.plan import Step
 
 Script = Callable[[str, dict[str, Any], Path], dict[str, Any]]
 
-GRAPH = {"inputs": [{"name": "x", "dtype": "float32", "shape": [1, 3]}], "outputs": [{"name": "y", "dtype": "float32", "shape": [1]}]}
+GRAPH = {
+    "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 3]}],
+    "outputs": [{"name": "y", "dtype": "float32", "shape": [1]}],
+}
 MATCH = {"verdict": "match", "reason": "", "tolerance": {}, "outputs": [], "metric": None}
 
 
@@ -24,7 +27,11 @@ def well(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
     text = f"{stage} {sorted((k, str(v)) for k, v in job.items() if k in ('options', 'precision', 'model', 'adapter'))}"
     if stage == "reference":
         (folder / "case-0.npz").write_text("reference")
-        return {"cases": [{"file": "case-0.npz", "label": "opt", "seed": 0, "shapes": [[1, 3]]}], "calibration": [], "noise": {}}
+        return {
+            "cases": [{"file": "case-0.npz", "label": "opt", "seed": 0, "shapes": [[1, 3]]}],
+            "calibration": [],
+            "noise": {},
+        }
     if stage in ("export", "convert"):
         (folder / "model.onnx").write_text(text)
         return {"model": "model.onnx", "opset": int((job.get("options") or {}).get("opset", 17)), "ir": 8, **GRAPH}
@@ -60,8 +67,18 @@ class FakeSession:
         if "end" in answer:
             return JobEnd(end=answer["end"], usage=usage, output=None, stages=(stage,))
         if "error" in answer:
-            return JobEnd(end={"exit": 0}, usage=usage, output={"ok": False, "stages": [], "error": answer["error"]}, stages=(stage,))
-        output = {"ok": True, "stages": [{"stage": stage, "seconds": 0.01}], "result": answer, "loaded": {"libraries": []}}
+            return JobEnd(
+                end={"exit": 0},
+                usage=usage,
+                output={"ok": False, "stages": [], "error": answer["error"]},
+                stages=(stage,),
+            )
+        output = {
+            "ok": True,
+            "stages": [{"stage": stage, "seconds": 0.01}],
+            "result": answer,
+            "loaded": {"libraries": []},
+        }
         return JobEnd(end={"exit": 0}, usage=usage, output=output, stages=(stage,))
 
     def close(self) -> None:

@@ -105,7 +105,9 @@ def test_every_record_says_what_was_loaded(small: Path) -> None:
         if cell["status"] not in ("verified", "built"):
             continue
         names = " ".join(library["name"] for library in cell["loaded"]["libraries"])
-        wanted = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt-rtx": "tensorrt_rtx"}[cell["engine"]["family"]]
+        wanted = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt-rtx": "tensorrt_rtx"}[
+            cell["engine"]["family"]
+        ]
         assert wanted in names, names
         assert str(small) not in json.dumps(cell["loaded"]), "records name no folder of this machine"
         assert cell["python"]
@@ -149,7 +151,8 @@ def test_a_second_run_does_nothing_says_so_and_starts_no_process(small: Path) ->
     guard = (
         "import sys\n"
         "def hook(event, args):\n"
-        "    if event in ('subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.exec', 'os.system', 'socket.connect'):\n"
+        "    if event in ('subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.exec', 'os.system',"
+        " 'socket.connect'):\n"
         "        sys.stderr.write('STARTED ' + event + '\\n')\n"
         "sys.addaudithook(hook)\n"
         "from builder.cli import main\n"
@@ -276,7 +279,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     folder = project(tmp_path / "full")
     disk = folder / "artifacts"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("may not mount a file system here")
     try:
         out = enginematrix(folder, "run", "--frozen", "--group", "one", code=3)

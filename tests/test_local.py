@@ -126,7 +126,9 @@ def test_packages_that_do_not_go_together_are_evidence_and_a_dead_network_is_not
 
 def test_an_import_that_fails_is_the_environments_failure(tmp_path: Path) -> None:
     world = fake.World()
-    world.probes[ENGINES[0].id] = {"modules": {"fake": {"error": "ImportError: libcudart.so.12: cannot open shared object file"}}}
+    world.probes[ENGINES[0].id] = {
+        "modules": {"fake": {"error": "ImportError: libcudart.so.12: cannot open shared object file"}}
+    }
     plan, local, _ = go(tmp_path, [factory.cell(ENGINES[0])], world)
     environment = plan.chains[0].engine
     assert environment.state == "failed"

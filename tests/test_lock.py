@@ -22,7 +22,10 @@ PINS = Pins(
 
 def full() -> Lock:
     return Lock(
-        cutoff="2026-11-20T00:00:00Z", tools={"uv": "0.13.8"}, stacks={"engine-1.0-py3.11": PINS}, sources={"data==1": ("sha256:dd",)}
+        cutoff="2026-11-20T00:00:00Z",
+        tools={"uv": "0.13.8"},
+        stacks={"engine-1.0-py3.11": PINS},
+        sources={"data==1": ("sha256:dd",)},
     )
 
 
@@ -90,7 +93,9 @@ def test_the_key_is_what_is_installed_and_nothing_else() -> None:
 def test_difference_names_pins() -> None:
     new = full()
     new.stacks["engine-1.0-py3.11"] = dataclasses.replace(
-        PINS, packages=("engine==1.0", "numpy==1.26.5"), hashes={"engine==1.0": ("sha256:aa",), "numpy==1.26.5": ("sha256:ee",)}
+        PINS,
+        packages=("engine==1.0", "numpy==1.26.5"),
+        hashes={"engine==1.0": ("sha256:aa",), "numpy==1.26.5": ("sha256:ee",)},
     )
     new.stacks["new"] = Pins(python="3.12", requirements=(), packages=(), hashes={}, unresolved="needs another index")
     assert lock.difference(full(), new) == [
@@ -99,8 +104,14 @@ def test_difference_names_pins() -> None:
 
 
 def test_uvs_hashed_requirements_are_read() -> None:
-    text = "numpy==1.26.4 \\\n    --hash=sha256:bb \\\n    --hash=sha256:aa\n# comment\ntorch==2.13.0+cpu \\\n    --hash=sha256:cc\n"
-    assert uv.parse_requirements(text) == {"numpy==1.26.4": ("sha256:aa", "sha256:bb"), "torch==2.13.0+cpu": ("sha256:cc",)}
+    text = (
+        "numpy==1.26.4 \\\n    --hash=sha256:bb \\\n    --hash=sha256:aa\n# comment\n"
+        "torch==2.13.0+cpu \\\n    --hash=sha256:cc\n"
+    )
+    assert uv.parse_requirements(text) == {
+        "numpy==1.26.4": ("sha256:aa", "sha256:bb"),
+        "torch==2.13.0+cpu": ("sha256:cc",),
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,9 @@ def test_uvs_hashed_requirements_are_read() -> None:
          "version tag (e.g., `cp311`), we can conclude", uv.PackageError),
     ],
 )  # fmt: skip
-def test_uvs_refusals_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]) -> None:
+def test_uvs_refusals_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
     script = tmp_path / "uv"
     script.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{text}\nEND\nexit 2\n")
     script.chmod(0o755)

@@ -20,7 +20,9 @@ from builder.store import Store
 from builder.values import Attributes, Cell, Expect
 
 
-def result(tmp_path: Path, script: fake.Script = fake.well, cell: Cell | None = None, **world_values: Any) -> dict[str, Any]:
+def result(
+    tmp_path: Path, script: fake.Script = fake.well, cell: Cell | None = None, **world_values: Any
+) -> dict[str, Any]:
     world = fake.World(script)
     families = world_values.pop("families", None)
     not_run = world_values.pop("not_run", "")
@@ -59,7 +61,9 @@ def test_verified_only_where_a_comparison_matched(tmp_path: Path) -> None:
     assert found["files"]["model"].endswith(".onnx")
 
 
-@pytest.mark.parametrize("comparison", [{}, {"verdict": "none", "reason": ""}, {"verdict": "mismatch", "reason": "cosine 0.3"}])
+@pytest.mark.parametrize(
+    "comparison", [{}, {"verdict": "none", "reason": ""}, {"verdict": "mismatch", "reason": "cosine 0.3"}]
+)
 def test_no_match_is_never_verified(tmp_path: Path, comparison: dict[str, Any]) -> None:
     found = result(tmp_path, failing("run", {"comparison": comparison, "degraded": []}))
     assert found["status"] == "mismatch"
@@ -85,14 +89,20 @@ def test_another_opset_than_asked_is_degraded(tmp_path: Path) -> None:
 
 def test_a_wrong_answer_outranks_a_degraded_one(tmp_path: Path) -> None:
     entry = {"asked": "fp16", "got": "fp32", "how": "casts"}
-    found = result(tmp_path, failing("run", {"comparison": {"verdict": "mismatch", "reason": "x"}, "degraded": [entry]}))
+    found = result(
+        tmp_path, failing("run", {"comparison": {"verdict": "mismatch", "reason": "x"}, "degraded": [entry]})
+    )
     assert found["status"] == "mismatch"
     assert found["degraded"] == [entry]
 
 
 @pytest.mark.parametrize(
     ("end", "status"),
-    [({"signal": 11, "name": "SIGSEGV"}, "crashed"), ({"timeout": 120.0}, "timeout"), ({"memory": 1 << 30}, "out-of-memory")],
+    [
+        ({"signal": 11, "name": "SIGSEGV"}, "crashed"),
+        ({"timeout": 120.0}, "timeout"),
+        ({"memory": 1 << 30}, "out-of-memory"),
+    ],
 )
 @pytest.mark.parametrize("stage", ["export", "build", "run"])
 def test_how_it_died_is_its_status_at_every_stage(tmp_path: Path, stage: str, end: dict[str, Any], status: str) -> None:
@@ -157,7 +167,11 @@ def test_packages_that_do_not_fit_fail_at_the_environment(tmp_path: Path) -> Non
 
 
 def test_a_missing_import_fails_and_never_skips(tmp_path: Path) -> None:
-    probes = {factory.stack().id: {"modules": {"fake": {"error": "ImportError: libcudart.so.12: cannot open shared object file"}}}}
+    probes = {
+        factory.stack().id: {
+            "modules": {"fake": {"error": "ImportError: libcudart.so.12: cannot open shared object file"}}
+        }
+    }
     found = result(tmp_path, probes=probes)
     assert (found["status"], found["stage"]) == ("failed", "environment")
     assert "libcudart.so.12" in found["line"]

@@ -43,7 +43,9 @@ def test_one_export_feeds_every_engine() -> None:
 
 def test_precision_in_the_graph_adds_one_conversion_for_all_engines() -> None:
     engines = [factory.stack(version=f"1.{n}") for n in range(3)]
-    plan = factory.planner(*engines).plan([factory.cell(e, precision=p) for e in engines for p in ("fp32", "fp16", "int8")])
+    plan = factory.planner(*engines).plan(
+        [factory.cell(e, precision=p) for e in engines for p in ("fp32", "fp16", "int8")]
+    )
     assert kinds(plan)["convert"] == 2
     assert kinds(plan)["export"] == 1
     int8 = next(step for step in plan.steps if step.kind == "convert" and step.data["precision"] == "int8")
@@ -89,7 +91,9 @@ def test_a_missing_engine_file_is_made_again_with_what_it_needs(tmp_path: Path) 
         ("lock", {"export", "reference"}, {"environment", "build"}),
     ],
 )
-def test_what_changes_is_made_again_and_nothing_else(tmp_path: Path, change: str, kept: set[str], made: set[str]) -> None:
+def test_what_changes_is_made_again_and_nothing_else(
+    tmp_path: Path, change: str, kept: set[str], made: set[str]
+) -> None:
     light = finish(factory.planner().plan([factory.cell()]), tmp_path)
     values: dict[str, object] = {}
     if change == "adapter":

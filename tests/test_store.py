@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InfrastructureError
-from builder.store import Light, Store, StoreError, StepRecord
+from builder.store import Light, StepRecord, Store, StoreError
 
 
 def record(key: str, **values: object) -> StepRecord:

@@ -39,14 +39,14 @@ class JobEnd:
         return self.end == {"exit": 0} and self.output is not None and self.output.get("ok") is True
 
 
-class WorkerDied(Exception):  # noqa: N818
+class WorkerDied(Exception):
     """The worker ended when it should not have: by an import, by a crash, or it was killed.
 
     `signal` is a signal's number or None, `exit` an exit code or None (neither is known while it still hangs), `log`
     the end of what it printed.
     """
 
-    def __init__(self, message: str, *, signal: int | None, exit: int | None, log: str) -> None:  # noqa: A002
+    def __init__(self, message: str, *, signal: int | None, exit: int | None, log: str) -> None:
         self.signal = signal
         self.exit = exit
         self.log = log
@@ -137,7 +137,7 @@ class WorkerSession:
         return probe
 
     def run(
-        self, stage: str, input: Mapping[str, Any], dir: Path, *, seconds: float, memory: int | None,  # noqa: A002
+        self, stage: str, input: Mapping[str, Any], dir: Path, *, seconds: float, memory: int | None,
         on_stage: Callable[[str], None] | None = None,
     ) -> JobEnd:  # fmt: skip
         """Run one job and wait for its end. `dir` is its own folder, made here. `memory` is the address space (bytes)

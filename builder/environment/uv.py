@@ -97,7 +97,7 @@ def _call(arguments: Sequence[str], env: Mapping[str, str], what: str, *, attemp
 
 def _first(text: str, pattern: re.Pattern[str] | None = None) -> str:
     """The line that says it, without uv's drawing characters."""
-    found = [re.sub(r"^[\s×╰─▶├│:]+|^(error|cause):\s*", "", line).strip() for line in text.splitlines()]
+    found = [re.sub(r"^[\s\u00d7╰─▶├│:]+|^(error|cause):\s*", "", line).strip() for line in text.splitlines()]
     found = [line for line in found if line and not line.startswith("warning:")]
     for line in found:
         if pattern is not None and pattern.search(line):
@@ -122,9 +122,7 @@ def resolve(stack: Stack, cutoff: str) -> Pins:
             stack.id,
         )  # fmt: skip
     hashes = parse_requirements(answer.text)
-    return Pins(
-        python=stack.fields["python"], requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes
-    )
+    return Pins(python=stack.fields["python"], requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes)
 
 
 def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:

@@ -17,11 +17,18 @@ from typing import Any
 from builder.environment import uv
 from builder.errors import InfrastructureError
 from builder.plan import Step
-from builder.store import Store, StepRecord, file_sha256
+from builder.store import StepRecord, Store, file_sha256
 from builder.values import Family, Source, digest
 
 #: A log is evidence, not an archive: what a job prints beyond this is cut by the worker.
-METHOD = {"warmup_seconds": 1.0, "warmup_runs": 10, "window_seconds": 0.5, "window_runs": 25, "windows": 10, "agree": 0.05}
+METHOD = {
+    "warmup_seconds": 1.0,
+    "warmup_runs": 10,
+    "window_seconds": 0.5,
+    "window_runs": 25,
+    "windows": 10,
+    "agree": 0.05,
+}
 
 
 def now() -> str:
@@ -36,7 +43,14 @@ class Jobs:
     """Turns steps into records. `session(step)` gives the running worker of a step's environment."""
 
     def __init__(
-        self, store: Store, run: str, session: Callable[[Step], Any], cores: int, log: Callable[[Path], None], *, gpu: bool
+        self,
+        store: Store,
+        run: str,
+        session: Callable[[Step], Any],
+        cores: int,
+        log: Callable[[Path], None],
+        *,
+        gpu: bool,
     ) -> None:
         self.store = store
         self.run = run
@@ -80,14 +94,17 @@ class Jobs:
         if step.kind in ("reference", "export"):
             source = next((need for need in step.needs if need.kind == "obtain"), None)
             return {
-                "exporter": family.exporter, "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()), "options": data["options"],
+                "exporter": family.exporter, "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
+                "options": data["options"],
                 "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
             }  # fmt: skip
         if step.kind == "convert":
             export = self._record_of(step.needs[0])
             calibration = []
             if len(step.needs) > 1:
-                calibration = [self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]]
+                calibration = [
+                    self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]
+                ]
             return {
                 "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
                 "quantization": data["quantization"],
@@ -109,7 +126,8 @@ class Jobs:
         reference = self._record_of(data["reference"])
         job["engine"] = self._file(self._record_of(data["build"])["artifact"], data["build"])
         job["cases"] = [
-            {"file": self._file(case["artifact"], data["reference"]), "label": case["label"]} for case in reference["cases"]
+            {"file": self._file(case["artifact"], data["reference"]), "label": case["label"]}
+            for case in reference["cases"]
         ]
         if step.kind == "run":
             tolerance = recipe.tolerance[data["precision"]]
@@ -162,7 +180,9 @@ class Jobs:
         if record["log"]:
             self.log(self.store.root / record["log"])
         limits = {name: end.end[name] for name in ("timeout", "memory") if name in end.end}
-        return self.finish(step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits)
+        return self.finish(
+            step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits
+        )
 
     def _ingest(self, step: Step, record: dict[str, Any], folder: Path) -> str:
         """Move a job's files into the store; the digest that later steps depend on."""
@@ -186,7 +206,13 @@ class Jobs:
         return digest(result)
 
     def finish(
-        self, step: Step, state: str, output: str, record: Mapping[str, Any], seconds: float, limits: Mapping[str, float]
+        self,
+        step: Step,
+        state: str,
+        output: str,
+        record: Mapping[str, Any],
+        seconds: float,
+        limits: Mapping[str, float],
     ) -> StepRecord:
         done = StepRecord(
             key=step.key, kind=step.kind, name=step.name, state=state, output=output, limits=limits,
@@ -278,5 +304,3 @@ def profile(recipe: Mapping[str, Any], shapes: str, inputs: list[dict[str, Any]]
             for point in ("min", "opt", "max")
         }
     return out
-
-

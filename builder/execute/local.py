@@ -24,7 +24,7 @@ from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.jobs import Jobs
 from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle
-from builder.store import Light, Store, StepRecord
+from builder.store import Light, StepRecord, Store
 from builder.values import Family
 
 #: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
@@ -99,7 +99,8 @@ class Local:
 
     def __init__(
         self, plan: Plan, store: Store, environments: Callable[[Step], Environment], listener: Listener, *, run: str,
-        jobs: int, cores: int, gpu: bool = False, deadline: float | None = None, on_log: Callable[[Path], None] = lambda path: None,
+        jobs: int, cores: int, gpu: bool = False, deadline: float | None = None,
+        on_log: Callable[[Path], None] = lambda path: None,
         again: Again = "",
     ) -> None:  # fmt: skip
         self.plan = plan
@@ -188,8 +189,10 @@ class Local:
 
     def _never(self, step: Step) -> bool:
         before = (*step.needs, step.environment)
-        return blocked(step) or any(need in self.infrastructure for need in before if need is not None) or any(
-            need is not None and need.wanted and not need.done and need not in self._waiting for need in before
+        return (
+            blocked(step)
+            or any(need in self.infrastructure for need in before if need is not None)
+            or any(need is not None and need.wanted and not need.done and need not in self._waiting for need in before)
         )
 
     # Running ----------------------------------------------------------------------------------------------------
@@ -244,7 +247,7 @@ class Local:
             try:
                 with machine_lock(exclusive=False):
                     self._do(step)
-            except BaseException as error:  # noqa: BLE001  a bug of ours in a thread must end the run loudly
+            except BaseException as error:
                 with self._condition:
                     self._crash = error
             finally:
@@ -349,7 +352,13 @@ def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str,
         # Libraries append what they were built from: 2.13.0+cpu, 2026.0.0-20965-c6d6a13a886-releases/2026/0.
         plain = loaded.split("+")[0].split("-")[0]
         if declared and loaded and plain != declared and not plain.startswith(declared + "."):
-            out.append({"asked": f"{name} {declared}", "got": f"{name} {loaded}", "how": "declared version is not the one loaded"})
+            out.append(
+                {
+                    "asked": f"{name} {declared}",
+                    "got": f"{name} {loaded}",
+                    "how": "declared version is not the one loaded",
+                }
+            )
     return out
 
 
@@ -363,4 +372,3 @@ def machine_lock(*, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-

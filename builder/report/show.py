@@ -56,7 +56,9 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
     out = [f"comparison  {comparison['verdict']}{': ' + comparison['reason'] if comparison.get('reason') else ''}"]
     for row in comparison.get("outputs") or ():
         numbers = ", ".join(
-            f"{name} {row[name]:.3g}" for name in ("mismatched", "max_abs", "p99_abs", "cosine", "snr_db") if row.get(name) is not None
+            f"{name} {row[name]:.3g}"
+            for name in ("mismatched", "max_abs", "p99_abs", "cosine", "snr_db")
+            if row.get(name) is not None
         )
         out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}")
     if comparison.get("metric"):

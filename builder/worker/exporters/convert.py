@@ -37,7 +37,6 @@ def convert(job):
 
 def _fp16(onnx, source, path):
     from onnxruntime.transformers.float16 import convert_float_to_float16
-
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
