@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__
-from builder.errors import EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError
+from builder.errors import EXIT_BUG, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
@@ -27,7 +29,8 @@ EPILOG = """\
 CELL is an id (1a2b3c4d or a unique beginning of it) or a name with wildcards that fits one cell.
 EXPR selects cells: model=resnet50 and onnxruntime>=1.20 and not precision=int8; also status=failed, #1a2b3c4d, a group.
 
-exit codes: 0 as expected, 1 unexpected failures, 2 bad input, 3 infrastructure only, 4 budget ran out, 130 interrupted"""
+exit codes: 0 as expected, 1 unexpected failures, 2 bad input, 3 infrastructure only, 4 budget ran out, 70 a bug of ours,
+130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,12 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineMatrixError as error:
         print(f"enginematrix: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_OK
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        print(f"enginematrix: {error}; free some space or mend its rights, and run again", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
     except KeyboardInterrupt:
         print("enginematrix: interrupted; run again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except Exception:  # a bug must not look like "1: unexpected failures"
+        traceback.print_exc()
+        print("enginematrix: that is a bug of ours; nothing finished is lost", file=sys.stderr)
+        return EXIT_BUG
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,8 @@ EXIT_FAILURES = 1
 EXIT_USAGE = 2
 EXIT_INFRASTRUCTURE = 3
 EXIT_BUDGET = 4
+EXIT_BUG = 70
+"""EX_SOFTWARE of sysexits.h: Python's own 1 would say that cells fail."""
 EXIT_INTERRUPTED = 130
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -94,15 +95,19 @@ def find(version: str, uv: str, environ: Mapping[str, str]) -> Path:
     raise InterpreterMissing(msg)
 
 
+_FINDING = threading.Lock()
+
+
 def uv_binary() -> str:
     """The uv of this program's own environment, else the one on PATH. Raises InfrastructureError."""
-    try:
-        from uv import find_uv_bin
+    with _FINDING:  # it asks sysconfig, whose first use in two threads at once gives one of them half the answers
+        try:
+            from uv import find_uv_bin
 
-        return str(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("uv")
-        if found:
-            return found
+            return str(find_uv_bin())
+        except (ImportError, FileNotFoundError):
+            found = shutil.which("uv")
+            if found:
+                return found
     msg = "uv is not installed; run `make setup`, or `pip install uv`"
     raise InfrastructureError(msg)

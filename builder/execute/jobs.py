@@ -51,12 +51,15 @@ class Jobs:
         log: Callable[[Path], None],
         *,
         gpu: bool,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.store = store
         self.run = run
         self.session = session
         self.cores = cores
         self.gpu = gpu
+        self.stopped = stopped
+        """Whether we are ending the workers ourselves: how a job then ends says nothing."""
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
 
@@ -157,8 +160,10 @@ class Jobs:
 
     def _record(self, step: Step, end: Any, folder: Path, attempts: int) -> StepRecord:
         killed = end.end.get("signal") == signal.SIGKILL
-        if end.end.get("cancelled") or killed:
-            msg = f"{step.kind} {step.name}: " + ("killed from outside (SIGKILL)" if killed else "interrupted")
+        ours = self.stopped() and end.end.get("exit") != 0
+        if end.end.get("cancelled") or killed or ours:
+            from_outside = killed and not ours
+            msg = f"{step.kind} {step.name}: " + ("killed from outside (SIGKILL)" if from_outside else "interrupted")
             raise InfrastructureError(msg)
         output = end.output or {}
         error = output.get("error")

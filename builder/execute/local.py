@@ -111,7 +111,7 @@ class Local:
         self.again: Again = again
         self.light = store.light()
         self.sessions = Sessions(environments, store.work(run, "sessions"))
-        self.worker = Jobs(store, run, self._session, cores, on_log, gpu=gpu)
+        self.worker = Jobs(store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped)
         self.run_id = run
         self.infrastructure: dict[Step, str] = {}
         """Steps that ended without evidence -> why."""
@@ -121,6 +121,7 @@ class Local:
         self._measures: list[Step] = []
         self._running = 0
         self._stop = False
+        self._interrupted = False
         self._crash: BaseException | None = None
         self._todo = [step for step in plan.steps if step.wanted and not step.done]
         self._index = {step: number for number, step in enumerate(plan.steps)}
@@ -217,7 +218,7 @@ class Local:
             self._measure()
         except KeyboardInterrupt:
             with self._condition:
-                self._stop = True
+                self._stop = self._interrupted = True
                 self._ready.clear()
                 self._condition.notify_all()
             return False
@@ -280,9 +281,11 @@ class Local:
             if found.state != "ok":
                 step.output = step.output if step.kind == "environment" else ""
         except WorkerDied as error:
-            self._died(step, error)
+            if not self._interrupted:  # else we ended it ourselves
+                self._died(step, error)
         except (InfrastructureError, PackageError) as error:  # an environment that was made before can no longer be
-            self.infrastructure[step] = str(error)
+            if not self._interrupted:
+                self.infrastructure[step] = str(error)
         self.listener.step_finished(f"{step.kind} {step.name}", time.monotonic() - started, step.state == "stored")
 
     def _died(self, step: Step, error: WorkerDied) -> None:
