@@ -19,6 +19,7 @@ from builder.errors import EXIT_BUG, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT
 if TYPE_CHECKING:
     from builder.execute.local import Listener
     from builder.pipeline import Result, Work
+    from builder.plan import Chain
     from builder.project import Project
 
 DESCRIPTION = """\
@@ -268,13 +269,13 @@ def _go(
     from builder import pipeline
 
     @contextlib.contextmanager
-    def listener(cells: int, steps: int) -> Iterator[Listener]:
+    def listener(cells: int, steps: int, judge: Callable[[Chain], dict[str, Any]]) -> Iterator[Listener]:
         from builder.execute.tell import Tell
         from builder.report.console import Progress
 
         with Progress(quiet=options.quiet) as progress:
             progress.total(cells, steps)
-            yield Tell(progress)
+            yield Tell(progress, judge)
 
     command = "enginematrix " + " ".join(sys.argv[1:])
     return pipeline.run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from builder import __version__, environment, errors, lock, machine, matrix, spec
 from builder.errors import InfrastructureError, UsageError
@@ -30,6 +31,12 @@ from builder.values import FAILING, STATUSES, Cell, Stack, digest
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
+
+
+Listeners: TypeAlias = (
+    "Callable[[int, int, Callable[[Chain], dict[str, Any]]], contextlib.AbstractContextManager[Listener]]"
+)
+"""Given the cells and steps to come and what gives a finished chain's outcome: who is told."""
 
 
 @dataclass(kw_only=True)
@@ -223,7 +230,7 @@ def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
 
 def run(
     work: Work, *, frozen: bool, again: Again = "", jobs: int | None, budget: float | None,
-    command: str, policy: str, listener: Callable[[int, int], contextlib.AbstractContextManager[Listener]],
+    command: str, policy: str, listener: Listeners,
     say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True,
 ) -> Result:  # fmt: skip
     """Do what is not done, then say what became of every selected cell."""
@@ -241,7 +248,7 @@ def run(
         if todo:
             _execute(plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo))
         if write or todo:
-            cells = collect(plan, store, result, run_id)
+            cells = collect(plan, store, result)
             result.report = _report(work, locked, here, run_id, started, command, policy, cells, result)
             _remember(work, store, plan, result, run_id, cells)
             if write:
@@ -258,7 +265,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
     reconcile(plan, store.light(), store.root / "objects")
     result = Result(report={}, ran=0)
     started = time.time()
-    cells = collect(plan, store, result, "")
+    cells = collect(plan, store, result)
     result.report = _report(work, locked, here, f"{_utc(started)}-stored", started, command, policy, cells, result)
     if write:
         write_report(work.project, result.report)
@@ -267,7 +274,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
 
 def _execute(
     plan: Plan, store: Store, work: Work, result: Result, run_id: str, jobs: int | None, budget: float | None,
-    listener: Callable[[int, int], contextlib.AbstractContextManager[Listener]], on_log: Callable[[Path], None],
+    listener: Listeners, on_log: Callable[[Path], None],
     again: Again, here: machine.Machine, steps: int,
 ) -> None:  # fmt: skip
     from builder.environment.venv import Venv
@@ -275,38 +282,41 @@ def _execute(
 
     store.sweep()
     seconds = budget if budget is not None else work.budget
-    with listener(len(plan.chains), steps) as told, _terminate_as_interrupt():
+    busy = sum(any(step.wanted for step in chain.steps()) for chain in plan.chains)
+    told_by = listener(busy, steps, lambda chain: judge([chain], store, result.infrastructure, "not run")[0])
+    with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: Venv(store, step.name, step.data["pins"]), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), on_log=on_log, again=again,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )  # fmt: skip
+        result.infrastructure = local.infrastructure
         result.interrupted = not local.run()
         result.over_budget = local.over_budget
-        result.infrastructure = local.infrastructure
     import shutil
 
     shutil.rmtree(store.root / "work" / run_id, ignore_errors=True)
     deliver(plan, store)
 
 
-def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[str, Any]]:
-    """Every chain's outcome. Outcomes are kept under the hash of all that they are made of, so that a run with nothing
-    to do reads one row a cell."""
+def collect(plan: Plan, store: Store, result: Result) -> list[dict[str, Any]]:
+    """Every chain's outcome."""
+    not_run = "interrupted before it ran" if result.interrupted else ""
+    if result.over_budget:
+        not_run = "the time budget ended before it ran"
+    return judge(plan.chains, store, result.infrastructure, not_run)
+
+
+def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str], not_run: str) -> list[dict[str, Any]]:
+    """Outcomes of chains. They are kept under the hash of all that they are made of, so that a run with nothing to do
+    reads one row a cell."""
     from builder import outcome
 
     code = _outcome_code()
-    keys = {id(chain): chain.key() + code for chain in plan.chains}
+    keys = {id(chain): chain.key() + code for chain in chains}
     kept = store.outcomes(keys.values())
-    fresh = [chain for chain in plan.chains if keys[id(chain)] not in kept]
+    fresh = [chain for chain in chains if keys[id(chain)] not in kept]
     records = store.steps(step.key for chain in fresh for step in chain.steps() if step.key)
-    not_run = (
-        "interrupted before it ran"
-        if result.interrupted
-        else "the time budget ended before it ran"
-        if result.over_budget
-        else ""
-    )
 
     def log(path: str) -> str:
         try:
@@ -317,20 +327,17 @@ def collect(plan: Plan, store: Store, result: Result, run_id: str) -> list[dict[
 
     new: dict[str, tuple[str, dict[str, Any]]] = {}
     for chain in fresh:
-        found = outcome.outcome(chain, records, result.infrastructure, not_run, log)
+        found = outcome.outcome(chain, records, infrastructure, not_run, log)
         kept[keys[id(chain)]] = found
         if _lasting(chain, found):
             new[keys[id(chain)]] = (chain.cell.id, found)
     store.put_outcomes(new)
     today = datetime.datetime.now(datetime.timezone.utc).date()
     out = []
-    for chain in plan.chains:
+    for chain in chains:
         own = dict(kept[keys[id(chain)]])
-        own["slug"], own["engine"], own["exporter"] = (
-            chain.cell.slug,
-            chain.cell.engine.as_dict(),
-            chain.cell.exporter.as_dict(),
-        )
+        own["slug"] = chain.cell.slug
+        own["engine"], own["exporter"] = chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
         own["key"] = keys[id(chain)]
         own["expected"] = outcome.expectation(chain.cell.expect, own, today)
         own["reused"] = not any(step.wanted for step in chain.steps())
@@ -344,6 +351,7 @@ def _lasting(chain: Chain, found: dict[str, Any]) -> bool:
     )
 
 
+@functools.cache
 def _outcome_code() -> str:
     """Hash of what turns records into outcomes, so that a better diagnosis is seen without running anything again."""
     sha = hashlib.sha256()

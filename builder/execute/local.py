@@ -367,11 +367,18 @@ def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str,
 
 @contextlib.contextmanager
 def machine_lock(*, exclusive: bool) -> Iterator[None]:
-    """Shared by every job of this user on this machine; a timing takes it alone, whichever run it belongs to."""
-    path = Path(tempfile.gettempdir(), f"enginematrix-{os.getuid()}.lock")
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+    """Shared by every job of this user on this machine; a timing takes it alone, whichever run it belongs to.
+
+    Two locks: whoever wants the second stands at the first, the gate, meanwhile. So a timing that waits for the jobs that
+    run keeps new ones back, and is not kept waiting for ever by another run's."""
+    folder = Path(tempfile.gettempdir(), f"enginematrix-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        msg = f"{folder}: belongs to somebody else; remove it, or set TMPDIR to a folder of your own"
+        raise InfrastructureError(msg)
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    with (folder / "machine").open("ab") as machine:
+        with (folder / "gate").open("ab") as gate:
+            fcntl.flock(gate, kind)
+            fcntl.flock(machine, kind)
         yield
-    finally:
-        os.close(descriptor)

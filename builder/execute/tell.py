@@ -1,16 +1,20 @@
-"""From the scheduler's events to the progress display: a finished chain becomes a finished cell."""
+"""From the scheduler's events to the progress display: a finished chain becomes a finished cell with its outcome."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from builder.plan import Chain
 from builder.report.console import Progress
 
 
 class Tell:
-    """A `Listener` that shows."""
+    """A `Listener` that shows. `judge` gives a finished chain's outcome."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, judge: Callable[[Chain], dict[str, Any]]) -> None:
         self.progress = progress
+        self.judge = judge
 
     def step_started(self, name: str) -> None:
         self.progress.step_started(name)
@@ -22,13 +26,9 @@ class Tell:
         self.progress.message(text)
 
     def chain_finished(self, chain: Chain) -> None:
-        """The provisional status: enough for a live count; the outcome proper is made when the run ends."""
-        stopped = next((step for step in chain.steps() if step.state != "stored"), None)
-        expected = chain.cell.expect is not None
-        if stopped is None:
-            self.progress.cell_finished(chain.cell.slug, "done", "", expected)
-        elif stopped.state == "skip":
-            done = stopped is chain.run
-            self.progress.cell_finished(chain.cell.slug, "built" if done else "skipped", stopped.skipped, expected)
-        else:
-            self.progress.cell_finished(chain.cell.slug, "failed", f"{stopped.kind} {stopped.name}", expected)
+        """Cells that were up to date before the run began are not news."""
+        if any(step.wanted for step in chain.steps()):
+            found = self.judge(chain)
+            told = found["line"] or (found["reason"] if found["status"] in ("skipped", "blocked") else "")
+            expected = (found["expected"] or {}).get("state") == "expected"
+            self.progress.cell_finished(chain.cell.slug, found["status"], told, expected)
