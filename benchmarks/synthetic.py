@@ -16,6 +16,7 @@ schema: 1
 name: synthetic
 exporters:
   source: {{family: source, source: "1.0"}}
+tools: {{family: source, source: "1.0"}}
 engines:
   engine: {{family: engine, engine: [{versions}]}}
 axes:
@@ -46,7 +47,7 @@ settings: {}
 """
 SOURCE = (
     ENGINE.replace("engine", "source")
-    .replace("[source]", "[exporter]")
+    .replace("provides: [source]", "provides: [exporter, tools]")
     .replace("adapter: onnxruntime", "exporter: onnx")
 )
 RECIPE = """\
