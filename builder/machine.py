@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from builder.values import digest
+
+RESULTS = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+"""The host's variables that a worker keeps (see environment/venv.py) and that can change what it loads or runs on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,26 +41,41 @@ class Machine:
     """Bytes."""
     gpus: tuple[Gpu, ...]
     driver: str | None
+    gpu_trouble: str = ""
+    """Why the driver does not answer, where one is loaded."""
+    environment: str = ""
+    """Digest of those of the host's variables that reach a worker and can change its results."""
 
     @cached_property
     def cpu_key(self) -> str:
-        return digest([self.cpu, self.flags])
+        return digest([self.cpu, self.flags, self.environment])
 
     @cached_property
     def gpu_key(self) -> str:
         """What an engine built here depends on: GPU models, compute capabilities, driver. Not which card of a kind."""
-        return digest([sorted({(gpu.name, gpu.compute_capability) for gpu in self.gpus}), self.driver])
+        return digest(
+            [sorted({(gpu.name, gpu.compute_capability) for gpu in self.gpus}), self.driver, self.environment]
+        )
 
     def has(self, need: str) -> bool:
         return bool(self.gpus) if need == "nvidia-gpu" else True
 
+    def lacks(self, need: str) -> str:
+        """Why `has` says no, in words."""
+        if need == "nvidia-gpu" and self.gpu_trouble:
+            return f"needs an NVIDIA GPU; this machine's driver does not answer: {self.gpu_trouble}"
+        return {"nvidia-gpu": "needs an NVIDIA GPU, and this machine has none"}[need]
+
     def as_dict(self) -> dict[str, Any]:
-        return {
+        out: dict[str, Any] = {
             "cpu": self.cpu, "cores": self.cores, "memory": self.memory,
             "gpus": [gpu.as_dict() for gpu in self.gpus], "driver": self.driver,
             "kernel": platform.release(), "platform": f"{platform.system()}-{platform.machine()}",
             "glibc": platform.libc_ver()[1],
         }  # fmt: skip
+        if self.gpu_trouble:
+            out["gpu_trouble"] = self.gpu_trouble
+        return out
 
 
 def read() -> Machine:
@@ -65,7 +84,7 @@ def read() -> Machine:
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpuinfo, re.M)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.M)
     total = re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.M)
-    gpus, driver = _nvml()
+    gpus, driver, trouble = _nvml()
     return Machine(
         cpu=model[1].strip() if model else platform.processor() or platform.machine(),
         flags=digest(sorted(flags[1].split()) if flags else [])[:16],
@@ -73,6 +92,8 @@ def read() -> Machine:
         memory=int(total[1]) * 1024 if total else 0,
         gpus=gpus,
         driver=driver,
+        gpu_trouble=trouble,
+        environment=digest([[name, os.environ[name]] for name in RESULTS if os.environ.get(name)]),
     )
 
 
@@ -83,17 +104,23 @@ def _text(path: str) -> str:
         return ""
 
 
-def _nvml() -> tuple[tuple[Gpu, ...], str | None]:
-    """GPUs and driver through NVML, asked only where a driver is loaded."""
-    if not (Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()):
-        return (), None
+_DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0")
+"""Any of them is there where a driver is loaded."""
+
+
+def _nvml() -> tuple[tuple[Gpu, ...], str | None, str]:
+    """GPUs, driver and trouble through NVML, asked only where a driver is loaded. All GPUs or none: engines that were
+    built for half of them would look as if they had been built for this machine."""
+    if not any(Path(path).exists() for path in _DRIVER):
+        return (), None, ""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:
-        return (), None
-    gpus = []
+    except Exception as error:
+        return (), None, _reason(error)
+    gpus: list[Gpu] = []
+    driver = None
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         for index in range(pynvml.nvmlDeviceGetCount()):
@@ -106,6 +133,15 @@ def _nvml() -> tuple[tuple[Gpu, ...], str | None]:
                     uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
                 )
             )  # fmt: skip
+    except Exception as error:  # a card that fell off the bus, a driver half upgraded
+        return (), driver, _reason(error)
     finally:
-        pynvml.nvmlShutdown()
-    return tuple(gpus), driver
+        with contextlib.suppress(Exception):
+            pynvml.nvmlShutdown()
+    if not gpus:
+        return (), driver, "it knows of no GPU (are the device nodes passed on?)"
+    return tuple(gpus), driver, ""
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

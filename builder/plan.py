@@ -94,7 +94,7 @@ class Chain:
 
     def key(self) -> str:
         """Of the cell's result: every step it is made of, with what became of it."""
-        parts = [f"{step.kind}:{step.key or step.static}:{step.state}:{step.output}" for step in self.steps()]
+        parts = [f"{step.kind}:{step.key or step.static}:{step.state}{step.skipped}:{step.output}" for step in self.steps()]
         return digest([self.cell.id, bool(self.measure), *parts])
 
 
@@ -233,7 +233,7 @@ class Planner:
         step.output = _pins_key(pins)
         if missing:
             step.state = "skip"
-            step.skipped = f"{stack.family} {_NEEDS[missing[0]]}"
+            step.skipped = f"{stack.family} {self.machine.lacks(missing[0])}"
         return step
 
     def _obtain(self, recipe: Recipe) -> Step | None:
@@ -378,14 +378,11 @@ class Planner:
         missing = [need for need in family.run_needs if not self.machine.has(need)]
         if missing and build.environment is not None and build.environment.state != "skip":
             step.state = "skip"
-            step.skipped = f"loading it {_NEEDS[missing[0]]}"
+            step.skipped = f"loading it {self.machine.lacks(missing[0])}"
         return step
 
     def _exporter_code(self) -> list[str]:
         return [self.code.common, self.code.exporters]
-
-
-_NEEDS = {"nvidia-gpu": "needs an NVIDIA GPU, and this machine has none"}
 
 
 def _pins_key(pins: Pins | None) -> str:

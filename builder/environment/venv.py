@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from builder import machine
 from builder.environment import install_worker, interpreters, uv
 from builder.environment.session import WorkerSession
 from builder.lock import Pins
@@ -70,7 +72,13 @@ class Venv:
         return session
 
 
-def clean(environ: os._Environ[str]) -> dict[str, str]:
-    """The worker's variables: the host's, less whatever would reach into its environment from outside."""
-    dropped = ("PYTHON", "VIRTUAL_ENV", "UV_", "PIP_", "CONDA", "LD_PRELOAD")
-    return {name: value for name, value in environ.items() if not name.startswith(dropped)}
+KEPT = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+                  *machine.RESULTS})  # fmt: skip
+"""What a worker gets of the host's variables, besides `LC_*`: to find its files, to speak a language, to find a GPU. Those
+of them that can change a result stand in the machine's keys."""
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The worker's variables: a list of what is let in, since libraries read a great many (ONEDNN_MAX_CPU_ISA, OMP_*,
+    NVIDIA_TF32_OVERRIDE) that change results and stand in no key."""
+    return {name: value for name, value in environ.items() if name in KEPT or name.startswith("LC_")}
