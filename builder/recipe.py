@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from packaging.version import InvalidVersion, Version
 
 from builder import nodes, versions
 from builder.errors import SpecError
@@ -30,6 +33,8 @@ RANGE_KEYS = ("min", "opt", "max")
 CALIBRATION_KEYS = ("samples", "seed")
 SHAPES = ("static", "dynamic")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAX_BYTES = 256 << 20
 """Of all files of one recipe together."""
 
@@ -130,9 +135,9 @@ def _source(top: Section, folder: Path) -> ModelSource | None:
     name, version, sha256 = section.text("name", required=True), _quoted(section, "version"), _quoted(section, "sha256")
     if kind in ("url", "file") and not _SHA256.fullmatch(sha256) and section.ok:
         section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
-    if kind == "package" and not version:
-        section.missing("version")
-    if kind == "url" and name and not name.startswith("https://"):
+    if kind == "package":
+        _package(section, name, version)
+    if kind == "url" and name and not _safe(name):
         section.error("name", "an address must begin with https://")
     if kind == "file" and name:
         _inside(section, "name", folder, name)
@@ -140,6 +145,30 @@ def _source(top: Section, folder: Path) -> ModelSource | None:
         if kind == literal:
             return ModelSource(kind=literal, name=name, version=version, sha256=sha256, licence=section.text("licence"))
     return None
+
+
+def _package(section: Section, name: str, version: str) -> None:
+    """Both become a line for the installer, which must not read anything else into it."""
+    if name and not _PACKAGE.fullmatch(name):
+        section.error("name", f"{name!r} is no package's name: letters, digits, '.', '_' and '-' only")
+    if not version:
+        if section.get("version") is None:
+            section.missing("version")
+        return
+    try:
+        Version(version)
+    except InvalidVersion:
+        section.error("version", f"{version!r} is not a version; write one such as 1.2.0")
+
+
+def _safe(address: str) -> bool:
+    """Whether nobody on the way can change what comes from there (its hash is checked besides)."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 
 
 def _number(section: Section, key: str, node: Node, low: float, high: float) -> float | None:

