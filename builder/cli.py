@@ -252,10 +252,14 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_OK
     result = _go(work, options, "failed" if options.failed else "")
     report = result.report
-    if options.json:
-        print(json.dumps(report, indent=1))
-    else:
-        _close(work, result)
+    try:
+        if options.json:
+            print(json.dumps(report, indent=1))
+        else:
+            _close(work, result)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads: the exit code still tells
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(report["exit"]["code"])
 
 

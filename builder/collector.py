@@ -39,7 +39,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         logs = {str(record["log"]) for record in kept if record.get("log")}
         pins = {step.data["pins"].key[:16] for step in plan.steps if step.kind == "environment" and step.data["pins"]}
         sources = {record.output for record in store.steps(wanted).values() if record.kind == "obtain"}
-        slugs = {chain.cell.slug for chain in plan.chains}
+        slugs = {chain.cell.folder for chain in plan.chains}
         root = store.root
         unused: dict[str, list[Path]] = {
             "objects": [path for path in root.glob("objects/*/*") if str(path.relative_to(root)) not in files],

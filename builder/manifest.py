@@ -8,7 +8,9 @@ from builder.plan import Chain
 from builder.store import StepRecord
 
 
-def manifest(chain: Chain, build: StepRecord, environment: StepRecord | None) -> dict[str, Any]:
+def manifest(
+    chain: Chain, build: StepRecord, environment: StepRecord | None, outcome: dict[str, Any]
+) -> dict[str, Any]:
     """Facts only, each from the step's own record. `loads` states what the engine format is tied to: the library at its
     exact version for TensorRT and TensorRT-RTX plans (and the compute capabilities it was built for), the same
     library and CPU for OpenVINO blobs and ONNX Runtime's optimised models."""
@@ -20,6 +22,7 @@ def manifest(chain: Chain, build: StepRecord, environment: StepRecord | None) ->
     return {
         "schema": 1,
         "cell": {"id": cell.id, "slug": cell.slug},
+        "outcome": {"status": outcome["status"], "reason": outcome["reason"], "when": outcome["when"]},
         "engine": {
             "file": "engine" + _suffix(build), "sha256": build.record["artifact"]["sha256"],
             "bytes": build.record["artifact"]["bytes"],
@@ -32,6 +35,7 @@ def manifest(chain: Chain, build: StepRecord, environment: StepRecord | None) ->
         "loads": {
             "library": versions, "device": family.device,
             "compute_capability": f"{target[2:-1]}.{target[-1]}" if target and target.startswith("sm") else None,
+            # Whether it was loaded and run where it was built: null where that was not possible.
             "here": chain.run.state == "stored" if chain.run.state != "skip" else None,
         },
         "found": build.record["result"].get("found"),

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from builder.errors import InfrastructureError, UsageError
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.project import Project
-from builder.spec import Spec
+from builder.spec import Group, Spec
 from builder.store import Store
 from builder.values import FAILING, STATUSES, Cell, Stack, digest
 
@@ -72,12 +73,18 @@ def load(project: Project) -> tuple[Spec, Matrix]:
     return loaded, matrix.expand(loaded)
 
 
+def _texts(group: Group) -> list[str]:
+    return [group.select, (group.sample.always or "") if group.sample else ""]
+
+
 def select(
     project: Project, *, group: str | None, expression: str | None, failed: bool = False, default: str = "default"
 ) -> Work:
     """Cells asked for: a group (the default one when nothing is said), narrowed by an expression and by `--failed`."""
     loaded, expanded = load(project)
-    status = Store(project.artifacts).latest_status() if failed or "status" in (expression or "") else {}
+    texts = [expression or "", *(text for name in loaded.groups for text in _texts(loaded.groups[name]))]
+    asks = failed or any("status" in text for text in texts)
+    status = Store(project.artifacts).latest_status() if asks else {}
     if group is None and expression is None:
         group = default if default in loaded.groups else "all"
     chosen = expanded.select(group or expression or "all", status=status)
@@ -247,12 +254,12 @@ def run(
         result = Result(report={}, ran=len(todo))
         if todo:
             _execute(plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo))
-        if write or todo:
-            cells = collect(plan, store, result)
-            result.report = _report(work, locked, here, run_id, started, command, policy, cells, result)
-            _remember(work, store, plan, result, run_id, cells)
-            if write:
-                write_report(work.project, result.report)
+        cells = collect(plan, store, result)
+        deliver(plan, store, cells, again=bool(todo))
+        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result)
+        _remember(work, store, plan, result, run_id, cells)
+        if write:
+            write_report(work.project, result.report)
     return result
 
 
@@ -293,10 +300,7 @@ def _execute(
         result.infrastructure = local.infrastructure
         result.interrupted = not local.run()
         result.over_budget = local.over_budget
-    import shutil
-
     shutil.rmtree(store.root / "work" / run_id, ignore_errors=True)
-    deliver(plan, store)
 
 
 def collect(plan: Plan, store: Store, result: Result) -> list[dict[str, Any]]:
@@ -316,7 +320,10 @@ def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str]
     keys = {id(chain): chain.key() + code for chain in chains}
     kept = store.outcomes(keys.values())
     fresh = [chain for chain in chains if keys[id(chain)] not in kept]
-    records = store.steps(step.key for chain in fresh for step in chain.steps() if step.key)
+    steps = [step for chain in fresh for step in chain.steps()]
+    steps += [need for step in list(steps) for need in (step.environment, *step.needs) if need is not None]
+    steps += [step.environment for step in list(steps) if step.environment is not None]
+    records = store.steps(step.key for step in steps if step.key)
 
     def log(path: str) -> str:
         try:
@@ -361,19 +368,27 @@ def _outcome_code() -> str:
     return sha.hexdigest()[:16]
 
 
-def deliver(plan: Plan, store: Store) -> None:
-    """`artifacts/engines/<cell>/`: the engine and a manifest that says where it will load, for people and deployments."""
+def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again: bool) -> None:
+    """`artifacts/engines/<cell>/`: the engine and a manifest that says where it will load and what became of it, for people
+    and deployments. A cell without an engine has no folder. Unless `again`, only what is missing is delivered."""
     from builder.manifest import manifest
 
-    records = store.steps(
-        key for chain in plan.chains for key in (chain.build.key, chain.run.key, chain.engine.key) if key
-    )
-    for chain in plan.chains:
-        record = records.get(chain.build.key)
-        if chain.build.state != "stored" or record is None:
-            continue
-        folder = store.root / "engines" / chain.cell.slug
+    root = store.root / "engines"
+    have = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    todo = []
+    for chain, cell in zip(plan.chains, cells, strict=True):
+        built = chain.build.state == "stored" and cell["artifact"] is not None
+        if built and (again or chain.cell.folder not in have):
+            todo.append((chain, cell))
+        elif not built and chain.cell.folder in have and cell["status"] not in ("skipped", "blocked"):
+            shutil.rmtree(root / chain.cell.folder, ignore_errors=True)
+    records = store.steps(key for chain, _ in todo for key in (chain.build.key, chain.engine.key) if key)
+    for chain, cell in todo:
+        record = records[chain.build.key]
         source = store.root / record.record["artifact"]["path"]
+        if not source.exists():  # removed by hand since; the next run makes it anew
+            continue
+        folder = root / chain.cell.folder
         target = folder / ("engine" + source.suffix)
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists() or not target.samefile(source):
@@ -381,7 +396,7 @@ def deliver(plan: Plan, store: Store) -> None:
             beside.unlink(missing_ok=True)
             os.link(source, beside)
             os.replace(beside, target)
-        text = json.dumps(manifest(chain, record, records.get(chain.engine.key)), indent=1, sort_keys=True)
+        text = json.dumps(manifest(chain, record, records.get(chain.engine.key), cell), indent=1, sort_keys=True)
         store.write_text(folder / "manifest.json", text + "\n")
 
 
@@ -421,14 +436,15 @@ def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str,
     )  # fmt: skip
 
 
-def write_report(project: Project, report: dict[str, Any]) -> bool:
-    """Write `artifacts/report/` unless it already says exactly this; whether it was written."""
+def write_report(project: Project, report: dict[str, Any], *, always: bool = False) -> bool:
+    """Write `artifacts/report/` unless it is there and already says exactly this; whether it was written."""
     mark = project.report / ".digest"
     content = digest(
         [report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()]
     )
+    there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
     with contextlib.suppress(OSError):
-        if mark.read_text(encoding="utf-8") == content and report["run"]["steps"] == 0:
+        if not always and there and report["run"]["steps"] == 0 and mark.read_text(encoding="utf-8") == content:
             return False
     from builder.report import build_report
 

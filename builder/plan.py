@@ -25,6 +25,16 @@ Kind = Literal["environment", "obtain", "reference", "export", "convert", "build
 KINDS: tuple[Kind, ...] = ("environment", "obtain", "reference", "export", "convert", "build", "run", "measure")
 State = Literal["stored", "failed", "run", "wait", "skip"]
 
+#: How timings are taken (DESIGN: warm-up, windows until the last three medians agree within 5 %).
+METHOD = {
+    "warmup_seconds": 1.0,
+    "warmup_runs": 10,
+    "window_seconds": 0.5,
+    "window_runs": 25,
+    "windows": 10,
+    "agree": 0.05,
+}
+
 #: Option axes that no engine build reads: they shape the exported file, or are passed in another way.
 _NOT_ENGINE = frozenset({"opset", "precision", "shapes"})
 
@@ -50,6 +60,8 @@ class Step:
     key: str = ""
     state: State = "wait"
     output: str = ""
+    mark: str = ""
+    """The run that made its record: a step that was run again has another."""
     why: str = ""
     """Why it will run, for `plan --explain`."""
     skipped: str = ""
@@ -94,7 +106,10 @@ class Chain:
 
     def key(self) -> str:
         """Of the cell's result: every step it is made of, with what became of it."""
-        parts = [f"{step.kind}:{step.key or step.static}:{step.state}{step.skipped}:{step.output}" for step in self.steps()]
+        parts = [
+            f"{step.kind}:{step.key or step.static}:{step.state}{step.skipped}:{step.output}:{step.mark}"
+            for step in self.steps()
+        ]
         return digest([self.cell.id, bool(self.measure), *parts])
 
 
@@ -361,7 +376,7 @@ class Planner:
                     self.code.common, self.code.adapter(family.adapter or ""), self.machine.cpu_key, self.machine.gpu_key,
                     [recipe.tolerance.get(precision), recipe.data.get("metric"), self.code.compare]
                     if kind == "run"
-                    else [self.machine.cores, self.code.timing],
+                    else [self.machine.cores, self.code.timing, METHOD],
                 ]
             )  # fmt: skip
         step = self._step(
@@ -392,14 +407,16 @@ def _pins_key(pins: Pins | None) -> str:
 
 
 Again = Literal["", "failed", "all"]
-"""What to run though it is stored: nothing, what failed (`--failed`), or every step but environments and sources
-(`repro`)."""
+"""What to run though it is stored: nothing, what failed and all engines (`--failed`), or every step but environments and
+sources (`repro`)."""
 
 
 def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
     """Whether a stored result stands for this step."""
     if again == "all" and step.kind not in ("environment", "obtain"):
         return False
+    if again == "failed" and step.kind in ("build", "run", "measure"):
+        return False  # a cell that is wrong, or not what was asked, has steps that all went well
     return answers and (stored_ok or again != "failed")
 
 
@@ -411,7 +428,10 @@ def reconcile(plan: Plan, light: Mapping[str, Light], objects: Path, *, again: A
     for chain in plan.chains:
         build = chain.build
         if build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
-            build.state, build.why = "run", "its engine file is gone"
+            build.state, build.why, build.output = "run", "its engine file is gone", ""
+            for after in (chain.run, chain.measure):  # what is built anew may be other bytes
+                if after is not None and after.state != "skip":
+                    after.state, after.key, after.output = "wait", "", ""
         for goal in (build, chain.run, chain.measure):
             if goal is not None and not goal.done:
                 _want(goal)
@@ -428,6 +448,7 @@ def settle(step: Step, light: Mapping[str, Light], again: Again = "") -> None:
         step.state, step.why = "wait", f"waits for {next(n.name for n in step.needs if not n.output)}"
         return
     found = light.get(step.key)
+    step.mark = found.mark if found else ""
     if found is None:
         step.state, step.why = "run", "no stored result with this key"
     elif not holds(step, found.state == "ok", answers := found.answers(step.seconds, step.memory), again):

@@ -19,7 +19,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Light:
     """Digest of what later steps depend on ('' when it failed)."""
     limits: Mapping[str, float]
     """The limit that ended it, when one did: {"timeout": s} or {"memory": bytes}."""
+    mark: str = ""
+    """The run that made it."""
 
     def answers(self, seconds: float, memory: int) -> bool:
         """Whether the stored result still holds under these limits: a time-out says nothing about a longer limit."""
@@ -135,11 +137,10 @@ class Store:
 
     def light(self) -> dict[str, Light]:
         """Every stored step's key with what planning needs."""
-        rows = self._db.execute("select key, state, output, limits from steps")
         none: Mapping[str, float] = {}
         return {
-            key: Light(state=state, output=output, limits=none if limits == "{}" else json.loads(limits))
-            for key, state, output, limits in rows
+            key: Light(state=state, output=output, limits=none if limits == "{}" else json.loads(limits), mark=run)
+            for key, state, output, limits, run in self._read("select key, state, output, limits, run from steps")
         }
 
     def step(self, key: str) -> StepRecord | None:
@@ -155,7 +156,7 @@ class Store:
                 f"select key, kind, name, state, output, limits, seconds, created, run, record from steps "  # noqa: S608
                 f"where key in ({marks})"
             )
-            for row in self._db.execute(query, part):
+            for row in self._read(query, part):
                 found[row[0]] = StepRecord(
                     key=row[0], kind=row[1], name=row[2], state=row[3], output=row[4], limits=json.loads(row[5]),
                     seconds=row[6], created=row[7], run=row[8], record=json.loads(row[9]),
@@ -167,7 +168,7 @@ class Store:
             "insert or replace into steps values (?,?,?,?,?,?,?,?,?,?)",
             (
                 record.key, record.kind, record.name, record.state, record.output, json.dumps(dict(record.limits)),
-                record.seconds, record.created, record.run, json.dumps(record.record, sort_keys=True),
+                record.seconds, record.created, record.run, text(record.record),
             ),
         )  # fmt: skip
 
@@ -179,7 +180,7 @@ class Store:
     def partition(self, wanted: set[str], runs: set[str]) -> tuple[list[str], list[dict[str, Any]]]:
         """Keys of steps that neither stand in `wanted` nor were made by one of `runs`, and the other steps' records."""
         gone, kept = [], []
-        for key, run, record in self._db.execute("select key, run, record from steps"):
+        for key, run, record in self._read("select key, run, record from steps"):
             if key in wanted or run in runs:
                 kept.append(json.loads(record))
             else:
@@ -194,26 +195,26 @@ class Store:
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))
-            for key, text in self._db.execute(f"select key, record from outcomes where key in ({marks})", part):  # noqa: S608
-                found[key] = json.loads(text)
+            for key, found_text in self._read(f"select key, record from outcomes where key in ({marks})", part):  # noqa: S608
+                found[key] = json.loads(found_text)
         return found
 
     def put_outcomes(self, outcomes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> None:
         """key -> (cell id, record), in one transaction."""
-        rows = [(key, cell, json.dumps(record, sort_keys=True)) for key, (cell, record) in outcomes.items()]
+        rows = [(key, cell, text(record)) for key, (cell, record) in outcomes.items()]
         self._write_many("insert or replace into outcomes values (?,?,?)", rows)
 
     def latest_status(self) -> dict[str, str]:
         """cell id -> status of its newest result in any run."""
-        rows = self._db.execute(
+        rows = self._read(
             "select results.cell, results.status from results join runs on runs.id = results.run order by runs.started"
         )
-        return dict(rows.fetchall())
+        return dict(rows)
 
     def latest_times(self) -> dict[str, str]:
         """cell id -> when its newest result was reported (ISO 8601)."""
         query = "select cell, max(runs.started) from results join runs on runs.id = results.run group by cell"
-        return dict(self._db.execute(query).fetchall())
+        return dict(self._read(query))
 
     def put_run(
         self,
@@ -231,8 +232,15 @@ class Store:
         self._write_many("insert or replace into results values (?,?,?,?)", rows)
 
     def runs(self) -> list[dict[str, Any]]:
-        rows = self._db.execute("select id, started, finished, record from runs order by started, id")
+        rows = self._read("select id, started, finished, record from runs order by started, id")
         return [{"id": r[0], "started": r[1], "finished": r[2], **json.loads(r[3])} for r in rows]
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            msg = f"{self.path}: damaged ({error}); move it away and run again"
+            raise StoreError(msg) from error
 
     def _write(self, query: str, values: tuple[Any, ...]) -> None:
         try:
@@ -334,14 +342,15 @@ class Store:
             raise _disk(error, path) from error
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold a step against every other run on this store. Locks one byte of one file, at an offset that the key
-        gives; the kernel lets go of it when the process dies."""
+    def lock(self, key: str) -> Iterator[int]:
+        """Hold a step against every other run on this store. Locks one byte of one file, at an offset that the key gives.
+        The kernel lets go of it when every process that has the yielded descriptor is gone: a child that works on
+        what is locked is given it too."""
         offset = int(hashlib.sha256(key.encode()).hexdigest()[:14], 16)
         with (self.root / "locks").open("ab") as file:
             # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
             fcntl.fcntl(file, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
-            yield
+            yield file.fileno()
 
     def sweep(self, *, older_than: float = 86400.0) -> None:
         """Remove work folders that a killed run left behind (seconds since they were touched)."""
@@ -350,6 +359,11 @@ class Store:
             with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > older_than:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def text(record: Mapping[str, Any]) -> str:
+    """A record as JSON. What is no text (a lone surrogate from a library's message) becomes `?`."""
+    return json.dumps(record, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def file_sha256(path: Path) -> str:

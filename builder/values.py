@@ -223,6 +223,12 @@ class Cell:
         return ".".join([self.engine.id, self.model, *options, f"from-{self.exporter.id}"])
 
 
+    @property
+    def folder(self) -> str:
+        """The slug as the name of a folder: file systems take 255 bytes."""
+        return self.slug if len(self.slug.encode()) <= 200 else f"{self.slug[:180]}-{self.id}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Removed:
     """A candidate that a rule took out, kept so that `why` can name the rule."""

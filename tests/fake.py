@@ -98,6 +98,7 @@ class World:
         self.made: list[str] = []
         self.started: list[str] = []
         self.closed: list[str] = []
+        self.discarded: list[str] = []
         self.probes: dict[str, dict[str, Any]] = {}
         self.broken: dict[str, Exception] = {}
         self.now = self.most = 0
@@ -126,7 +127,11 @@ class FakeEnvironment:
             self.world.made.append(self.step.name)
         return {"reused": False, "seconds": 0.0}
 
-    def start(self, imports: tuple[str, ...], log: Path) -> FakeSession:
+    def discard(self) -> None:
+        with self.world.lock:
+            self.world.discarded.append(self.step.name)
+
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> FakeSession:
         error = self.world.broken.get(self.step.name)
         if isinstance(error, WorkerDied):
             raise error

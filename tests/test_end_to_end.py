@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -200,6 +201,35 @@ def test_show_why_and_repro(small: Path) -> None:
     assert "no cell" in enginematrix(small, "show", "nothing-like-it", code=2)
 
 
+def test_what_is_deleted_by_hand_comes_back(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deleted"
+    shutil.copytree(small, folder, symlinks=True, ignore=shutil.ignore_patterns("by-hand"))
+    before = outcomes(folder)
+    shutil.rmtree(folder / "artifacts" / "engines")
+    (folder / "artifacts" / "report" / "report.html").unlink()
+    out = enginematrix(folder, "run", "--frozen", code=1)
+    assert "Nothing to do" in out
+    assert len(list((folder / "artifacts" / "engines").glob("*/manifest.json"))) > 10
+    assert (folder / "artifacts" / "report" / "report.html").exists()
+    shutil.rmtree(folder / "artifacts" / "objects")
+    enginematrix(folder, "run", "--frozen", code=None)
+    enginematrix(folder, "run", "--frozen", code=1)
+    assert outcomes(folder) == before
+
+
+def test_a_skipped_cell_can_be_asked_for(small: Path) -> None:
+    cell = next(cell for cell in report(small)["cells"] if cell["status"] == "skipped")
+    assert "needs an NVIDIA GPU" in enginematrix(small, "repro", cell["id"], "--quiet")
+
+
+def test_a_reader_that_goes_away_does_not_change_the_exit_code(small: Path) -> None:
+    command = f"{sys.executable} -m builder run --frozen --failed 2>/dev/null | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=small, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "1"
+    enginematrix(small, "run", "--frozen", code=1)  # the report of all cells again
+
+
 def test_bad_selections_are_bad_input(small: Path) -> None:
     assert "modle" in enginematrix(small, "run", "--select", "modle=squeezenet", code=2)
     assert "no cell fits" in enginematrix(small, "run", "--select", "model=squeezenet and model=residual_cnn", code=2)
@@ -243,6 +273,10 @@ def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
     assert len(cells) == report(folder)["selected"]
     assert any(cell["reason"] == "interrupted before it ran" for cell in cells)
     assert not any(cell["status"] == "blocked" for cell in cells)
+    with sqlite3.connect(folder / "artifacts" / "results.sqlite") as db:
+        stored = [row[0] for row in db.execute("select name from steps where state = 'failed'")]
+    db.close()
+    assert all("1.15.1" in name or "numpy2" in name for name in stored), "nothing that we ended counts as a failure"
     enginematrix(folder, "run", "--frozen", "--group", "all", "--select", "exporter=onnx", code=1)
     assert not any(cell["reason"].startswith("interrupted") for cell in report(folder)["cells"])
 

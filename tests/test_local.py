@@ -252,25 +252,105 @@ def test_a_corrupt_artifact_is_found_before_it_is_used_and_made_again(tmp_path: 
     assert plan.chains[1].run.state == "stored"
 
 
-def test_a_job_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "result", [{"engine": "../../../../secret"}, {"engine": "/etc/passwd"}, {}, {"engine": None}, {"engine": "nothing"}]
+)
+def test_a_job_that_gives_what_it_should_not_costs_its_own_step(tmp_path: Path, result: dict[str, Any]) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
 
     def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         answer = fake.well(stage, job, folder)
-        return {**answer, "engine": "../../../../secret"} if stage == "build" else answer
+        return result if stage == "build" and job["options"] else answer
 
-    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
-    assert "not a file in its folder" in local.infrastructure[plan.chains[0].build]
+    cells = [factory.cell(), factory.cell(target="bad")]
+    plan, local, _ = go(tmp_path, cells, fake.World(script))
+    assert [chain.build.state for chain in plan.chains] == ["stored", "failed"]
+    found = local.store.step(plan.chains[1].build.key)
+    assert found is not None
+    assert found.record["error"]["type"] == "BadOutput"
     assert secret.read_text() == "secret"
 
 
-def test_a_bug_of_ours_ends_the_run_loudly(tmp_path: Path) -> None:
+def test_a_bug_of_ours_costs_one_step_and_is_told(tmp_path: Path) -> None:
     def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
-        raise ZeroDivisionError
+        if stage == "build" and job["options"]:
+            raise ZeroDivisionError
+        return fake.well(stage, job, folder)
 
-    with pytest.raises(ZeroDivisionError):
-        go(tmp_path, [factory.cell()], fake.World(script))
+    plan, local, listener = go(tmp_path, [factory.cell(), factory.cell(target="bad")], fake.World(script))
+    assert "a bug of ours: ZeroDivisionError" in local.infrastructure[plan.chains[1].build]
+    assert local.store.step(plan.chains[1].build.key) is None, "no evidence"
+    assert plan.chains[0].run.state == "stored"
+    assert len(listener.chains) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_signals_from_outside_are_no_evidence(tmp_path: Path, number: int) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return {"end": {"signal": int(number)}} if stage == "run" else fake.well(stage, job, folder)
+
+    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
+    assert plan.chains[0].run in local.infrastructure
+    assert local.store.step(plan.chains[0].run.key) is None
+
+
+def test_a_worker_that_ends_under_a_job_is_no_evidence(tmp_path: Path) -> None:
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "run":
+            return {"end": {"exit": 0, "note": "the worker itself ended while the job ran"}}
+        return fake.well(stage, job, folder)
+
+    plan, local, _ = go(tmp_path, [factory.cell()], fake.World(script))
+    assert local.store.step(plan.chains[0].run.key) is None
+
+
+def test_an_environment_that_is_not_what_it_was_is_not_used(tmp_path: Path) -> None:
+    go(tmp_path, [factory.cell(ENGINES[1])], fake.World())
+    world = fake.World()
+    world.probes[ENGINES[1].id] = {"modules": {"fake": {"version": "9.9"}}}
+    cells = [factory.cell(ENGINES[1]), factory.cell(ENGINES[1], target="more")]
+    plan, local, _ = go(tmp_path, cells, world, run="second")
+    assert "not what it was" in local.infrastructure[plan.chains[1].build]
+    assert world.discarded == [ENGINES[1].id]
+    assert "build" not in world.stages()
+    plan, local, _ = go(tmp_path, cells, fake.World(), run="third")
+    assert plan.chains[1].run.state == "stored"
+
+
+def test_a_lost_engine_is_built_again_and_run_if_it_is_another(tmp_path: Path) -> None:
+    go(tmp_path, [factory.cell()], fake.World())
+    store = Store(tmp_path / "artifacts")
+    for path in (store.root / "objects").glob("*/*.plan"):
+        path.unlink()
+
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        answer = fake.well(stage, job, folder)
+        if stage == "build":
+            (folder / "engine.plan").write_text("other bytes")
+        return answer
+
+    world = fake.World(script)
+    plan, _, _ = go(tmp_path, [factory.cell()], world, run="second")
+    assert world.stages() == ["build", "run"]
+    assert plan.chains[0].run.state == "stored"
+
+
+def test_an_import_that_hangs_is_a_timeout(tmp_path: Path) -> None:
+    world = fake.World()
+    world.broken[ENGINES[0].id] = WorkerDied("the imports took longer", signal=None, exit=None, log="", timeout=120.0)
+    plan, local, _ = go(tmp_path, [factory.cell(ENGINES[0])], world)
+    found = local.store.step(plan.chains[0].engine.key)
+    assert found is not None
+    assert (found.record["end"], found.limits) == ({"timeout": 120.0}, {"timeout": 120.0})
+
+
+def test_the_budget_begins_nothing_after_its_end(tmp_path: Path) -> None:
+    world = fake.World(pause=0.3)
+    plan, local, _ = go(tmp_path, [factory.cell()], world, jobs=1, deadline=time.monotonic() + 0.1)
+    assert local.over_budget
+    assert len(world.jobs) <= 1
+    assert plan.chains[0].run.state != "stored"
 
 
 def test_no_gpu_to_load_with_still_builds(tmp_path: Path) -> None:

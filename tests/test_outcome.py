@@ -201,7 +201,7 @@ TODAY = datetime.date(2026, 11, 21)
         ("failed", "opset", "opset", "2026-11-20", "overdue", True),
         ("failed", "opset", "opset", "2026-11-21", "expected", False),
         ("verified", None, "opset", None, "fixed", False),
-        ("built", None, "opset", None, "fixed", False),
+        ("built", None, "unsupported-opset", None, "fixed", False),
         ("crashed", "crash", "crashed", None, "expected", False),
     ],
 )
@@ -211,6 +211,11 @@ def test_expectations(status: str, category: str | None, fail: str, until: str |
     found["expected"] = expectation(expect, found, TODAY)
     assert found["expected"]["state"] == state
     assert unexpected(found) is red
+
+
+def test_built_says_nothing_of_failures_that_show_when_it_runs() -> None:
+    expect = Expect(fail="accuracy", because="known", until=None, where=factory.PLACE)
+    assert expectation(expect, {"status": "built", "category": None, "signature": None}, TODAY) is None
 
 
 @pytest.mark.parametrize("status", ["skipped", "blocked", "unsupported"])

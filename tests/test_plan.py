@@ -77,7 +77,8 @@ def test_a_missing_engine_file_is_made_again_with_what_it_needs(tmp_path: Path) 
     (tmp_path / build.output[:2] / build.output).unlink()
     again = factory.planner().plan([factory.cell()])
     reconcile(again, light, tmp_path)
-    assert [step.kind for step in again.todo()] == ["build"]
+    assert [step.kind for step in again.todo()] == ["build", "run"], "what is built anew may be other bytes"
+    assert again.chains[0].run.key == ""
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,23 @@ def test_failures_are_kept_and_run_again_only_when_asked(tmp_path: Path) -> None
     retried = factory.planner().plan([factory.cell()])
     reconcile(retried, light, tmp_path, again="failed")
     assert [step.kind for step in retried.todo()] == ["build", "run"]
+
+
+def test_failed_runs_again_what_is_wrong_though_every_step_went_well(tmp_path: Path) -> None:
+    light = finish(factory.planner().plan([factory.cell()]), tmp_path)
+    plan = factory.planner().plan([factory.cell()])
+    reconcile(plan, light, tmp_path, again="failed")
+    assert [step.kind for step in plan.todo()] == ["build", "run"]
+
+
+def test_a_step_that_was_run_again_makes_another_outcome(tmp_path: Path) -> None:
+    light = finish(factory.planner().plan([factory.cell()]), tmp_path, fail="build")
+    keys = []
+    for run in ("first", "second"):
+        plan = factory.planner().plan([factory.cell()])
+        reconcile(plan, {key: dataclasses.replace(value, mark=run) for key, value in light.items()}, tmp_path)
+        keys.append(plan.chains[0].key())
+    assert keys[0] != keys[1]
 
 
 def test_repro_runs_every_step_of_the_cell(tmp_path: Path) -> None:

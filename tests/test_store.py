@@ -30,9 +30,43 @@ def test_steps_come_back_as_they_were(tmp_path: Path) -> None:
     one = record("k", limits={"timeout": 3.0}, record={"error": {"message": "é\x00"}})
     store.put_step(one)
     assert Store(tmp_path).step("k") == one
-    assert store.light() == {"k": Light(state="ok", output="o", limits={"timeout": 3.0})}
+    assert store.light() == {"k": Light(state="ok", output="o", limits={"timeout": 3.0}, mark="r")}
     store.forget(["k"])
     assert store.step("k") is None
+
+
+def test_what_is_no_text_does_not_stop_the_report(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put_step(record("k", record={"error": {"message": "bad \udcff name"}}))
+    found = store.step("k")
+    assert found is not None
+    assert found.record["error"]["message"].encode() == b"bad ? name"
+
+
+def test_a_damaged_database_is_said_to_be_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in range(3000):
+        store.put_step(record(f"k{number}", record={"pad": "x" * 200}))
+    store._db.execute("pragma wal_checkpoint(truncate)")
+    store._db.close()
+    with (tmp_path / "results.sqlite").open("r+b") as file:
+        file.seek(1 << 16)
+        file.write(b"\xff" * (1 << 18))
+    with pytest.raises(StoreError, match="damaged|not a readable"):
+        Store(tmp_path).light()
+
+
+def test_two_threads_that_install_the_worker_at_once_leave_it_whole(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from builder.environment import install_worker, worker_files
+
+    for number in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            places = set(pool.map(install_worker, [tmp_path / str(number)] * 4))
+        assert len(places) == 1
+        assert len(list((places.pop() / "worker").rglob("*.py"))) == len(worker_files())
+        assert not list((tmp_path / str(number) / "worker").glob(".*"))
 
 
 def test_more_keys_than_a_query_takes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,8 +41,11 @@ class Environment(Protocol):
 
         Raises PackageError (these versions do not go together) or InfrastructureError (this machine or its network)."""
 
-    def start(self, imports: tuple[str, ...], log: Path) -> Session:
-        """Start a worker in it. Raises session.WorkerDied when an import kills it."""
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> Session:
+        """Start a worker in it. Raises session.WorkerDied when an import kills it or takes longer than `seconds`."""
+
+    def discard(self) -> None:
+        """Remove it: it is not what it was."""
 
 
 def worker_files() -> list[Path]:
@@ -58,8 +62,8 @@ def install_worker(root: Path) -> Path:
     Returns the folder that holds `worker/`."""
     target = root / "worker" / digest(worker_hashes())[:16]
     if not (target / "worker").exists():
-        beside = target.with_name(f".{target.name}")
-        shutil.rmtree(beside, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
         for path in worker_files():
             copy = beside / "worker" / path.relative_to(WORKER)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,11 @@ class WorkerDied(Exception):
     the end of what it printed.
     """
 
-    def __init__(self, message: str, *, signal: int | None, exit: int | None, log: str) -> None:
+    def __init__(
+        self, message: str, *, signal: int | None, exit: int | None, log: str, timeout: float | None = None
+    ) -> None:
+        self.timeout = timeout
+        """Seconds after which it was given up, when it was."""
         self.signal = signal
         self.exit = exit
         self.log = log
@@ -127,7 +131,7 @@ class WorkerSession:
             probe = self._ready.get(timeout=timeout)
         except queue.Empty:
             self._kill()
-            raise self._death(f"the imports took longer than {timeout:g} s", hung=True) from None
+            raise self._death(f"the imports took longer than {timeout:g} s", timeout=timeout) from None
         except BaseException:  # Ctrl-C
             self._kill()
             raise
@@ -284,14 +288,14 @@ class WorkerSession:
             return {"signal": -code, "name": _signal_name(-code), "note": note}
         return {"exit": code, "note": note}
 
-    def _death(self, message: str, hung: bool = False) -> WorkerDied:
-        code = self._process.returncode if self._process and not hung else None
+    def _death(self, message: str, timeout: float | None = None) -> WorkerDied:
+        code = self._process.returncode if self._process and timeout is None else None
         tail = self.log_tail()
         if code is not None:
             message += f": {_signal_name(-code) if code < 0 else f'exit code {code}'}"
         return WorkerDied(
             message, signal=-code if code is not None and code < 0 else None,
-            exit=code if code is not None and code >= 0 else None, log=tail,
+            exit=code if code is not None and code >= 0 else None, log=tail, timeout=timeout,
         )  # fmt: skip
 
     def log_tail(self) -> str:

@@ -71,13 +71,16 @@ def _torch_backend(pins: Sequence[str], env: Mapping[str, str]) -> list[str]:
     return ["--torch-backend", "cpu"]
 
 
-def _call(arguments: Sequence[str], env: Mapping[str, str], what: str, *, attempts: int = 3) -> Answer:
+def _call(
+    arguments: Sequence[str], env: Mapping[str, str], what: str, *, attempts: int = 3, held: tuple[int, ...] = ()
+) -> Answer:
     """Run uv. Retries what is infrastructure, with back-off; raises InfrastructureError or PackageError."""
     started = time.monotonic()
     for attempt in range(attempts):
         done = subprocess.run(  # noqa: S603
-            [uv_binary(), *arguments], env=dict(env), capture_output=True, text=True, errors="replace", check=False
-        )
+            [uv_binary(), *arguments], env=dict(env), capture_output=True, text=True, errors="replace", check=False,
+            pass_fds=held, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
         text = done.stderr + done.stdout
         if done.returncode == 0:
             return Answer(seconds=time.monotonic() - started, text=done.stdout)
@@ -154,11 +157,19 @@ def parse_requirements(text: str) -> dict[str, tuple[str, ...]]:
     return out
 
 
-def make_venv(python: Path, target: Path) -> None:
-    _call(["venv", "--quiet", "--no-project", "--clear", "--python", str(python), str(target)], environ(), target.name)
+def make_venv(python: Path, target: Path, held: int) -> None:
+    """`held`: descriptor of the lock on the target, which uv keeps as long as it works there. Whatever is wrong here is
+    this machine's: raises InfrastructureError."""
+    try:
+        _call(
+            ["venv", "--quiet", "--no-project", "--clear", "--python", str(python), str(target)], environ(), target.name,
+            held=(held,),
+        )  # fmt: skip
+    except PackageError as error:
+        raise InfrastructureError(str(error)) from error
 
 
-def install(pins: Pins, python: Path, name: str) -> Answer:
+def install(pins: Pins, python: Path, name: str, held: int) -> Answer:
     """Install exactly the locked packages, every file checked against its hash."""
     env = environ()
     with tempfile.TemporaryDirectory() as folder:
@@ -169,6 +180,7 @@ def install(pins: Pins, python: Path, name: str) -> Answer:
              *_torch_backend(pins.packages, env), str(source)],
             env,
             name,
+            held=(held,),
         )  # fmt: skip
 
 

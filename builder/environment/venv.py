@@ -46,7 +46,8 @@ class Venv:
         return self.state() is not None
 
     def make(self) -> dict[str, Any]:
-        with self.store.lock(f"env {self.key}"):
+        # uv holds the lock too: killed in the middle, we leave it working on the folder.
+        with self.store.lock(f"env {self.key}") as held:
             state = self.state()
             if state is not None:
                 return {**state, "reused": True}
@@ -54,8 +55,8 @@ class Venv:
             shutil.rmtree(self.root, ignore_errors=True)
             python = interpreters.find(self.pins.python, interpreters.uv_binary(), uv.environ())
             try:
-                uv.make_venv(python, self.root)
-                uv.install(self.pins, self.python, self.name)
+                uv.make_venv(python, self.root, held)
+                uv.install(self.pins, self.python, self.name, held)
             except BaseException:
                 shutil.rmtree(self.root, ignore_errors=True)
                 raise
@@ -63,12 +64,16 @@ class Venv:
             self.store.write_text(self.root / STATE, json.dumps(state))
             return {**state, "reused": False}
 
-    def start(self, imports: tuple[str, ...], log: Path) -> WorkerSession:
+    def discard(self) -> None:
+        with self.store.lock(f"env {self.key}"):
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> WorkerSession:
         session = WorkerSession(
             python=self.python, worker_dir=install_worker(self.store.root.resolve()), imports=imports, env=clean(os.environ),
             log=log,
         )  # fmt: skip
-        session.start()
+        session.start(seconds)
         return session
 
 

@@ -16,19 +16,9 @@ from typing import Any
 
 from builder.environment import uv
 from builder.errors import InfrastructureError
-from builder.plan import Step
+from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
 from builder.values import Family, Source, digest
-
-#: A log is evidence, not an archive: what a job prints beyond this is cut by the worker.
-METHOD = {
-    "warmup_seconds": 1.0,
-    "warmup_runs": 10,
-    "window_seconds": 0.5,
-    "window_runs": 25,
-    "windows": 10,
-    "agree": 0.05,
-}
 
 
 def now() -> str:
@@ -159,13 +149,11 @@ class Jobs:
     # Records ----------------------------------------------------------------------------------------------------
 
     def _record(self, step: Step, end: Any, folder: Path, attempts: int) -> StepRecord:
-        killed = end.end.get("signal") == signal.SIGKILL
-        ours = self.stopped() and end.end.get("exit") != 0
-        if end.end.get("cancelled") or killed or ours:
-            from_outside = killed and not ours
-            msg = f"{step.kind} {step.name}: " + ("killed from outside (SIGKILL)" if from_outside else "interrupted")
+        if trouble := no_evidence(end, stopped=self.stopped()):
+            msg = f"{step.kind} {step.name}: {trouble}"
             raise InfrastructureError(msg)
-        output = end.output or {}
+        # A recipe's code may leave anything where the worker leaves its result.
+        output = end.output if isinstance(end.output, dict) else {}
         error = output.get("error")
         if error and disk_trouble(error):
             msg = f"{step.kind} {step.name}: {error.get('message', '')}; free some space and run again"
@@ -178,7 +166,12 @@ class Jobs:
         }  # fmt: skip
         result_digest = ""
         if ok:
-            result_digest = self._ingest(step, record, folder)
+            try:
+                result_digest = self._ingest(step, record, folder)
+            except (KeyError, TypeError, AttributeError, BadOutput) as error:
+                ok = False
+                text = f"{type(error).__name__}: {error}: not what a {step.kind} gives"
+                record["error"] = {"stage": step.kind, "type": "BadOutput", "message": text}
         elif not error and end.end.get("exit") == 0:
             record["error"] = {"stage": step.kind, "type": "WorkerError", "message": "the job ended without a result"}
         record["log"] = self.store.keep_log(step.key, folder / "log.txt")
@@ -282,12 +275,30 @@ def fetch(source: Source, target: Path) -> None:
         raise InfrastructureError(msg) from error
 
 
+#: Signals that come from outside: a person, a CI system, a service manager. A library's own death is none of these.
+_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def no_evidence(end: Any, *, stopped: bool) -> str:
+    """Why a job's end says nothing about versions, or "". `stopped`: we are ending the workers ourselves."""
+    lost = end.output is None and str(end.end.get("note", "")).startswith("the worker itself ended")
+    if end.end.get("cancelled") or (stopped and end.output is None):
+        return "interrupted"
+    if end.end.get("signal") in _OUTSIDE:
+        return f"killed from outside ({signal.Signals(end.end['signal']).name})"
+    return "its worker ended under it" if lost else ""
+
+
+class BadOutput(Exception):
+    """A job says that it made what it did not make."""
+
+
 def inside(folder: Path, name: str) -> Path:
     """A file a job names, held to the job's own folder: a worker runs code from elsewhere."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file() or (folder / name).is_symlink():
         msg = f"the job named {name!r}, which is not a file in its folder"
-        raise InfrastructureError(msg)
+        raise BadOutput(msg)
     return path
 
 

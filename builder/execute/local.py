@@ -11,12 +11,14 @@ import fcntl
 import heapq
 import os
 import signal
+import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from builder.environment import Environment, Session
 from builder.environment.session import WorkerDied
@@ -43,9 +45,14 @@ class Listener(Protocol):
 class Sessions:
     """One running worker an environment, started when first needed, stopped when no step is left for it."""
 
-    def __init__(self, environments: Callable[[Step], Environment], logs: Path) -> None:
+    def __init__(
+        self, environments: Callable[[Step], Environment], logs: Path,
+        expected: Callable[[Step], Mapping[str, Any] | None] | None = None,
+    ) -> None:  # fmt: skip
         self.environments = environments
         self.logs = logs
+        self.expected = expected
+        """The probe that an environment had when it was made, where it was made before."""
         self._open: dict[str, Session] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -65,17 +72,22 @@ class Sessions:
             realised = self.environments(environment)
             realised.make()
             family: Family = environment.data["family"]
-            log = self.logs / f"{environment.name}.log"
-            session = realised.start((*family.modules, *family.preload), log)
+            log = self.logs / f"{environment.key[:24]}.log"
+            session = realised.start((*family.modules, *family.preload), log, max(120.0, environment.seconds))
+            if self.expected is not None and (changed := differs_from(self.expected(environment), session.probe)):
+                session.close()
+                realised.discard()
+                msg = f"{environment.name}: its environment is not what it was ({changed}); removed: run again to make it anew"
+                raise InfrastructureError(msg)
             self._open[environment.name] = session
             return session
 
     def keep_log(self, environment: Step, store: Store) -> str | None:
         """What the libraries said while they were imported, as the log of the environment's step."""
-        log = self.logs / f"{environment.name}.log"
+        log = self.logs / f"{environment.key[:24]}.log"
         if not log.exists() or not log.stat().st_size:
             return None
-        copy = self.logs / f"{environment.name}.import.log"
+        copy = self.logs / f"{environment.key[:24]}.import.log"
         copy.write_bytes(log.read_bytes()[: 1 << 20])
         return store.keep_log(environment.key, copy)
 
@@ -110,7 +122,7 @@ class Local:
         self.deadline = deadline
         self.again: Again = again
         self.light = store.light()
-        self.sessions = Sessions(environments, store.work(run, "sessions"))
+        self.sessions = Sessions(environments, store.work(run, "sessions"), self._made_before)
         self.worker = Jobs(store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped)
         self.run_id = run
         self.infrastructure: dict[Step, str] = {}
@@ -153,6 +165,8 @@ class Local:
                 self.listener.chain_finished(chain)
 
     def _push(self, step: Step) -> None:
+        if self.over_budget or self._interrupted:
+            return
         if step.kind == "measure":
             self._measures.append(step)
         else:
@@ -224,33 +238,47 @@ class Local:
             return False
         finally:
             self.sessions.stop()
+            until = time.monotonic() + 10
             for thread in threads:
                 if thread.ident is not None:
-                    thread.join(timeout=10)
+                    thread.join(timeout=max(0.0, until - time.monotonic()))
         return True
 
     def _idle(self) -> bool:
+        self._budget()
+        return not self._ready and not self._running
+
+    def _budget(self) -> None:
+        """Begin nothing more once the time is over."""
         if self.deadline is not None and time.monotonic() > self.deadline and not self.over_budget:
-            self.over_budget = True
+            self.over_budget = bool(self._ready or self._measures or self._waiting)
             self._ready.clear()
             self._measures.clear()
-        return not self._ready and not self._running
 
     def _work(self) -> None:
         while True:
             with self._condition:
                 while not self._ready and not self._stop:
                     self._condition.wait(0.2)
+                self._budget()
+                if not self._ready and not self._stop:
+                    continue
                 if not self._ready:
                     return
                 step = heapq.heappop(self._ready)[-1]
                 self._running += 1
             try:
-                with machine_lock(exclusive=False):
+                with machine_lock(exclusive=False, stop=lambda: self._interrupted):
                     self._do(step)
-            except BaseException as error:
+            except (
+                InfrastructureError,
+                OSError,
+            ) as error:  # the machine's, not the step's: all others would end so too
                 with self._condition:
                     self._crash = error
+            except Exception as error:  # a bug of ours costs one step, loudly
+                self.infrastructure[step] = f"a bug of ours: {type(error).__name__}: {error}"
+                self.listener.message(traceback.format_exc())
             finally:
                 with self._condition:
                     self._running -= 1
@@ -260,7 +288,7 @@ class Local:
         """Timings, one at a time with nothing of ours beside them."""
         while self._measures and not self.over_budget:
             step = self._measures.pop(0)
-            with machine_lock(exclusive=True):
+            with machine_lock(exclusive=True, stop=lambda: self._interrupted):
                 self._do(step)
             with self._condition:
                 self._finish(step)
@@ -272,14 +300,18 @@ class Local:
         try:
             with self.store.lock(step.key):
                 found = self.store.step(step.key)  # another run on this store may have made it meanwhile
-                if found is None or not holds(step, found.state == "ok", _answers(found, step), self.again):
+                if (
+                    found is None
+                    or not self._whole(found)
+                    or not holds(step, found.state == "ok", _answers(found, step), self.again)
+                ):
                     found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
                 elif step.kind == "environment":
                     self.sessions.get(step)
             step.state = "stored" if found.state == "ok" else "failed"
-            step.output = step.output or found.output
-            if found.state != "ok":
-                step.output = step.output if step.kind == "environment" else ""
+            step.mark = found.run
+            if step.kind != "environment":  # that one's output is its pins, known beforehand
+                step.output = found.output
         except WorkerDied as error:
             if not self._interrupted:  # else we ended it ourselves
                 self._died(step, error)
@@ -291,18 +323,39 @@ class Local:
     def _died(self, step: Step, error: WorkerDied) -> None:
         """The environment's worker died while importing: that is what the environment does, not what the step does."""
         environment = step if step.kind == "environment" else step.environment
-        if environment is None or error.signal == signal.SIGKILL:
-            self.infrastructure[step] = str(error)
+        ours = "/worker/" in error.log.rpartition("Traceback")[2].rpartition("File ")[2].partition(",")[0]
+        if (
+            environment is None
+            or ours
+            or error.signal in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        ):
+            self.infrastructure[step] = f"{error}\n{error.log}" if ours else str(error)
             return
         end: dict[str, Any] = {"exit": error.exit if error.exit is not None else 1}
+        if error.timeout is not None:
+            end = {"timeout": error.timeout}
         if error.signal is not None:
             end = {"signal": error.signal, "name": signal.Signals(error.signal).name}
         record = {
             "end": end, "stages": [{"stage": "environment"}], "log": None, "probe": {},
             "error": {"stage": "environment", "type": "WorkerDied", "message": f"{error}\n{error.log}"},
         }  # fmt: skip
-        self.worker.finish(environment, "failed", "", record, 0.0, {})
+        limits = {"timeout": error.timeout} if error.timeout is not None else {}
+        environment.mark = self.worker.finish(environment, "failed", "", record, 0.0, limits).run
         environment.state = "failed"
+
+    def _made_before(self, environment: Step) -> Mapping[str, Any] | None:
+        found = self.store.step(environment.key)
+        return found.record.get("probe") if found is not None and found.state == "ok" else None
+
+    def _whole(self, found: StepRecord) -> bool:
+        """Whether every file that a record names is there."""
+        entries = [found.record["artifact"]] if found.record.get("artifact") else []
+        entries += [case["artifact"] for case in found.record.get("cases", ())]
+        entries += list(found.record.get("calibration", ()))
+        if found.kind == "obtain" and found.state == "ok" and not (self.store.root / "sources" / found.output).is_dir():
+            return False
+        return all(self.store.present(entry) for entry in entries)
 
     def _environment(self, step: Step) -> StepRecord:
         """Make an environment, start its worker, and hold what was imported against what was declared."""
@@ -365,20 +418,54 @@ def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str,
     return out
 
 
+def differs_from(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """What of an environment changed since it was made: modules that are imported and distributions installed."""
+    if before is None:
+        return ""
+    for name, module in before.get("modules", {}).items():
+        other = now.get("modules", {}).get(name, {})
+        if module.get("version") != other.get("version") or "error" in other:
+            return f"{name} is {other.get('version') or other.get('error')}, it was {module.get('version')}"
+    was, has = before.get("distributions", {}), now.get("distributions", {})
+    changed = sorted(name for name in was.keys() | has.keys() if was.get(name) != has.get(name))
+    return f"{', '.join(changed[:5])} changed" if changed else ""
+
+
 @contextlib.contextmanager
-def machine_lock(*, exclusive: bool) -> Iterator[None]:
+def machine_lock(*, exclusive: bool, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Shared by every job of this user on this machine; a timing takes it alone, whichever run it belongs to.
 
     Two locks: whoever wants the second stands at the first, the gate, meanwhile. So a timing that waits for the jobs that
-    run keeps new ones back, and is not kept waiting for ever by another run's."""
+    run keeps new ones back, and is not kept waiting for ever by another run's. Waits until `stop()`.
+
+    Raises InfrastructureError when the folder of the locks cannot be used."""
     folder = Path(tempfile.gettempdir(), f"enginematrix-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    except OSError as error:
+        msg = f"{folder}: {error}; remove it, or set TMPDIR to a folder of your own"
+        raise InfrastructureError(msg) from error
+    if not mine:
         msg = f"{folder}: belongs to somebody else; remove it, or set TMPDIR to a folder of your own"
         raise InfrastructureError(msg)
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     with (folder / "machine").open("ab") as machine:
         with (folder / "gate").open("ab") as gate:
-            fcntl.flock(gate, kind)
-            fcntl.flock(machine, kind)
+            _flock(gate, kind, stop)
+            _flock(machine, kind, stop)
         yield
+
+
+def _flock(file: IO[bytes], kind: int, stop: Callable[[], bool]) -> None:
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if stop():
+                msg = "interrupted"
+                raise InfrastructureError(msg) from None
+            time.sleep(0.05)
+        else:
+            return

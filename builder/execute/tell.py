@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from builder.plan import Chain
 from builder.report.console import Progress
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """A reader that went away (`| head`) does not end the run: what is written has nowhere to go from then on."""
+    try:
+        yield
+    except BrokenPipeError:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
 
 
 class Tell:
@@ -17,13 +31,16 @@ class Tell:
         self.judge = judge
 
     def step_started(self, name: str) -> None:
-        self.progress.step_started(name)
+        with unread():
+            self.progress.step_started(name)
 
     def step_finished(self, name: str, seconds: float, ok: bool) -> None:
-        self.progress.step_finished(name, seconds, ok)
+        with unread():
+            self.progress.step_finished(name, seconds, ok)
 
     def message(self, text: str) -> None:
-        self.progress.message(text)
+        with unread():
+            self.progress.message(text)
 
     def chain_finished(self, chain: Chain) -> None:
         """Cells that were up to date before the run began are not news."""
@@ -31,4 +48,5 @@ class Tell:
             found = self.judge(chain)
             told = found["line"] or (found["reason"] if found["status"] in ("skipped", "blocked") else "")
             expected = (found["expected"] or {}).get("state") == "expected"
-            self.progress.cell_finished(chain.cell.slug, found["status"], told, expected)
+            with unread():
+                self.progress.cell_finished(chain.cell.slug, found["status"], told, expected)

@@ -27,7 +27,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
     for entry in cell["degraded"]:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
     if cell["artifact"]:
-        out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['slug']} ({cell['artifact']['bytes']} bytes)")
+        out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['folder']} ({cell['artifact']['bytes']} bytes)")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
