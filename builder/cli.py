@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__
-from builder.errors import EXIT_BUG, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError
+from builder.errors import (
+    EXIT_BUG, EXIT_FAILURES, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
@@ -115,10 +117,14 @@ def _parser() -> argparse.ArgumentParser:
 
     lock = command("lock", _lock, "Pin every stack of the matrix in matrix.lock.")
     lock.add_argument("--check", action="store_true", help="only say whether the lock is complete; asks nobody")
-    lock.add_argument("--update", metavar="EXPR", help="pin the stacks of these cells anew (default: what is missing)")
     lock.add_argument(
-        "--cutoff", metavar="DATE", help="look at no package newer than this (default: the lock's, or now)"
-    )
+        "--update", metavar="EXPR", help="pin only these stacks anew: onnxruntime>=1.20, exporter=torch, a stack's name "
+        "with wildcards, all (default: what is missing)",
+    )  # fmt: skip
+    lock.add_argument(
+        "--cutoff", metavar="DATE", help="look at no package newer than this: pins every stack anew, or those of --update "
+        "(default: the lock's, or now)",
+    )  # fmt: skip
     lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
 
     gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
@@ -379,7 +385,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _lock(options: argparse.Namespace) -> int:
-    from builder import lock, pipeline
+    from builder import lock, machine, pipeline
 
     work = pipeline.select(_project(options), group="all", expression=None)
     current = lock.read(work.project.lock)
@@ -394,23 +400,29 @@ def _lock(options: argparse.Namespace) -> int:
             print(f"{work.project.lock}: {name} is in no cell of the matrix")
         if missing or sources or current is None:
             raise lock.LockError("the lock is not complete; run `enginematrix lock`")
-        print(f"{work.project.lock}: complete, {len(stacks)} stacks, no package newer than {current.cutoff}")
+        for stack in stacks:
+            if current.stacks[stack.id].unresolved:
+                print(f"{work.project.lock}: {current.stacks[stack.id].unresolved}")
+        oldest, newest = current.cutoffs()
+        ages = f" (stacks were pinned up to {oldest}..{newest})" if oldest != newest else ""
+        print(f"{work.project.lock}: complete, {len(stacks)} stacks, no package newer than {newest}{ages}")
         return EXIT_OK
+    until = pipeline.cutoff(options.cutoff)
     if options.update:
-        chosen = pipeline.select(_project(options), group="all", expression=options.update)
-        missing = pipeline.stacks_of(chosen, chosen.cells)
-    elif options.cutoff:
+        missing, sources = pipeline.named(work, options.update), []
+    elif until:
         missing, sources = stacks, sorted({n for r in recipes if (n := lock.data_package(r))})
     before = lock.read(work.project.lock)
-    keep = {stack.id for stack in stacks}
-    if current is not None:
+    if current is not None and not options.update:
+        keep = {stack.id for stack in stacks}
         current.stacks = {name: pins for name, pins in current.stacks.items() if name in keep}
-    new = pipeline.update_lock(
-        work, current, missing, sources, cutoff=pipeline.cutoff(options.cutoff), say=_say, write=not options.diff
-    )
+    new, troubles = pipeline.update_lock(
+        work, machine.read(), current, missing, sources, cutoff=until, whole=not options.update, say=_say,
+        write=not options.diff,
+    )  # fmt: skip
     for line in lock.difference(before, new) or ["no change"]:
         print(line)
-    return EXIT_OK
+    return EXIT_FAILURES if troubles else EXIT_OK
 
 
 def _gc(options: argparse.Namespace) -> int:

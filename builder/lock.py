@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Pins:
     packages: tuple[str, ...]
     hashes: Mapping[str, tuple[str, ...]]
     unresolved: str = ""
+    cutoff: str = ""
+    """No package newer than this instant was looked at for this stack; '' for the lock's own."""
 
     @property
     def key(self) -> str:
@@ -51,7 +53,7 @@ class Lock:
     """The lock file's content."""
 
     cutoff: str
-    """No package newer than this instant (ISO 8601, UTC) was looked at."""
+    """No package newer than this instant (ISO 8601, UTC) was looked at, but for stacks with one of their own."""
     tools: dict[str, str] = field(default_factory=dict)
     stacks: dict[str, Pins] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -64,6 +66,21 @@ class Lock:
             return None
         return pins
 
+    def cutoff_of(self, stack: str) -> str:
+        """The cut-off that this stack's entry was resolved under."""
+        return self.stacks[stack].cutoff or self.cutoff
+
+    def cutoffs(self) -> tuple[str, str]:
+        """The oldest and the newest cut-off of any entry."""
+        found = sorted(self.cutoff_of(name) for name in self.stacks) or [self.cutoff]
+        return found[0], found[-1]
+
+    def move(self, cutoff: str) -> None:
+        """Give the lock another cut-off. What was resolved under the old one goes on saying so."""
+        for name, pins in self.stacks.items():
+            self.stacks[name] = replace(pins, cutoff=self.cutoff_of(name))
+        self.cutoff = cutoff
+
     def missing(self, stacks: Iterable[Stack], recipes: Iterable[Recipe]) -> tuple[list[Stack], list[str]]:
         """Stacks and data packages that have no valid entry."""
         return (
@@ -72,17 +89,22 @@ class Lock:
         )
 
     def dumps(self) -> str:
-        """Sorted text: the same lock is the same bytes."""
+        """Sorted text: the same lock is the same bytes. A stack's own cut-off, and hashes that differ from another
+        stack's of the same pin (files were added to a release between two cut-offs), stand in its entry."""
         packages: dict[str, list[str]] = {}
-        for pins in self.stacks.values():
-            packages.update({name: list(pins.hashes[name]) for name in pins.packages})
         stacks: dict[str, Any] = {}
         for name, pins in sorted(self.stacks.items()):
             entry: dict[str, Any] = {"python": pins.python, "requirements": list(pins.requirements)}
+            if self.cutoff_of(name) != self.cutoff:
+                entry["cutoff"] = pins.cutoff
             if pins.unresolved:
                 entry["unresolved"] = pins.unresolved
             else:
                 entry["packages"] = list(pins.packages)
+                hashes = {pin: list(pins.hashes[pin]) for pin in pins.packages}
+                own = {pin: found for pin, found in hashes.items() if packages.setdefault(pin, found) != found}
+                if own:
+                    entry["hashes"] = own
             stacks[name] = entry
         data = {
             "schema": SCHEMA,
@@ -122,12 +144,14 @@ def read(path: Path) -> Lock | None:
         stacks = {}
         for name, entry in data["stacks"].items():
             pins = tuple(entry.get("packages", ()))
+            own = {pin: tuple(hashes) for pin, hashes in entry.get("hashes", {}).items()}
             stacks[name] = Pins(
                 python=entry["python"],
                 requirements=tuple(entry["requirements"]),
                 packages=pins,
-                hashes={pin: packages[pin] for pin in pins},
+                hashes={pin: own[pin] if pin in own else packages[pin] for pin in pins},
                 unresolved=entry.get("unresolved", ""),
+                cutoff=entry.get("cutoff", ""),
             )
         return Lock(
             cutoff=data["cutoff"],
@@ -141,16 +165,45 @@ def read(path: Path) -> Lock | None:
 
 
 def difference(old: Lock | None, new: Lock) -> list[str]:
-    """One line per stack that changed, naming the pins."""
-    before = old.stacks if old else {}
+    """One line for each thing that changed: cut-off, tools, stacks with their pins and hashes, packages taken as data."""
+    was = old or Lock(cutoff="")
     out = []
-    for name in sorted(before.keys() | new.stacks.keys()):
-        was, now = before.get(name), new.stacks.get(name)
-        if was is None and now is not None:
-            out.append(f"+ {name}" + (f" (unresolved: {now.unresolved})" if now.unresolved else ""))
-        elif now is None:
+    if was.cutoff != new.cutoff:
+        out.append(f"~ cutoff: {was.cutoff or '-'} -> {new.cutoff}")
+    for tool in sorted(was.tools.keys() | new.tools.keys()):
+        if was.tools.get(tool) != new.tools.get(tool):
+            out.append(f"~ {tool}: {was.tools.get(tool, '-')} -> {new.tools.get(tool, '-')}")
+    for name in sorted(was.stacks.keys() | new.stacks.keys()):
+        if name not in was.stacks:
+            reason = new.stacks[name].unresolved
+            out.append(f"+ {name}" + (f" (unresolved: {reason})" if reason else ""))
+        elif name not in new.stacks:
             out.append(f"- {name}")
-        elif was is not None and (set(was.packages) != set(now.packages) or was.unresolved != now.unresolved):
-            gone, came = sorted(set(was.packages) - set(now.packages)), sorted(set(now.packages) - set(was.packages))
-            out.append(f"~ {name}: {', '.join(gone) or '-'} -> {', '.join(came) or now.unresolved or '-'}")
+        elif changes := _changes(was, new, name):
+            out.append(f"~ {name}: {'; '.join(changes)}")
+    for name in sorted(was.sources.keys() | new.sources.keys()):
+        if name not in was.sources:
+            out.append(f"+ {name} (data)")
+        elif name not in new.sources:
+            out.append(f"- {name} (data)")
+        elif set(was.sources[name]) != set(new.sources[name]):
+            out.append(f"~ {name} (data): other hashes")
+    return out
+
+
+def _changes(old: Lock, new: Lock, name: str) -> list[str]:
+    """What became different in a stack that both have."""
+    was, now = old.stacks[name], new.stacks[name]
+    out = []
+    if (was.python, was.requirements) != (now.python, now.requirements):
+        out.append(f"asks for {', '.join(now.requirements)}")
+    if set(was.packages) != set(now.packages) or was.unresolved != now.unresolved:
+        gone, came = sorted(set(was.packages) - set(now.packages)), sorted(set(now.packages) - set(was.packages))
+        out.append(f"{', '.join(gone) or '-'} -> {', '.join(came) or now.unresolved or '-'}")
+    other = sorted(pin for pin in set(was.packages) & set(now.packages) if set(was.hashes[pin]) != set(now.hashes[pin]))
+    if other:
+        out.append(f"other hashes of {', '.join(other)}")
+    before, after = old.cutoff_of(name), new.cutoff_of(name)
+    if before != after and (before, after) != (old.cutoff, new.cutoff):  # else the lock's own line says it
+        out.append(f"cutoff {before} -> {after}")
     return out

@@ -28,7 +28,8 @@ def outcome(
     cell = chain.cell
     stages = _stages(chain, records)
     result: dict[str, Any] = {
-        "id": cell.id, "slug": cell.slug, "folder": cell.folder, "status": "verified", "stage": "compare", "reason": "", "category": None,
+        "id": cell.id, "slug": cell.slug, "folder": cell.folder,
+        "status": "verified", "stage": "compare", "reason": "", "category": None,
         "signature": None, "line": None, "diagnosis": None, "remedy": None, "source": None, "flaky": False,
         "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
         "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,

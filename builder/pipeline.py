@@ -6,8 +6,10 @@ load -> select -> ensure_locked -> make_plan -> execute -> collect -> write_repo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
+import fnmatch
 import functools
 import hashlib
 import json
@@ -22,10 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from builder import __version__, environment, errors, lock, machine, matrix, spec
+from builder import select as select_
 from builder.errors import InfrastructureError, UsageError
+from builder.fields import of_stack
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.project import Project
+from builder.select import SelectError
 from builder.spec import Group, Spec
 from builder.store import Store
 from builder.values import FAILING, STATUSES, Cell, Stack, digest
@@ -114,6 +119,38 @@ def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     return list({stack.id: stack for stack in stacks}.values())
 
 
+def named(work: Work, text: str) -> list[Stack]:
+    """The stacks that an expression names (`lock --update`). It is held against each stack's own fields, never against
+    cells: pins that nobody named must stay. `engine...` takes engines only and `exporter...` exporters only; a word is a
+    stack's name, with wildcards, or `all`. Raises SelectError for what is no stack's, UsageError when nothing fits."""
+    stacks = stacks_of(work, work.cells)
+    roles = {
+        "engine": {cell.engine.id for cell in work.cells},
+        "exporter": {stack.id for stack in stacks if stack.role == "exporter"},
+    }
+    known = work.spec.fields
+
+    def leaf(term: select_.Leaf) -> int:
+        if isinstance(term, select_.Word):
+            if term.text in work.spec.groups or term.text == "changed" or term.text.startswith("#"):
+                raise SelectError(text, term.offset, f"{term.text!r} names cells, not stacks", f"such as {stacks[0].id}")
+            fits = [term.text == "all" or fnmatch.fnmatchcase(stack.id, term.text) for stack in stacks]
+        else:
+            role, dot, field = known.names.get(term.field, term.field).partition(".")
+            if role not in roles or not dot:
+                hint = "write a field of a stack: engine, engine.family, exporter.python"
+                raise SelectError(text, term.offset, f"{term.field!r} is no field of a stack", hint)
+            fits = [stack.id in roles[role] and term.accepts(of_stack(stack, field)) for stack in stacks]
+        return sum(1 << number for number, fit in enumerate(fits) if fit)
+
+    mask = select_.evaluate(select_.parse(text), leaf, (1 << len(stacks)) - 1)
+    found = [stack for number, stack in enumerate(stacks) if mask >> number & 1]
+    if not found:
+        msg = f"no stack of the matrix fits {text!r}; there are " + ", ".join(stack.id for stack in stacks)
+        raise UsageError(msg)
+    return found
+
+
 def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
     """The lock, with an entry for every stack that can run here; asks the package index for what is missing.
 
@@ -133,27 +170,34 @@ def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Calla
         names = ", ".join([*(stack.id for stack in stacks), *sources][:5])
         msg = f"{work.project.lock}: no entry for {names}; run `enginematrix lock` and commit the file"
         raise lock.LockError(msg)
-    return update_lock(work, current, stacks, sources, cutoff=None, say=say)
+    return update_lock(work, here, current, stacks, sources, cutoff=None, say=say)[0]
 
 
 def update_lock(
-    work: Work, current: lock.Lock | None, stacks: Sequence[Stack], sources: Sequence[str], *, cutoff: str | None,
-    say: Callable[[str], None], write: bool = True,
-) -> lock.Lock:  # fmt: skip
-    """Resolve stacks and data packages and write the lock. Unresolvable sets of packages are recorded with uv's reason;
-    when the index is away nothing is recorded of it, and the error names what was left out."""
+    work: Work, here: machine.Machine, current: lock.Lock | None, stacks: Sequence[Stack], sources: Sequence[str], *,
+    cutoff: str | None, whole: bool = False, say: Callable[[str], None], write: bool = True,
+) -> tuple[lock.Lock, list[str]]:  # fmt: skip
+    """Resolve stacks and data packages and write the lock. The cut-off is the lock's when `whole`, else that of these
+    stacks alone. Returns the lock and its troubles: pins that were kept because there are none under this cut-off, and
+    new stacks that have none though this machine could make their environments.
+
+    Packages that do not go together are recorded with uv's reason, but never in the place of pins that are still valid.
+    When the index is away nothing is recorded of it, and the InfrastructureError names what was left out."""
     from concurrent.futures import ThreadPoolExecutor
 
     from builder.environment import uv
 
     new = current or lock.Lock(cutoff=cutoff or _utc())
-    new.cutoff = cutoff or new.cutoff
+    if whole and cutoff and cutoff != new.cutoff:
+        new.move(cutoff)
+    until = cutoff or new.cutoff
     new.tools = {"uv": uv.version(), "enginematrix": __version__}
     away: list[str] = []
+    troubles: list[str] = []
 
     def one(stack: Stack) -> lock.Pins | None:
         try:
-            return uv.resolve(stack, new.cutoff)
+            return uv.resolve(stack, until)
         except uv.PackageError as error:
             return lock.Pins(
                 python=stack.fields["python"], requirements=lock.lines(stack), packages=(), hashes={}, unresolved=str(error)
@@ -164,23 +208,37 @@ def update_lock(
 
     with ThreadPoolExecutor(4) as pool:
         for stack, pins in zip(stacks, pool.map(one, stacks), strict=True):
-            if pins is not None:
-                new.stacks[stack.id] = pins
-                say(
-                    f"locked {stack.id}"
-                    + (f": {pins.unresolved}" if pins.unresolved else f" ({len(pins.packages)} packages)")
-                )
+            if pins is None:
+                continue
+            before = new.entry(stack)
+            if pins.unresolved and before is not None and not before.unresolved:
+                troubles.append(f"{stack.id}: kept as it was; up to {until}: {pins.unresolved}")
+                continue
+            new.stacks[stack.id] = dataclasses.replace(pins, cutoff="" if until == new.cutoff else until)
+            if not pins.unresolved:
+                say(f"locked {stack.id} ({len(pins.packages)} packages)")
+            elif before is None and all(here.has(need) for need in work.spec.families[stack.family].needs):
+                troubles.append(f"{stack.id}: unresolved: {pins.unresolved}")
+            else:
+                say(f"locked {stack.id} as unresolved: {pins.unresolved}")
     for name in sources:
         try:
-            new.sources[name] = uv.resolve_data(name, new.cutoff)
+            new.sources[name] = uv.resolve_data(name, until)
             say(f"locked {name} (data)")
-        except (uv.PackageError, InfrastructureError) as error:
+        except uv.PackageError as error:
+            if name not in new.sources:
+                away.append(str(error))
+            else:
+                troubles.append(f"{name} (data): kept as it was; up to {until}: {error}")
+        except InfrastructureError as error:
             away.append(str(error))
+    for trouble in troubles:
+        say(trouble)
     if write:
         _write(work.project.lock, new.dumps())
     if away:
         raise InfrastructureError("\n".join(away))
-    return new
+    return new, troubles
 
 
 def cutoff(date: str | None) -> str | None:
@@ -416,7 +474,7 @@ def _report(
             "id": run_id, "started": _utc(started), "finished": _utc(), "seconds": round(time.time() - started, 3),
             "interrupted": result.interrupted, "over_budget": result.over_budget, "command": command, "select": work.select,
             "matrix": {"file": work.project.matrix.name, "name": work.spec.name, "sha256": work.spec.sha256},
-            "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoff}, "machine": here.as_dict(), "steps": result.ran,
+            "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoffs()[1]}, "machine": here.as_dict(), "steps": result.ran,
         },
         "counts": counts, "selected": len(work.cells), "cells": cells,
     }  # fmt: skip
