@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from builder import __version__
 from builder.errors import (
-    EXIT_BUG, EXIT_FAILURES, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_OK, EngineMatrixError, UsageError,
-)  # fmt: skip
+    EXIT_BUG,
+    EXIT_FAILURES,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EngineMatrixError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
@@ -113,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("cell", metavar="CELL")
     _running(repro)
 
-    command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
+    schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
+    schema.add_argument("kind", nargs="?", choices=("matrix", "family", "recipe"), default="matrix",
+                        help="of which file (default: matrix)")  # fmt: skip
 
     lock = command("lock", _lock, "Pin every stack of the matrix in matrix.lock.")
     lock.add_argument("--check", action="store_true", help="only say whether the lock is complete; asks nobody")
@@ -380,7 +388,7 @@ def _repro(options: argparse.Namespace) -> int:
 def _schema(options: argparse.Namespace) -> int:
     from builder import schema
 
-    print(json.dumps(schema.schema(), indent=2))
+    print(json.dumps(schema.schema(options.kind), indent=2))
     return EXIT_OK
 
 
