@@ -133,7 +133,8 @@ def named(work: Work, text: str) -> list[Stack]:
     def leaf(term: select_.Leaf) -> int:
         if isinstance(term, select_.Word):
             if term.text in work.spec.groups or term.text == "changed" or term.text.startswith("#"):
-                raise SelectError(text, term.offset, f"{term.text!r} names cells, not stacks", f"such as {stacks[0].id}")
+                hint = f"write a stack's name: {stacks[0].id}"
+                raise SelectError(text, term.offset, f"{term.text!r} names cells, not stacks", hint)
             fits = [term.text == "all" or fnmatch.fnmatchcase(stack.id, term.text) for stack in stacks]
         else:
             role, dot, field = known.names.get(term.field, term.field).partition(".")
@@ -474,7 +475,8 @@ def _report(
             "id": run_id, "started": _utc(started), "finished": _utc(), "seconds": round(time.time() - started, 3),
             "interrupted": result.interrupted, "over_budget": result.over_budget, "command": command, "select": work.select,
             "matrix": {"file": work.project.matrix.name, "name": work.spec.name, "sha256": work.spec.sha256},
-            "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoffs()[1]}, "machine": here.as_dict(), "steps": result.ran,
+            "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoffs()[1]}, "machine": here.as_dict(),
+            "steps": result.ran,
         },
         "counts": counts, "selected": len(work.cells), "cells": cells,
     }  # fmt: skip
