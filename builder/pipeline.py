@@ -33,7 +33,7 @@ from builder.project import Project
 from builder.select import SelectError
 from builder.spec import Group, Spec
 from builder.store import Store
-from builder.values import FAILING, STATUSES, Cell, Stack, digest
+from builder.values import FAILING, STATUSES, Cell, Recipe, Stack, digest
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
@@ -152,19 +152,20 @@ def named(work: Work, text: str) -> list[Stack]:
     return found
 
 
+def lockable(work: Work, here: machine.Machine) -> tuple[list[Stack], list[Recipe]]:
+    """The stacks that this machine can make environments for, and the recipes, whose entries in the lock a run needs."""
+    families = work.spec.families
+    stacks = [s for s in stacks_of(work, work.cells) if all(here.has(need) for need in families[s.family].needs)]
+    models = {cell.model for cell in work.cells}
+    return stacks, [recipe for name, recipe in work.spec.recipes.items() if name in models]
+
+
 def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
     """The lock, with an entry for every stack that can run here; asks the package index for what is missing.
 
     Raises LockError when something is missing and `frozen`, InfrastructureError when the index cannot be reached."""
     current = lock.read(work.project.lock)
-    needed = [
-        stack
-        for stack in stacks_of(work, work.cells)
-        if all(here.has(need) for need in work.spec.families[stack.family].needs)
-    ]
-    models = {cell.model for cell in work.cells}
-    recipes = [recipe for name, recipe in work.spec.recipes.items() if name in models]
-    stacks, sources = (current or lock.Lock(cutoff=_utc())).missing(needed, recipes)
+    stacks, sources = (current or lock.Lock(cutoff=_utc())).missing(*lockable(work, here))
     if not stacks and not sources and current is not None:
         return current
     if frozen:
