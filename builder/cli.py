@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import json
+import math
 import os
 import sys
 import traceback
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
 
     gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
-    gc.add_argument("--keep-runs", metavar="N", type=int, default=5, help="runs whose results stay whole (default: 5)")
+    gc.add_argument("--keep-runs", metavar="N", type=_count, default=5, help="runs whose results stay whole (default: 5)")
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser
 
@@ -167,11 +168,18 @@ def _running(parser: argparse.ArgumentParser) -> None:
     _policy(parser)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+def _positive(text: str, least: int = 1) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}")
     return number
+
+
+def _count(text: str) -> int:
+    return _positive(text, 0)
 
 
 def _seconds(text: str) -> float:
@@ -180,8 +188,8 @@ def _seconds(text: str) -> float:
         value = float(text[:-1] if factor else text) * (factor or 60)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 30m or 2h") from None
-    if value <= 0:
-        raise argparse.ArgumentTypeError("must be more than nothing")
+    if not 0 < value < math.inf:  # nor is it "nan"
+        raise argparse.ArgumentTypeError("must be more than nothing, and end")
     return value
 
 
