@@ -137,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
 
     gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
-    gc.add_argument("--keep-runs", metavar="N", type=_count, default=5, help="runs whose results stay whole (default: 5)")
+    gc.add_argument(
+        "--keep-runs", metavar="N", type=_count, default=5, help="runs whose results stay whole (default: 5)"
+    )
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser
 

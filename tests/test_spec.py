@@ -256,7 +256,10 @@ def test_hostile_files_are_refused_quickly(project: Project) -> None:
 @pytest.mark.parametrize(
     ("source", "error"),
     [
-        ('{kind: package, name: "--index-url https://example.invalid/simple #", version: 1.0.0}', "is no package's name"),
+        (
+            '{kind: package, name: "--index-url https://example.invalid/simple #", version: 1.0.0}',
+            "is no package's name",
+        ),
         ('{kind: package, name: "-r /etc/hostname #", version: 1.0.0}', "is no package's name"),
         ('{kind: package, name: "x @ https://example.invalid/x.whl", version: 1.0.0}', "is no package's name"),
         ("{kind: package, name: x-, version: 1.0.0}", "is no package's name"),
