@@ -108,7 +108,7 @@ def test_bad_arguments(arguments: str, words: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["plan", "--group", "absent"], "absent"), (["run", "--group", "absent"], "absent"), (["report", "--group", "absent"], "absent"),
+        (["plan", "--group", "lost"], "lost"), (["run", "--group", "lost"], "lost"), (["report", "--group", "lost"], "lost"),
         (["plan", "--select", "modle=alpha"], "unknown field 'modle'"), (["plan", "--select", "model="], "expected a value"),
         (["plan", "--select", "model=alpha and model=beta"], "no cell fits"),
         (["why", "nothing"], "nothing"), (["show", "nothing"], "nothing"), (["repro", "nothing"], "nothing"),
