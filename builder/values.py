@@ -222,7 +222,6 @@ class Cell:
         options = [f"opset{v}" if k == "opset" else v for k, v in self.options.items()]
         return ".".join([self.engine.id, self.model, *options, f"from-{self.exporter.id}"])
 
-
     @property
     def folder(self) -> str:
         """The slug as the name of a folder: file systems take 255 bytes."""
