@@ -90,7 +90,7 @@ def complete(folder: Path) -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     import fake
 
-    from builder import lock, machine, pipeline
+    from builder import lock, locking, machine, pipeline
     from builder.execute.local import Local
     from builder.plan import reconcile
     from builder.project import Project
@@ -98,7 +98,7 @@ def complete(folder: Path) -> int:
 
     work = pipeline.select(Project(matrix=folder / "matrix.yaml"), group="all", expression=None)
     pins = {}
-    for stack in pipeline.stacks_of(work, work.cells):
+    for stack in locking.stacks_of(work, work.cells):
         names = lock.lines(stack)
         pins[stack.id] = lock.Pins(
             python=stack.fields["python"],

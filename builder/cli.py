@@ -403,11 +403,11 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _lock(options: argparse.Namespace) -> int:
-    from builder import lock, machine, pipeline
+    from builder import lock, locking, machine, pipeline
 
     work = pipeline.select(_project(options), group="all", expression=None)
     current = lock.read(work.project.lock)
-    stacks = pipeline.stacks_of(work, work.cells)
+    stacks = locking.stacks_of(work, work.cells)
     recipes = list(work.spec.recipes.values())
     missing, sources = (current or lock.Lock(cutoff="")).missing(stacks, recipes)
     if options.check:
@@ -425,16 +425,16 @@ def _lock(options: argparse.Namespace) -> int:
         ages = f" (stacks were pinned up to {oldest}..{newest})" if oldest != newest else ""
         print(f"{work.project.lock}: complete, {len(stacks)} stacks, no package newer than {newest}{ages}")
         return EXIT_OK
-    until = pipeline.cutoff(options.cutoff)
+    until = locking.cutoff(options.cutoff)
     if options.update:
-        missing, sources = pipeline.named(work, options.update), []
+        missing, sources = locking.named(work, options.update), []
     elif until:
         missing, sources = stacks, sorted({n for r in recipes if (n := lock.data_package(r))})
     before = lock.read(work.project.lock)
     if current is not None and not options.update:
         keep = {stack.id for stack in stacks}
         current.stacks = {name: pins for name, pins in current.stacks.items() if name in keep}
-    new, troubles = pipeline.update_lock(
+    new, troubles = locking.update_lock(
         work, machine.read(), current, missing, sources, cutoff=until, whole=not options.update, say=_say,
         write=not options.diff,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import lock, machine, pipeline
+from builder import lock, locking, machine, pipeline
 from builder.environment import worker_hashes
 from builder.errors import InfrastructureError
 from builder.plan import reconcile
@@ -72,7 +72,7 @@ def _whole_lock(work: Work, here: machine.Machine) -> lock.Lock:
     if locked is None:
         msg = f"{work.project.lock}: no such file, and only it says what is still needed; restore it, or run `enginematrix lock`"
         raise lock.LockError(msg)
-    lacks = locked.missing(*pipeline.lockable(work, here))
+    lacks = locked.missing(*locking.lockable(work, here))
     names = [*(stack.id for stack in lacks[0]), *lacks[1]]
     if names:
         msg = f"{work.project.lock}: no entry for {', '.join(names[:5])}; what they made would be lost: run `enginematrix lock`"

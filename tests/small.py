@@ -9,7 +9,7 @@ from pathlib import Path
 import fake
 import specs
 
-from builder import collector, lock, machine, pipeline
+from builder import collector, lock, locking, machine, pipeline
 from builder.execute.local import Local
 from builder.lock import Lock, Pins
 from builder.plan import Plan, reconcile
@@ -39,7 +39,7 @@ class Small:
         self.files.write("matrix.yaml", MATRIX)
         self.artifacts = folder / "artifacts"
         pins = {}
-        for stack in pipeline.stacks_of(self.work, self.work.cells):
+        for stack in locking.stacks_of(self.work, self.work.cells):
             name = stack.requirements[0].line
             pins[stack.id] = Pins(
                 python=stack.fields["python"], requirements=lock.lines(stack), packages=(name,),

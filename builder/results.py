@@ -1,0 +1,156 @@
+"""What a run leaves for people: outcomes, delivered engines, the report's files and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from builder import errors
+from builder.plan import Chain, Plan, Step
+from builder.project import Project, write
+from builder.store import Store
+from builder.values import FAILING, digest
+
+
+def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str], not_run: str) -> list[dict[str, Any]]:
+    """Outcomes of chains. They are kept under the hash of all that they are made of, so that a run with nothing to do
+    reads one row a cell."""
+    from builder import outcome
+
+    code = _outcome_code()
+    keys = {id(chain): chain.key() + code for chain in chains}
+    kept = store.outcomes(keys.values())
+    fresh = [chain for chain in chains if keys[id(chain)] not in kept]
+    steps = [step for chain in fresh for step in chain.steps()]
+    steps += [need for step in list(steps) for need in (step.environment, *step.needs) if need is not None]
+    steps += [step.environment for step in list(steps) if step.environment is not None]
+    records = store.steps(step.key for step in steps if step.key)
+
+    def log(path: str) -> str:
+        try:
+            with (store.root / path).open("rb") as file:
+                return file.read(1 << 18).decode(errors="replace")
+        except OSError:
+            return ""
+
+    new: dict[str, tuple[str, dict[str, Any]]] = {}
+    for chain in fresh:
+        found = outcome.outcome(chain, records, infrastructure, not_run, log)
+        kept[keys[id(chain)]] = found
+        if _lasting(chain, found):
+            new[keys[id(chain)]] = (chain.cell.id, found)
+    store.put_outcomes(new)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    out = []
+    for chain in chains:
+        own = dict(kept[keys[id(chain)]])
+        own["slug"] = chain.cell.slug
+        own["engine"], own["exporter"] = chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
+        own["key"] = keys[id(chain)]
+        own["expected"] = outcome.expectation(chain.cell.expect, own, today)
+        own["reused"] = not any(step.wanted for step in chain.steps())
+        out.append(own)
+    return out
+
+
+def _lasting(chain: Chain, found: dict[str, Any]) -> bool:
+    return found["category"] != "infrastructure" and all(
+        step.done or found["status"] not in ("skipped", "blocked") for step in chain.steps()
+    )
+
+
+@functools.cache
+def _outcome_code() -> str:
+    """Hash of what turns records into outcomes, so that a better diagnosis is seen without running anything again."""
+    sha = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in (here / "outcome.py", here / "diagnose.py", *sorted((here / "catalog").glob("*.yaml"))):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again: bool) -> None:
+    """`artifacts/engines/<cell>/`: the engine and a manifest that says where it will load and what became of it, for people
+    and deployments. A cell without an engine has no folder. Unless `again`, only what is missing is delivered."""
+    from builder.manifest import manifest
+
+    root = store.root / "engines"
+    have = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    todo = []
+    for chain, cell in zip(plan.chains, cells, strict=True):
+        built = chain.build.state == "stored" and cell["artifact"] is not None
+        if built and (again or chain.cell.folder not in have):
+            todo.append((chain, cell))
+        elif not built and chain.cell.folder in have and cell["status"] not in ("skipped", "blocked"):
+            shutil.rmtree(root / chain.cell.folder, ignore_errors=True)
+    records = store.steps(key for chain, _ in todo for key in (chain.build.key, chain.engine.key) if key)
+    for chain, cell in todo:
+        record = records[chain.build.key]
+        source = store.root / record.record["artifact"]["path"]
+        if not source.exists():  # removed by hand since; the next run makes it anew
+            continue
+        folder = root / chain.cell.folder
+        target = folder / ("engine" + source.suffix)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or not target.samefile(source):
+            beside = folder / f".engine.{os.getpid()}"
+            beside.unlink(missing_ok=True)
+            os.link(source, beside)
+            os.replace(beside, target)
+        text = json.dumps(manifest(chain, record, records.get(chain.engine.key), cell), indent=1, sort_keys=True)
+        store.write_text(folder / "manifest.json", text + "\n")
+
+
+def write_report(project: Project, report: dict[str, Any], *, always: bool = False) -> bool:
+    """Write `artifacts/report/` unless it is there and already says exactly this; whether it was written."""
+    mark = project.report / ".digest"
+    content = digest(
+        [report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()]
+    )
+    there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
+    with contextlib.suppress(OSError):
+        if not always and there and report["run"]["steps"] == 0 and mark.read_text(encoding="utf-8") == content:
+            return False
+    from builder.report import build_report
+
+    build_report(report, project.report)
+    write(mark, content)
+    return True
+
+
+def _report_code() -> str:
+    sha = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "report").rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def exit_code(report: dict[str, Any], policy: str) -> tuple[int, str]:
+    """DESIGN's exit codes under a `--fail-on` policy: never, failed, unexpected, infra."""
+    from builder.outcome import unexpected
+
+    cells = report["cells"]
+    infra = sum(cell["status"] == "blocked" and cell["category"] == "infrastructure" for cell in cells)
+    behind = sum(cell["status"] == "blocked" and cell["category"] != "infrastructure" for cell in cells)
+    red = sum(unexpected(cell) for cell in cells) + behind
+    failing = sum(cell["status"] in FAILING for cell in cells) + behind
+    if report["run"]["interrupted"]:
+        return errors.EXIT_INTERRUPTED, "interrupted; run again to continue"
+    if policy == "failed" and failing:
+        return errors.EXIT_FAILURES, f"{failing} cells fail, expected or not"
+    if policy == "unexpected" and red:
+        return errors.EXIT_FAILURES, f"{red} cells fail that nobody expected to"
+    if policy != "never" and infra:
+        return errors.EXIT_INFRASTRUCTURE, f"{infra} cells could not be tried: infrastructure"
+    if report["run"]["over_budget"]:
+        return errors.EXIT_BUDGET, "the time budget ended; run again to continue"
+    return errors.EXIT_OK, "as expected" if failing else "nothing fails"
