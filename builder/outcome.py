@@ -43,6 +43,7 @@ def outcome(
     result["seconds"] = round(sum(record.seconds for record in own), 4)
     result["when"] = max((record.created for record in own or mine), default=None)
     result["flaky"] = any(record.record.get("flaky") for record in mine)
+    result["machine"] = (own or mine)[-1].record.get("machine") if own or mine else None
     engine = records.get(chain.engine.key)
     if engine is not None:
         result["python"] = engine.record.get("probe", {}).get("python")

@@ -194,7 +194,7 @@ def _execute(
     with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: Venv(store, step.name, step.data["pins"]), told, run=run_id,
-            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), on_log=on_log, again=again,
+            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )  # fmt: skip
         result.infrastructure = local.infrastructure

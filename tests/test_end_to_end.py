@@ -112,6 +112,8 @@ def test_every_record_says_what_was_loaded(small: Path) -> None:
         assert wanted in names, names
         assert str(small) not in json.dumps(cell["loaded"]), "records name no folder of this machine"
         assert cell["python"]
+        assert cell["machine"]["cpu"]
+        assert cell["machine"]["driver"] is None
 
 
 def test_every_failure_has_a_line_and_a_category(small: Path) -> None:

@@ -42,6 +42,7 @@ class Jobs:
         *,
         gpu: bool,
         stopped: Callable[[], bool] = lambda: False,
+        machine: Mapping[str, Any] | None = None,
     ) -> None:
         self.store = store
         self.run = run
@@ -49,6 +50,7 @@ class Jobs:
         self.cores = cores
         self.gpu = gpu
         self.stopped = stopped
+        self.machine = dict(machine or {})
         """Whether we are ending the workers ourselves: how a job then ends says nothing."""
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
@@ -214,7 +216,8 @@ class Jobs:
     ) -> StepRecord:
         done = StepRecord(
             key=step.key, kind=step.kind, name=step.name, state=state, output=output, limits=limits,
-            seconds=round(seconds, 4), created=now(), run=self.run, record=record,
+            seconds=round(seconds, 4), created=now(), run=self.run,
+            record={**record, "machine": self.machine},
         )  # fmt: skip
         self.store.put_step(done)
         return done

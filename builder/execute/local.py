@@ -111,7 +111,8 @@ class Local:
 
     def __init__(
         self, plan: Plan, store: Store, environments: Callable[[Step], Environment], listener: Listener, *, run: str,
-        jobs: int, cores: int, gpu: bool = False, deadline: float | None = None,
+        jobs: int, cores: int, gpu: bool = False,
+        machine: Mapping[str, Any] | None = None, deadline: float | None = None,
         on_log: Callable[[Path], None] = lambda path: None,
         again: Again = "",
     ) -> None:  # fmt: skip
@@ -123,7 +124,9 @@ class Local:
         self.again: Again = again
         self.light = store.light()
         self.sessions = Sessions(environments, store.work(run, "sessions"), self._made_before)
-        self.worker = Jobs(store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped)
+        self.worker = Jobs(
+            store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped, machine=machine
+        )
         self.run_id = run
         self.infrastructure: dict[Step, str] = {}
         """Steps that ended without evidence -> why."""

@@ -20,6 +20,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         ("engine", _stack(cell["engine"])),
         ("exporter", _stack(cell["exporter"])),
         ("python", cell["python"]),
+        ("machine", _machine(cell.get("machine"))),
         ("run", cell["when"]),
         ("reproduce", cell["command"]),
     ]
@@ -69,6 +70,14 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
 
 def _with(category: str | None, signature: str | None) -> str:
     return f"{category} ({signature})" if category and signature else category or ""
+
+
+def _machine(machine: dict[str, Any] | None) -> str:
+    if not machine:
+        return ""
+    gpus = ", ".join(f"{gpu['name']} ({gpu['compute_capability']})" for gpu in machine["gpus"]) or "no GPU"
+    driver = f", driver {machine['driver']}" if machine["driver"] else ""
+    return f"{machine['cpu']}, {gpus}{driver}, {machine['platform']}, glibc {machine['glibc']}"
 
 
 def _expected(expected: dict[str, Any] | None) -> str:
