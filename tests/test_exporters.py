@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from builder.environment import interpreters
+from builder.environment.uv import environ
+
 ROOT = Path(__file__).parent.parent
 ORT = "onnxruntime==1.31.1"
 #: What the families ask for, and ONNX Runtime beside it where the check needs it.
@@ -30,17 +33,13 @@ pytestmark = pytest.mark.real
 
 
 def uv(*arguments: str) -> None:
-    subprocess.run([shutil.which("uv") or "uv", *arguments], check=True, stdout=subprocess.DEVNULL)
+    """The product's own uv, with the wheel folders that it is given."""
+    subprocess.run([interpreters.uv_binary(), *arguments], check=True, stdout=subprocess.DEVNULL, env=environ())
 
 
 def pythons(minor: str) -> str:
-    """An interpreter of that minor version: uv's own search, given by version."""
-    found = subprocess.run([shutil.which("uv") or "uv", "python", "find", minor], capture_output=True, text=True)
-    if found.returncode == 0:
-        return found.stdout.strip()
-    kept = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{minor}.*/bin/python"))
-    assert kept, f"no Python {minor}"
-    return str(kept[-1])
+    """An interpreter of that minor version, found as the product finds them."""
+    return str(interpreters.find(minor, interpreters.uv_binary(), environ()))
 
 
 class Lab:
@@ -56,7 +55,7 @@ class Lab:
         if not place.exists():
             minor, packages = PACKAGES[env]
             uv("venv", "-q", "-p", pythons(minor), str(place))
-            wheels = os.environ.get("UV_FIND_LINKS", "")
+            wheels = environ().get("UV_FIND_LINKS", "")
             backend = ["--torch-backend", "cpu"] if env == "torch" and not wheels else []
             uv("pip", "install", "-q", "--python", str(place / "bin/python"), *backend, *packages)
         return str(place / "bin/python")
