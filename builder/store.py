@@ -101,7 +101,18 @@ class Store:
             tag = root / "CACHEDIR.TAG"
             if not tag.exists():
                 self.write_text(tag, CACHEDIR_TAG)
+            self._prepare()
+        except (OSError, sqlite3.OperationalError) as error:
+            raise _disk(error, root) from error
+        except sqlite3.DatabaseError as error:
+            msg = f"{self.path}: not a readable results database ({error}); move it away and run again"
+            raise StoreError(msg) from error
+
+    def _prepare(self) -> None:
+        """Make or check the database. One at a time: SQLite does not wait when two switch a new one to write-ahead at once."""
+        with self.lock("database"):
             db = self._db
+            db.execute("pragma journal_mode = wal")
             version = db.execute("pragma user_version").fetchone()[0]
             if version > SCHEMA:
                 msg = (
@@ -112,11 +123,6 @@ class Store:
             if version < SCHEMA:
                 db.executescript(_TABLES)
                 db.execute(f"pragma user_version = {SCHEMA}")
-        except (OSError, sqlite3.OperationalError) as error:
-            raise _disk(error, root) from error
-        except sqlite3.DatabaseError as error:
-            msg = f"{self.path}: not a readable results database ({error}); move it away and run again"
-            raise StoreError(msg) from error
 
     @property
     def path(self) -> Path:
@@ -128,7 +134,6 @@ class Store:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            db.execute("pragma journal_mode = wal")
             db.execute("pragma synchronous = normal")
             self._local.db = db
         return db
