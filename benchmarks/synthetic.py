@@ -80,9 +80,7 @@ def write(folder: Path, cells: int) -> None:
     for name in models:
         (folder / "recipes" / name).mkdir(parents=True, exist_ok=True)
         (folder / "recipes" / name / "recipe.yaml").write_text(RECIPE.format(name=name))
-        (folder / "recipes" / name / "export.py").write_text(
-            "def model(recipe, source):\n    return None\n"
-        )
+        (folder / "recipes" / name / "export.py").write_text("def model(recipe, source):\n    return None\n")
 
 
 def complete(folder: Path) -> int:
