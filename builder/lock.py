@@ -48,6 +48,44 @@ class Pins:
         return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer of an image, as the registry keeps it."""
+
+    digest: str
+    size: int
+    """Bytes as pulled (compressed)."""
+    diff_id: str
+    """Digest of the layer unpacked: what an engine knows it by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformImage:
+    """An image for one platform."""
+
+    manifest: str
+    """Digest; what a Dockerfile pins."""
+    config: str
+    """Digest of its configuration; the image's id in an engine with the classic image store."""
+    facts: Mapping[str, str]
+    """Variables of its configuration that tell versions: CUDA_VERSION, TRT_VERSION, NVIDIA_REQUIRE_CUDA..."""
+    layers: tuple[Layer, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(layer.size for layer in self.layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What a tag pointed at when it was locked."""
+
+    index: str
+    """Digest of the index, or of the manifest where there is no index."""
+    platforms: Mapping[str, PlatformImage]
+    """"linux/amd64" -> ..."""
+
+
 @dataclass(kw_only=True)
 class Lock:
     """The lock file's content."""
@@ -58,11 +96,13 @@ class Lock:
     stacks: dict[str, Pins] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """"name==version" of a package taken as data -> hashes."""
+    images: dict[str, Image] = field(default_factory=dict)
+    """Reference with tag (as the stack's `base` says it, whatever mirror was asked) -> what it pointed at."""
 
     def entry(self, stack: Stack) -> Pins | None:
         """The stack's pins, None when absent or resolved from other lines than the stack's."""
         pins = self.stacks.get(stack.id)
-        if pins is None or pins.python != stack.fields["python"] or pins.requirements != lines(stack):
+        if pins is None or pins.python != stack.python or pins.requirements != lines(stack):
             return None
         return pins
 

@@ -63,6 +63,42 @@ class Requirement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageRules:
+    """How the stacks of a family become Docker images (`image:` in family.yaml)."""
+
+    interpreter: str
+    """The base image's Python, looked up on its PATH: `python3`, or `python{python}` with the stack's own."""
+    site: Literal["own", "system"]
+    """Whether the environment in the image sees the packages that the base image came with (`system`) or not (`own`)."""
+    env: Mapping[str, str]
+    """Variable of the base image's configuration -> field or fact of the stack that it must agree with."""
+    checks: Mapping[str, str]
+    """What is asked inside the image (images/check.py: cuda, cudnn, tensorrt, or a distribution's name) -> field or fact of
+    the stack that it must agree with."""
+    driver: str = ""
+    """The fact that says which driver the image needs at least, '' for none."""
+    user: Literal["any", "root"] = "any"
+    """Whether the image works under any user, or as root only."""
+    runtime: str = ""
+    """Runtime of the Docker engine that its containers need for a GPU (`nvidia` on Jetson), '' for device requests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Docker:
+    """What a team says of its Docker engines and registries: `docker:` in matrix.yaml, and the environment."""
+
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    """Registry -> what is asked in its place: {"nvcr.io": "registry.example.com/nvcr"}."""
+    build_network: Literal["default", "host", "none"] = "default"
+    gpus: Literal["auto", "devices", "cdi"] = "auto"
+    """How containers are given GPUs."""
+    shm: int = 1 << 30
+    """Bytes of /dev/shm in a container."""
+    pids: int = 4096
+    """Processes and threads that a container may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """A kind of stack: `images/<family>/family.yaml`."""
 
@@ -92,6 +128,8 @@ class Family:
     """Handed to the adapter as it is."""
     sha256: str
     where: Where
+    image: ImageRules | None = None
+    """How a stack of it becomes a Docker image; None for families that have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +144,20 @@ class Stack:
     requirements: tuple[Requirement, ...] = ()
     precision: Mapping[str, str] = field(default_factory=dict)
     """precision -> how this very stack realises it, where its family says so by version; as `Family.precision`."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the catalog says that it holds (cuda, tensorrt, python, driver...): matched like a field, but no part of the
+    identity, since facts are corrected."""
+    base: str = ""
+    """Its base image, with the tag: `nvcr.io/nvidia/tensorrt:24.05-py3`. '' where its family has no image."""
+
+    @property
+    def python(self) -> str:
+        """Its Python, as "3.12"."""
+        return self.fields.get("python") or self.facts.get("python", "")
+
+    def value(self, name: str) -> str | None:
+        """A field or a fact."""
+        return self.fields.get(name, self.facts.get(name))
 
     @cached_property
     def identity(self) -> str:
@@ -119,7 +171,7 @@ class Stack:
         for name, value in self.fields.items():
             if name == "python":
                 parts.append(f"py{value}")
-            elif name == self.family:
+            elif name in (self.family, "release"):
                 parts.append(value)
             else:
                 parts.append(f"{name}{value}")
