@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, recipe, sample, spec
+from builder import family, isolation, recipe, sample, spec
 from builder.section import NAME, VALUE
 from builder.values import FAILING, STATUSES
 
@@ -125,6 +125,17 @@ def _matrix() -> Schema:
             )
         ),
         "groups": _mapping({"anyOf": [_TEXT, group]}),
+        "isolation": {"enum": list(isolation.ISOLATIONS), "description": "how stacks are realised (default: auto)"},
+        "docker": _object(
+            isolation.DOCKER_KEYS,
+            {
+                "mirrors": _mapping({"type": "string", "pattern": f"^{isolation.REGISTRY.pattern}$"}),
+                "build-network": {"enum": list(isolation.NETWORKS)},
+                "gpus": {"enum": list(isolation.GPUS)},
+                "shm": _SIZE,
+                "pids": {"type": "integer", "minimum": 64},
+            },
+        ),
     }
     out = _object(spec.KEYS, properties, ["schema", "name", "exporters", "engines", "axes"])
     return {**out, "patternProperties": {"^x-": {}}}

@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from builder import family as families
-from builder import match, nodes, recipe, sample, select, versions
+from builder import isolation, match, nodes, recipe, sample, select, versions
 from builder.errors import SpecError, SpecErrors
 from builder.family import FamilyFile
 from builder.fields import FieldError, Fields
+from builder.isolation import Isolation
 from builder.match import Match
 from builder.nodes import Map, Node, Seq, Source, Text
 from builder.recipe import RecipeFile
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
-from builder.values import FAILING, STATUSES, Expect, Family, Recipe, Role, Stack, Where
+from builder.values import FAILING, STATUSES, Docker, Expect, Family, Recipe, Role, Stack, Where
 
 KEYS = ("schema", "name", "exporters", "engines", "tools", "axes", "constraints", "exclude", "include", "set", "expect",
-        "groups")  # fmt: skip
+        "groups", "isolation", "docker")  # fmt: skip
 ENTRY_KEYS = ("family", "keep", "python")
 AXIS_KEYS = ("values", "when")
 CONSTRAINT_KEYS = ("if", "then", "never", "because", "source", "optional")
@@ -128,6 +129,9 @@ class Spec:
     """Entry of exporters and engines -> its place."""
     fields: Fields
     source: Source
+    isolation: Isolation
+    """How its stacks are realised, unless the command line says otherwise."""
+    docker: Docker
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
@@ -197,6 +201,11 @@ class _Reader:
         self.check_axes(axes)
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
+        text = top.choice("isolation", isolation.ISOLATIONS)
+        asked = next((known for known in isolation.ISOLATIONS if known == text), "auto")
+        docker = Docker()
+        if "docker" in top:
+            docker = isolation.read(Section(self.source, top.get("docker"), isolation.DOCKER_KEYS, "docker"))
         self.check_recipes(recipes, exporters, options, {include.values.get("model"): include for include in includes})
         if self.errors or tools is None:
             return None
@@ -216,6 +225,8 @@ class _Reader:
             entries=self.entries,
             fields=self.fields,
             source=self.source,
+            isolation=asked,
+            docker=docker,
         )
 
     # -- stacks
