@@ -24,10 +24,13 @@ class Gpu:
     memory: int
     """Bytes."""
     uuid: str
+    brand: str = "unknown"
+    """As images name it in NVIDIA_REQUIRE_CUDA: tesla, geforce, quadro, nvidiartx..."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name, "compute_capability": self.compute_capability, "memory": self.memory, "uuid": self.uuid,
+            "brand": self.brand,
         }  # fmt: skip
 
 
@@ -41,6 +44,8 @@ class Machine:
     """Bytes."""
     gpus: tuple[Gpu, ...]
     driver: str | None
+    cuda: str | None = None
+    """The newest CUDA that the driver supports, as "13.0"."""
     gpu_trouble: str = ""
     """Why the driver does not answer, where one is loaded."""
     environment: str = ""
@@ -69,7 +74,7 @@ class Machine:
     def as_dict(self) -> dict[str, Any]:
         out: dict[str, Any] = {
             "cpu": self.cpu, "cores": self.cores, "memory": self.memory,
-            "gpus": [gpu.as_dict() for gpu in self.gpus], "driver": self.driver,
+            "gpus": [gpu.as_dict() for gpu in self.gpus], "driver": self.driver, "cuda": self.cuda,
             "kernel": platform.release(), "platform": f"{platform.system()}-{platform.machine()}",
             "glibc": platform.libc_ver()[1],
         }  # fmt: skip
@@ -84,7 +89,7 @@ def read() -> Machine:
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpuinfo, re.M)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.M)
     total = re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.M)
-    gpus, driver, trouble = _nvml()
+    gpus, driver, cuda, trouble = _nvml()
     return Machine(
         cpu=model[1].strip() if model else platform.processor() or platform.machine(),
         flags=digest(sorted(flags[1].split()) if flags else [])[:16],
@@ -92,6 +97,7 @@ def read() -> Machine:
         memory=int(total[1]) * 1024 if total else 0,
         gpus=gpus,
         driver=driver,
+        cuda=cuda,
         gpu_trouble=trouble,
         environment=digest([[name, os.environ[name]] for name in RESULTS if os.environ.get(name)]),
     )
@@ -104,25 +110,34 @@ def _text(path: str) -> str:
         return ""
 
 
+_BRANDS = (
+    "unknown", "quadro", "tesla", "nvs", "grid", "geforce", "titan", "nvidiavapps", "nvidiavpc", "nvidiavcs", "nvidiavws",
+    "nvidiacloudgaming", "quadrortx", "nvidiartx", "nvidia", "geforcertx", "titanrtx",
+)  # fmt: skip
+"""NVML's brands by number (nvml.h, nvmlBrandType_t), as the NVIDIA container toolkit spells them in requirements."""
+
 _DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0")
 """Any of them is there where a driver is loaded."""
 
 
-def _nvml() -> tuple[tuple[Gpu, ...], str | None, str]:
-    """GPUs, driver and trouble through NVML, asked only where a driver is loaded. All GPUs or none: engines that were
+def _nvml() -> tuple[tuple[Gpu, ...], str | None, str | None, str]:
+    """GPUs, driver, the CUDA it supports and trouble through NVML, asked only where a driver is loaded. All GPUs or none: engines that were
     built for half of them would look as if they had been built for this machine."""
     if not any(Path(path).exists() for path in _DRIVER):
-        return (), None, ""
+        return (), None, None, ""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception as error:
-        return (), None, _reason(error)
+        return (), None, None, _reason(error)
     gpus: list[Gpu] = []
-    driver = None
+    driver = cuda = None
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
+        with contextlib.suppress(Exception):  # older libraries do not tell
+            number = int(pynvml.nvmlSystemGetCudaDriverVersion())
+            cuda = f"{number // 1000}.{number % 1000 // 10}"
         for index in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
@@ -130,17 +145,24 @@ def _nvml() -> tuple[tuple[Gpu, ...], str | None, str]:
                 Gpu(
                     name=str(pynvml.nvmlDeviceGetName(handle)), compute_capability=f"{major}.{minor}",
                     memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                    uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+                    uuid=str(pynvml.nvmlDeviceGetUUID(handle)), brand=_brand(pynvml, handle),
                 )
             )  # fmt: skip
     except Exception as error:  # a card that fell off the bus, a driver half upgraded
-        return (), driver, _reason(error)
+        return (), driver, cuda, _reason(error)
     finally:
         with contextlib.suppress(Exception):
             pynvml.nvmlShutdown()
     if not gpus:
-        return (), driver, "it knows of no GPU (are the device nodes passed on?)"
-    return tuple(gpus), driver, ""
+        return (), driver, cuda, "it knows of no GPU (are the device nodes passed on?)"
+    return tuple(gpus), driver, cuda, ""
+
+
+def _brand(pynvml: Any, handle: Any) -> str:
+    try:
+        return _BRANDS[pynvml.nvmlDeviceGetBrand(handle)]
+    except Exception:
+        return "unknown"
 
 
 def _reason(error: Exception) -> str:

@@ -11,20 +11,27 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from builder import __version__, environment, lock, locking, machine, matrix, results, spec
+from builder import __version__, environment, isolation, lock, locking, machine, matrix, pulls, results, spec
+from builder.environment import engine
+from builder.errors import InfrastructureError
+from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.project import Project, utc
 from builder.spec import Group, Spec
 from builder.store import Store
-from builder.values import FAILING, STATUSES, Cell, digest
+from builder.pulls import Pull
+from builder.values import FAILING, STATUSES, Cell, Docker, digest
 
 if TYPE_CHECKING:
+    from builder.environment.images import DockerImage
     from builder.execute.local import Listener
 
 Listeners: TypeAlias = (
@@ -47,6 +54,17 @@ class Work:
     order: tuple[str, ...] = ()
     """The group's order of work: `failed`, `changed`, `oldest`."""
     selection: Selection | None = None
+    asked: Isolation | None = None
+    """How stacks are to be realised, where the command line says so."""
+
+    @property
+    def isolation(self) -> Isolation:
+        return self.asked or self.spec.isolation
+
+    @cached_property
+    def docker(self) -> Docker:
+        """Raises UsageError for what the environment's variables say."""
+        return isolation.with_environment(self.spec.docker)
 
 
 @dataclass(kw_only=True)
@@ -71,8 +89,9 @@ def _texts(group: Group) -> list[str]:
 
 
 def select(
-    project: Project, *, group: str | None, expression: str | None, failed: bool = False, default: str = "default"
-) -> Work:
+    project: Project, *, group: str | None, expression: str | None, failed: bool = False, default: str = "default",
+    asked: Isolation | None = None,
+) -> Work:  # fmt: skip
     """Cells asked for: a group (the default one when nothing is said), narrowed by an expression and by `--failed`."""
     loaded, expanded = load(project)
     texts = [expression or "", *(text for name in loaded.groups for text in _texts(loaded.groups[name]))]
@@ -91,14 +110,17 @@ def select(
         names.append("failed last time")
     return Work(
         project=project, spec=loaded, matrix=expanded, cells=cells, select=", ".join(names), budget=chosen.budget,
-        order=chosen.order, selection=chosen,
+        order=chosen.order, selection=chosen, asked=asked,
     )  # fmt: skip
 
 
 # Planning ----------------------------------------------------------------------------------------------------------
 
 
-def make_plan(work: Work, locked: lock.Lock, here: machine.Machine) -> Plan:
+def make_plan(
+    work: Work, locked: lock.Lock, here: machine.Machine, *, refused: Mapping[str, str] = MappingProxyType({})
+) -> Plan:
+    """Cells -> steps, not yet held against what is stored. `refused`: stacks that this machine has no room for -> why."""
     planner = Planner(
         families=work.spec.families,
         recipes=work.spec.recipes,
@@ -107,8 +129,55 @@ def make_plan(work: Work, locked: lock.Lock, here: machine.Machine) -> Plan:
         lock=locked,
         machine=here,
         code=Code.of(environment.worker_hashes()),
+        isolation=work.isolation,
+        docker=engine.available(),
+        platform=engine.platform(),
+        images=work.project.images,
+        refused=refused,
     )
     return planner.plan(work.cells)
+
+
+def planned(
+    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, *, again: Again = ""
+) -> tuple[Plan, list[Pull]]:
+    """The plan with what is stored, and what must be pulled for it. Asks the Docker engine which layers it has, and
+    whether they fit, only when an image is to be made."""
+    plan = make_plan(work, locked, here)
+    reconcile(plan, store.light(), store.root / "objects", again=again)
+    needed = images_to_make(plan, work, store)
+    if not needed:
+        return plan, []
+    present, free = engine.room()
+    found = pulls.of(needed, locked, engine.platform(), present, free)
+    refused = {pull.stack.id: pull.refused for pull in found if pull.refused}
+    if refused:
+        plan = make_plan(work, locked, here, refused=refused)
+        reconcile(plan, store.light(), store.root / "objects", again=again)
+    return plan, found
+
+
+def images_to_make(plan: Plan, work: Work, store: Store) -> list[DockerImage]:
+    """Images that steps to run need and that are not there, by files alone."""
+    found = [step.data["rendered"] for step in plan.steps if step.kind == "environment" and step.wanted and not step.skipped]
+    if not any(found):
+        return []
+    from builder.environment.images import DockerImage
+
+    families = work.spec.families
+    images = [DockerImage(store, it, work.docker, families[it.stack.family]) for it in found if it is not None]
+    return [image for image in images if not image.ready()]
+
+
+def realise(step: Step, work: Work, store: Store) -> environment.Environment:
+    """The environment of a step, as its plan says that it is realised."""
+    if step.data["isolation"] == "docker":
+        from builder.environment.images import DockerImage
+
+        return DockerImage(store, step.data["rendered"], work.docker, step.data["family"])
+    from builder.environment.venv import Venv
+
+    return Venv(store, step.name, step.data["pins"])
 
 
 def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
@@ -146,8 +215,7 @@ def run(
     locked = locking.ensure_locked(work, here, frozen=frozen, say=say)
     store = Store(work.project.artifacts)
     with _in_use(store):
-        plan = make_plan(work, locked, here)
-        reconcile(plan, store.light(), store.root / "objects", again=again)
+        plan, _ = planned(work, locked, here, store, again=again)
         prioritise(plan, work.order, store)
         todo = plan.todo()
         run_id = f"{utc(started)}-{secrets.token_hex(2)}"
@@ -184,16 +252,17 @@ def _execute(
     listener: Listeners, on_log: Callable[[Path], None],
     again: Again, here: machine.Machine, steps: int,
 ) -> None:  # fmt: skip
-    from builder.environment.venv import Venv
     from builder.execute.local import Local
 
     store.sweep()
+    if any(step.wanted and step.data["isolation"] == "docker" for step in plan.steps if step.kind == "environment"):
+        _prepare_docker(plan, work, store, jobs or here.cores)
     seconds = budget if budget is not None else work.budget
     busy = sum(any(step.wanted for step in chain.steps()) for chain in plan.chains)
     told_by = listener(busy, steps, lambda chain: results.judge([chain], store, result.infrastructure, "not run")[0])
     with told_by as told, _terminate_as_interrupt():
         local = Local(
-            plan, store, lambda step: Venv(store, step.name, step.data["pins"]), told, run=run_id,
+            plan, store, lambda step: realise(step, work, store), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )  # fmt: skip
@@ -201,6 +270,17 @@ def _execute(
         result.interrupted = not local.run()
         result.over_budget = local.over_budget
     shutil.rmtree(store.root / "work" / run_id, ignore_errors=True)
+
+
+def _prepare_docker(plan: Plan, work: Work, store: Store, jobs: int) -> None:
+    """Remove containers that a killed run left, and with buildx build the missing images together: what fails here is tried,
+    and told, when its step comes."""
+    from builder.environment import container, images
+
+    with contextlib.suppress(InfrastructureError):
+        container.sweep(engine.client(), store.root)
+        if engine.builder_cli().buildx and (missing := images_to_make(plan, work, store)):
+            images.build(missing, jobs=jobs)
 
 
 def collect(plan: Plan, store: Store, result: Result) -> list[dict[str, Any]]:

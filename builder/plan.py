@@ -14,12 +14,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
+from builder import fit
+from builder.isolation import Isolation, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
 from builder.store import Light
 from builder.values import Cell, Family, Recipe, Stack, digest
+
+if TYPE_CHECKING:
+    from builder.render import Rendered
 
 Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure"]
 KINDS: tuple[Kind, ...] = ("environment", "obtain", "reference", "export", "convert", "build", "run", "measure")
@@ -175,8 +181,14 @@ class Planner:
         lock: Lock,
         machine: Machine,
         code: Code,
-        isolation: str = "venv",
+        isolation: Isolation = "venv",
+        docker: bool = False,
+        platform: str = "linux/amd64",
+        images: Path | None = None,
+        refused: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
+        `refused`: stacks whose images this machine has no room for -> why."""
         self.families = families
         self.recipes = recipes
         self.reference_stacks = reference_stacks
@@ -184,7 +196,11 @@ class Planner:
         self.lock = lock
         self.machine = machine
         self.code = code
-        self.isolation = isolation
+        self.isolation: Isolation = isolation
+        self.docker = docker
+        self.platform = platform
+        self.images = images
+        self.refused = refused
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
@@ -233,23 +249,40 @@ class Planner:
         if step := self.steps.get(identity):
             return step
         family = self.families[stack.family]
+        realised = choose(family, self.isolation, self.docker)
         pins = self.lock.entry(stack)
-        missing = [need for need in family.needs if not self.machine.has(need)]
+        rendered = self._image(stack, family, pins) if realised == "docker" else None
+        key = rendered.key if rendered is not None else _pins_key(pins)
         step = self._step(
             identity,
             kind="environment",
             name=stack.id,
             stack=stack,
-            static=digest([_pins_key(pins), self.isolation, sorted(family.modules), self.code.common]),
+            static=digest([key, realised, sorted(family.modules), self.code.common]),
             needs=(),
-            data={"pins": pins, "family": family},
+            data={"pins": pins, "family": family, "isolation": realised, "rendered": rendered},
         )
         step.resolve_key()
-        step.output = _pins_key(pins)
-        if missing:
+        step.output = key
+        missing = [need for need in family.needs if not self.machine.has(need)]
+        reason = self.machine.lacks(missing[0]) if missing else fit.trouble(
+            stack, family, realised, asked=self.isolation, docker=self.docker, image=self.lock.images.get(stack.base),
+            platform=self.platform, machine=self.machine,
+        ) or self.refused.get(stack.id, "")  # fmt: skip
+        if reason:
             step.state = "skip"
-            step.skipped = f"{stack.family} {self.machine.lacks(missing[0])}"
+            step.skipped = f"{stack.family} {reason}"
         return step
+
+    def _image(self, stack: Stack, family: Family, pins: Pins | None) -> Rendered | None:
+        """The stack's Dockerfile; None while the lock does not say what goes into it."""
+        locked = self.lock.images.get(stack.base)
+        image = locked.platforms.get(self.platform) if locked else None
+        if pins is None or pins.unresolved or image is None or self.images is None:
+            return None
+        from builder.render import render
+
+        return render(stack, family, pins, image, self.platform, self.images, self.lock.cutoff_of(stack.id))
 
     def _obtain(self, recipe: Recipe) -> Step | None:
         if recipe.source is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from builder.environment import Place
 from builder.environment.session import JobEnd, WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
@@ -131,7 +132,7 @@ class FakeEnvironment:
         with self.world.lock:
             self.world.discarded.append(self.step.name)
 
-    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> FakeSession:
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float, *, place: Place) -> FakeSession:
         error = self.world.broken.get(self.step.name)
         if isinstance(error, WorkerDied):
             raise error

@@ -13,7 +13,7 @@ import factory
 import pytest
 
 from builder import machine
-from builder.environment import venv
+from builder.environment import Place, venv
 from builder.lock import Pins
 from builder.store import Store
 
@@ -34,6 +34,7 @@ def nvml(**answers: Any) -> types.ModuleType:
         "nvmlInit": None, "nvmlShutdown": None, "nvmlSystemGetDriverVersion": "580.1", "nvmlDeviceGetCount": 1,
         "nvmlDeviceGetHandleByIndex": 0, "nvmlDeviceGetCudaComputeCapability": (8, 9), "nvmlDeviceGetName": "Test GPU",
         "nvmlDeviceGetMemoryInfo": types.SimpleNamespace(total=1 << 30), "nvmlDeviceGetUUID": "GPU-1",
+        "nvmlSystemGetCudaDriverVersion": 12040, "nvmlDeviceGetBrand": 15,
     }  # fmt: skip
     for name, answer in {**well, **answers}.items():
         setattr(module, name, function(answer))
@@ -57,7 +58,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_gpu_that_answers_is_there(driver: Any) -> None:
     here = driver()
     assert [gpu.as_dict() for gpu in here.gpus] == [
-        {"name": "Test GPU", "compute_capability": "8.9", "memory": 1 << 30, "uuid": "GPU-1"}
+        {"name": "Test GPU", "compute_capability": "8.9", "memory": 1 << 30, "uuid": "GPU-1", "brand": "geforcertx"}
     ]
     assert here.driver == "580.1"
     assert here.has("nvidia-gpu")
@@ -136,7 +137,7 @@ def test_a_worker_does_not_see_the_hosts_variables(tmp_path: Path, monkeypatch: 
     environment = venv.Venv(Store(tmp_path), "here", Pins(python="3.11", requirements=(), packages=(), hashes={}))
     environment.python.parent.mkdir(parents=True)
     environment.python.symlink_to(os.path.realpath(sys.executable))
-    session = environment.start((), tmp_path / "log.txt", 60)
+    session = environment.start((), tmp_path / "log.txt", 60, place=Place(writable=tmp_path))
     try:
         seen = Path(f"/proc/{session.pid}/environ").read_bytes().decode().split("\0")
     finally:

@@ -1,12 +1,13 @@
 """Realise a stack and run a worker in it: the only place, with `execute/`, that starts anything.
 
-`Environment` is what a way of isolating has to offer: `venv` (uv), later `docker`; `fake` in the tests.
+`Environment` is what a way of isolating has to offer: `venv` (uv), `images` (Docker); `fake` in the tests.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,17 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a worker's jobs read and write, and what they are given: what a container must be told of."""
+
+    writable: Path
+    """The one folder that jobs write to."""
+    readonly: tuple[Path, ...] = ()
+    gpu: bool = False
+    """Whether it is given the machine's GPUs."""
+
+
 class Environment(Protocol):
     """One stack, realised."""
 
@@ -41,7 +53,7 @@ class Environment(Protocol):
 
         Raises PackageError (these versions do not go together) or InfrastructureError (this machine or its network)."""
 
-    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> Session:
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float, *, place: Place) -> Session:
         """Start a worker in it. Raises session.WorkerDied when an import kills it or takes longer than `seconds`."""
 
     def discard(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import machine
-from builder.environment import install_worker, interpreters, uv
+from builder.environment import Place, install_worker, interpreters, uv
 from builder.environment.session import WorkerSession
 from builder.lock import Pins
 from builder.store import Store
@@ -68,7 +68,7 @@ class Venv:
         with self.store.lock(f"env {self.key}"):
             shutil.rmtree(self.root, ignore_errors=True)
 
-    def start(self, imports: tuple[str, ...], log: Path, seconds: float) -> WorkerSession:
+    def start(self, imports: tuple[str, ...], log: Path, seconds: float, *, place: Place) -> WorkerSession:
         session = WorkerSession(
             python=self.python, worker_dir=install_worker(self.store.root.resolve()), imports=imports, env=clean(os.environ),
             log=log,

@@ -59,7 +59,8 @@ class Jobs:
         """Run a step and store its record. Raises InfrastructureError."""
         if step.kind == "obtain":
             return self._obtain(step)
-        folder = self.store.work(self.run, step.key[:24])
+        assert step.environment is not None
+        folder = self.store.work(self.run, f"{step.environment.key[:16]}/{step.key[:24]}")
         try:
             attempts = 0
             while True:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from builder.environment import Environment, Session
+from builder.environment import Environment, Place, Session
 from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
@@ -46,40 +46,55 @@ class Sessions:
     """One running worker an environment, started when first needed, stopped when no step is left for it."""
 
     def __init__(
-        self, environments: Callable[[Step], Environment], logs: Path,
+        self, environments: Callable[[Step], Environment], folder: Path, inputs: tuple[Path, ...] = (),
         expected: Callable[[Step], Mapping[str, Any] | None] | None = None,
     ) -> None:  # fmt: skip
         self.environments = environments
-        self.logs = logs
+        self.folder = folder
+        """The run's work folder: each environment's jobs have a folder in it, the one place they may write to."""
+        self.logs = folder / "sessions"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.inputs = inputs
+        """Folders that jobs read."""
         self.expected = expected
         """The probe that an environment had when it was made, where it was made before."""
-        self._open: dict[str, Session] = {}
+        self.made: dict[str, Mapping[str, Any]] = {}
+        """Environment -> what its `make` said of it."""
+        self._open: dict[tuple[str, bool], Session] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self.stopped = False
 
-    def get(self, environment: Step) -> Session:
-        """The environment's worker, started if need be. Raises WorkerDied, PackageError, InfrastructureError."""
+    def jobs_of(self, environment: Step) -> Path:
+        return self.folder / environment.key[:16]
+
+    def get(self, environment: Step, *, gpu: bool = False) -> Session:
+        """The environment's worker, started if need be; `gpu`: one that is given the machine's GPUs, where that must be
+        asked for. Raises WorkerDied, PackageError, InfrastructureError."""
         with self._guard:
             lock = self._locks.setdefault(environment.name, threading.Lock())
         with lock:
-            session = self._open.get(environment.name)
+            session = self._open.get((environment.name, gpu))
             if session is not None and getattr(session, "alive", True):
                 return session
             if self.stopped:
                 msg = "interrupted"
                 raise InfrastructureError(msg)
             realised = self.environments(environment)
-            realised.make()
+            self.made[environment.name] = realised.make()
             family: Family = environment.data["family"]
             log = self.logs / f"{environment.key[:24]}.log"
-            session = realised.start((*family.modules, *family.preload), log, max(120.0, environment.seconds))
+            self.jobs_of(environment).mkdir(parents=True, exist_ok=True)
+            session = realised.start(
+                (*family.modules, *family.preload), log, max(120.0, environment.seconds),
+                place=Place(writable=self.jobs_of(environment), readonly=self.inputs, gpu=gpu),
+            )  # fmt: skip
             if self.expected is not None and (changed := differs_from(self.expected(environment), session.probe)):
                 session.close()
                 realised.discard()
                 msg = f"{environment.name}: its environment is not what it was ({changed}); removed: run again to make it anew"
                 raise InfrastructureError(msg)
-            self._open[environment.name] = session
+            self._open[environment.name, gpu] = session
             return session
 
     def keep_log(self, environment: Step, store: Store) -> str | None:
@@ -93,9 +108,10 @@ class Sessions:
 
     def close(self, environment: Step) -> None:
         with self._guard:
-            session = self._open.pop(environment.name, None)
-        if session is not None:
-            session.close()
+            sessions = [self._open.pop((environment.name, gpu), None) for gpu in (False, True)]
+        for session in sessions:
+            if session is not None:
+                session.close()
 
     def stop(self) -> None:
         """End every worker and all that they started."""
@@ -123,7 +139,8 @@ class Local:
         self.deadline = deadline
         self.again: Again = again
         self.light = store.light()
-        self.sessions = Sessions(environments, store.work(run, "sessions"), self._made_before)
+        self.sessions = Sessions(environments, store.work(run, ""), inputs_of(plan, store), self._made_before)
+        self.gpu = gpu
         self.worker = Jobs(
             store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped, machine=machine
         )
@@ -364,8 +381,9 @@ class Local:
         """Make an environment, start its worker, and hold what was imported against what was declared."""
         family: Family = step.data["family"]
         pins = step.data["pins"]
-        if pins is None or pins.unresolved:
-            message = pins.unresolved if pins else "not in the lock; run `enginematrix lock`"
+        unlocked = pins is None or (step.data["isolation"] == "docker" and step.data["rendered"] is None)
+        if unlocked or pins.unresolved:
+            message = (pins.unresolved if pins else "") or "not in the lock; run `enginematrix lock`"
             record: dict[str, Any] = {
                 "end": {"exit": 1}, "stages": [{"stage": "resolve"}], "log": None, "probe": {},
                 "error": {"stage": "resolve", "type": "PackageError", "message": message},
@@ -384,6 +402,7 @@ class Local:
         record = {
             "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
             "log": self.sessions.keep_log(step, self.store), "probe": probe, "differs": differs(family, step, probe),
+            "isolation": step.data["isolation"], "image": self.sessions.made[step.name].get("image"),
         }  # fmt: skip
         for name, module in probe.get("modules", {}).items():
             if "error" in module and name in family.modules:
@@ -394,7 +413,17 @@ class Local:
 
     def _session(self, step: Step) -> Session:
         assert step.environment is not None
-        return self.sessions.get(step.environment)
+        family: Family = step.environment.data["family"]
+        needs = {"build": family.needs, "run": family.run_needs, "measure": family.run_needs}.get(step.kind, ())
+        in_image = step.environment.data["isolation"] == "docker"  # elsewhere the GPUs are simply there
+        return self.sessions.get(step.environment, gpu=in_image and self.gpu and "nvidia-gpu" in needs)
+
+
+def inputs_of(plan: Plan, store: Store) -> tuple[Path, ...]:
+    """The folders that any job of a plan reads: stored files, models' data, the worker's code, recipes."""
+    recipes = {Path(step.data["recipe"].directory).resolve() for step in plan.steps if "recipe" in step.data}
+    root = store.root.resolve()
+    return (root / "objects", root / "sources", *sorted(recipes))
 
 
 def _answers(found: StepRecord, step: Step) -> bool:

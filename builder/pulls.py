@@ -1,0 +1,92 @@
+"""What must be pulled before images can be built, and whether it fits. Pure: the engine's layers and room are given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.lock import Lock
+from builder.values import Stack
+
+if TYPE_CHECKING:
+    from builder.environment.images import DockerImage
+
+#: Disk that a layer takes at most while it is pulled, in its compressed size: the download and what is unpacked of it.
+#: Debian's own bases (gzip) unpack to 2.7 times their size; the packages of a stack come on top and are not known before.
+DISK = 3.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """The base image of one stack, as far as this machine lacks it."""
+
+    stack: Stack
+    base: str
+    size: int
+    """Bytes of the whole base image as the registry keeps it."""
+    pull: int
+    """Bytes of those of its layers that are neither here nor pulled for a stack before it."""
+    disk: int
+    """Bytes of disk that pulling them takes, about."""
+    driver: str
+    """Driver that it needs at least, "" when nothing is known."""
+    refused: str = ""
+
+
+def of(images: Iterable[DockerImage], locked: Lock, platform: str, present: frozenset[str], free: int | None) -> list[Pull]:
+    """What each image's base takes, in order. `present`: chain ids of the layers that the engine has; `free`: bytes of disk
+    that it has left, None when nobody knows. What no longer fits behind those before it is refused, with the reason."""
+    out = []
+    have, left = set(present), free
+    for image in images:
+        stack = image.rendered.stack
+        base = locked.images[stack.base].platforms[platform]
+        pull = 0
+        lacking = set()
+        for chain, layer in zip(chain_ids(layer.diff_id for layer in base.layers), base.layers, strict=True):
+            if chain not in have:
+                lacking.add(chain)
+                pull += layer.size
+        disk = int(pull * DISK)
+        rules = image.family.image
+        refused = ""
+        if left is not None and disk > left:
+            refused = f"needs about {gigabytes(disk)} of disk for {stack.base}, and the Docker engine has {gigabytes(left)} left"
+        else:
+            have |= lacking
+            left = None if left is None else left - disk
+        out.append(
+            Pull(
+                stack=stack, base=stack.base, size=base.size, pull=pull, disk=disk, refused=refused,
+                driver=stack.facts.get(rules.driver, "") if rules is not None else "",
+            )
+        )  # fmt: skip
+    return out
+
+
+def chain_ids(diff_ids: Iterable[str]) -> list[str]:
+    """The name of each layer together with all below it, as the OCI image specification defines a ChainID: engines share a
+    layer only where everything below it is the same."""
+    chain = ""
+    out = []
+    for diff_id in diff_ids:
+        chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
+        out.append(chain)
+    return out
+
+
+def gigabytes(size: int) -> str:
+    """Bytes in words: `12.3 GB`, `340 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def table(found: Iterable[Pull]) -> list[str]:
+    """Lines for `plan`."""
+    out = []
+    for pull in found:
+        needs = f", driver {pull.driver} or newer" if pull.driver else ""
+        text = f"{gigabytes(pull.pull)} to pull of {gigabytes(pull.size)}, about {gigabytes(pull.disk)} of disk{needs}"
+        out.append(f"  image {pull.stack.id}: {pull.base}: {pull.refused or text}")
+    return out
