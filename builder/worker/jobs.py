@@ -71,6 +71,7 @@ def enter(message, report):
     code = 1
     try:
         faulthandler.enable()  # a crash leaves the Python stack in the log, and stays a crash
+        processes.go_first()
         os.chdir(message["dir"])
 
         def tell(what):

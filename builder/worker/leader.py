@@ -63,6 +63,7 @@ def lead(message, command, report, zygote):
     took = time.monotonic() - started
     clean = processes.end_descendants(keep=())
     log.close()
+    processes.give(directory)
     if why == "timeout":
         end = {"timeout": seconds}
     elif why == "cancelled":

@@ -93,6 +93,30 @@ def descendants(root):
     return found
 
 
+def go_first():
+    """Have the kernel's out-of-memory killer take this process and what it starts before those that watch over it: as if it
+    had a fifth of the memory more (proc(5), oom_score_adj)."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("200")
+    except OSError:  # it has a higher one already
+        pass
+
+
+def give(directory):
+    """Hand a job's files to the owner of its folder: as root in a container we write for a host program that may not be
+    root, and that has to read and remove them."""
+    owner = os.stat(directory)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for folder, folders, files in os.walk(directory):
+        for name in folders + files:
+            try:
+                os.lchown(os.path.join(folder, name), owner.st_uid, owner.st_gid)
+            except OSError:
+                pass
+
+
 def send(pid, number):
     try:
         os.kill(pid, number)

@@ -25,7 +25,8 @@ OUTPUT_LIMIT = 32 << 20
 
 
 def serve(control, imports):
-    """Be the guard; the zygote is its child. Ends as the zygote ended: same exit code or same signal."""
+    """Be the guard; the zygote is its child. Ends as the zygote ended: same exit code or same signal. As PID 1 of a
+    container no signal of its own ends it: there exit code 128 + n stands for signal n, as a shell has it."""
     processes.limit(None)
     processes.adopt_orphans()
     wake = processes.wake_on_child()
@@ -53,9 +54,11 @@ def serve(control, imports):
     processes.end_descendants()
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        if number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(guard, number)
+        if guard != 1:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+            os.kill(guard, number)
+        os._exit(128 + number)
     os._exit(os.WEXITSTATUS(status))
 
 
@@ -72,11 +75,25 @@ def _watch(control, wake, pid):
                 kill_at = time.monotonic() + 1.0
             else:
                 processes.drain(wake)
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
+        status = _reap(pid)
+        if status is not None:
             return status
         if kill_at is not None and time.monotonic() > kill_at:
             processes.send(pid, signal.SIGKILL)
+
+
+def _reap(zygote):
+    """Collect what has ended: the orphans of a container fall to its PID 1. The zygote's status when it has, or None."""
+    status = None
+    while True:
+        try:
+            found, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status
+        if found == 0:
+            return status
+        if found == zygote:
+            status = how
 
 
 class Zygote:
