@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__
+from builder import __version__, images_cli
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -115,10 +115,21 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("cell", metavar="CELL")
     show.add_argument("--json", action="store_true", help="as JSON (default: text)")
     show.add_argument("--log", action="store_true", help="print its logs whole (default: where they are)")
+    _isolated(show)
 
     repro = command("repro", _repro, "Run exactly this cell again, with every log printed.")
     repro.add_argument("cell", metavar="CELL")
+    _isolated(repro)
     _running(repro)
+
+    images_cli.add(
+        command("images", _images, "Render, build, push and verify the Docker images of the stacks; open a shell in one."),
+        _selection, _work, _one,
+    )  # fmt: skip
+
+    compare = command("compare-isolation", _compare, "Say where cells came out otherwise in Docker than in virtual environments.")
+    _selection(compare)
+    compare.add_argument("--json", action="store_true", help="as JSON (default: text)")
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
     schema.add_argument("kind", nargs="?", choices=("matrix", "family", "recipe"), default="matrix",
@@ -135,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "(default: the lock's, or now)",
     )  # fmt: skip
     lock.add_argument("--diff", action="store_true", help="show what would change; the file stays")
+    _isolated(lock)
 
     gc = command("gc", _gc, "Remove what no cell of the matrix and none of the last runs needs.")
     gc.add_argument(
@@ -152,6 +164,14 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--failed", action="store_true", help="only cells that failed last time; `run` tries them again"
     )
+    _isolated(parser)
+
+
+def _isolated(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--isolation", choices=("auto", "docker", "venv"),
+        help="how stacks are realised (default: the matrix's `isolation:`, or auto: what each family prefers of what is here)",
+    )  # fmt: skip
 
 
 def _policy(parser: argparse.ArgumentParser) -> None:
@@ -215,8 +235,9 @@ def _work(options: argparse.Namespace) -> Work:
     from builder import pipeline
 
     work = pipeline.select(
-        _project(options), group=options.group, expression=options.select, failed=getattr(options, "failed", False)
-    )
+        _project(options), group=options.group, expression=options.select, failed=getattr(options, "failed", False),
+        asked=options.isolation,
+    )  # fmt: skip
     if not work.cells and not getattr(options, "failed", False):
         msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
         raise UsageError(msg)
@@ -227,15 +248,13 @@ def _work(options: argparse.Namespace) -> Work:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from builder import lock, machine, pipeline
-    from builder.plan import reconcile
+    from builder import lock, machine, pipeline, pulls
     from builder.store import Store
 
     work = _work(options)
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
-    plan = pipeline.make_plan(work, locked, machine.read())
     store = Store(work.project.artifacts)
-    reconcile(plan, store.light(), store.root / "objects", again="failed" if options.failed else "")
+    plan, needed = pipeline.planned(work, locked, machine.read(), store, again="failed" if options.failed else "")
     todo = plan.todo()
     stacks = list(dict.fromkeys(cell.engine.id for cell in work.cells))
     if options.json:
@@ -249,7 +268,14 @@ def _plan(options: argparse.Namespace) -> int:
             for cell in work.cells
         ]  # fmt: skip
         steps = [{"kind": s.kind, "name": s.name, "state": s.state, "why": s.why, "key": s.key} for s in todo]
-        print(json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps}, indent=1))
+        images = [
+            {
+                "stack": pull.stack.id, "base": pull.base, "size": pull.size, "pull": pull.pull, "disk": pull.disk,
+                "driver": pull.driver, "refused": pull.refused,
+            }
+            for pull in needed
+        ]  # fmt: skip
+        print(json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps, "images": images}, indent=1))
         return EXIT_OK
     print(
         f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix"
@@ -262,6 +288,8 @@ def _plan(options: argparse.Namespace) -> int:
     skipped = {step.name: step.skipped for step in plan.steps if step.kind == "environment" and step.state == "skip"}
     for name, reason in skipped.items():
         print(f"  skipped: {name}: {reason}")
+    for line in pulls.table(needed):
+        print(line)
     if options.explain:
         for step in todo:
             print(f"  {step.kind} {step.name}: {step.why}")
@@ -357,7 +385,9 @@ def _one(options: argparse.Namespace) -> Work:
     project = _project(options)
     loaded, expanded = pipeline.load(project)
     cell = expanded.find(options.cell)
-    return pipeline.Work(project=project, spec=loaded, matrix=expanded, cells=(cell,), select=f"#{cell.id}")
+    return pipeline.Work(
+        project=project, spec=loaded, matrix=expanded, cells=(cell,), select=f"#{cell.id}", asked=options.isolation
+    )
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -395,6 +425,19 @@ def _repro(options: argparse.Namespace) -> int:
     return int(result.report["exit"]["code"])
 
 
+def _images(options: argparse.Namespace) -> int:
+    raise UsageError("say what to do with them: render, build, push, verify or shell")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from builder.isolation_compare import compare, lines
+
+    options.isolation = "venv"
+    found = compare(_work(options))
+    print(json.dumps(found, indent=1) if options.json else "\n".join(lines(found)))
+    return EXIT_FAILURES if found["differences"] else EXIT_OK
+
+
 def _schema(options: argparse.Namespace) -> int:
     from builder import schema
 
@@ -405,7 +448,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _lock(options: argparse.Namespace) -> int:
     from builder import lock, locking, machine, pipeline
 
-    work = pipeline.select(_project(options), group="all", expression=None)
+    work = pipeline.select(_project(options), group="all", expression=None, asked=options.isolation)
     current = lock.read(work.project.lock)
     stacks = locking.stacks_of(work, work.cells)
     recipes = list(work.spec.recipes.values())

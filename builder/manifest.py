@@ -29,6 +29,7 @@ def manifest(
         },
         "built": {
             "when": build.created, "seconds": build.seconds, "stack": cell.engine.as_dict(), "modules": versions,
+            "isolation": chain.engine.data["isolation"], "image": environment.record.get("image") if environment else None,
             "distributions": probe.get("distributions", {}), "loaded": build.record.get("loaded", {}),
             "from": {"model": cell.model, "exporter": cell.exporter.as_dict(), "options": dict(cell.options)},
         },

@@ -34,7 +34,8 @@ def outcome(
         "axes": {"model": cell.model, **cell.options}, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(),
         "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,
         "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None,
-        "command": f"enginematrix repro {cell.id}",
+        "isolation": isolation(chain), "image": None,
+        "command": f"enginematrix repro {cell.id}" + (" --isolation docker" if "docker" in isolation(chain).values() else ""),
         "when": None,
         "seconds": 0.0,
     }  # fmt: skip
@@ -47,6 +48,7 @@ def outcome(
     engine = records.get(chain.engine.key)
     if engine is not None:
         result["python"] = engine.record.get("probe", {}).get("python")
+        result["image"] = engine.record.get("image")
     build = records.get(chain.build.key) if chain.build.state == "stored" else None
     run = records.get(chain.run.key) if chain.run.state == "stored" else None
     for record in (build, run):
@@ -81,6 +83,11 @@ def outcome(
     else:
         result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
+
+
+def isolation(chain: Chain) -> dict[str, str]:
+    """How the cell's two stacks are realised: docker or venv."""
+    return {"engine": chain.engine.data["isolation"], "exporter": chain.exporter.data["isolation"]}
 
 
 def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:

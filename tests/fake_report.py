@@ -223,6 +223,7 @@ def _cell(cell: Cell, rnd: random.Random) -> dict[str, Any]:
                    "modules": {family: cell.engine.fields[family], "numpy": "2.4.6"}}
         if compared or status == "built" else {},
         "python": f"{cell.engine.fields['python']}.7", "command": f"enginematrix repro {cell.id}",
+        "isolation": {"engine": "venv", "exporter": "venv"}, "image": None,
         "when": "2026-11-21T10:02:11Z", "reused": cell.id[-1] in "01234567", "seconds": round(rnd.uniform(0.2, 3), 3),
     }  # fmt: skip
 

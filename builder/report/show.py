@@ -20,6 +20,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         ("engine", _stack(cell["engine"])),
         ("exporter", _stack(cell["exporter"])),
         ("python", cell["python"]),
+        ("isolation", _isolation(cell)),
         ("machine", _machine(cell.get("machine"))),
         ("run", cell["when"]),
         ("reproduce", cell["command"]),
@@ -49,6 +50,13 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         out.append(f"loaded libraries ({len(libraries)})")
         out += [f"  {library.get('path') or library['name']}" for library in libraries]
     return "\n".join(out)
+
+
+def _isolation(cell: dict[str, Any]) -> str:
+    ways = cell["isolation"]
+    text: str = ways["engine"] if ways["engine"] == ways["exporter"] else f"{ways['engine']}, exporter {ways['exporter']}"
+    image = cell["image"]
+    return f"{text}: {image['tag']} from {image['base']}@{image['digest']}" if image else text
 
 
 def _comparison(comparison: dict[str, Any] | None) -> list[str]:

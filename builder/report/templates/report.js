@@ -339,7 +339,7 @@ function cell(id) {
   const at = current.indexOf(c), list = at < 0 ? D.cells : current, i = at < 0 ? c.at : at, bad = FAILING.has(c.status);
   const kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
   const longest = Math.max(...(c.stages || []).map(s => s.seconds || 0), 1e-9), loaded = c.loaded === undefined ? null : D.loaded[c.loaded];
-  const stack = (s, cells) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, cells)), kv([["stack", h("a", { href: link("cells", { q: `${cells === "Engine stack" ? "engine" : "exporter"}.id=${quote(s.id)}` }) }, s.id)], ["entry", s.entry], ...Object.entries(s.fields)]));
+  const stack = (s, cells, way, image) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, cells)), kv([["stack", h("a", { href: link("cells", { q: `${cells === "Engine stack" ? "engine" : "exporter"}.id=${quote(s.id)}` }) }, s.id)], ["entry", s.entry], ...Object.entries(s.fields), ["realised in", way === "docker" ? "Docker" : "a virtual environment"], ...(image ? [["image", image.tag], ["base", `${image.base}@${image.digest}`]] : [])]));
   return [
     h("div", { class: "cellhead" },
       h("div", { class: "trail" }, h("a", { href: backTo }, "← cells"), h("span", {}, i > 0 && h("a", { href: link("cell/" + list[i - 1].id), rel: "prev" }, "previous"), h("span", { class: "faint" }, `${i + 1} of ${list.length}`), i < list.length - 1 && h("a", { href: link("cell/" + list[i + 1].id), rel: "next" }, "next"))),
@@ -366,7 +366,7 @@ function cell(id) {
       h("aside", { class: "stack" },
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run it again")), h("div", { class: "body" }, h("div", { class: "cmd" }, h("code", {}, c.command), h("button", { class: "btn", type: "button", onclick: e => copy(c.command, e.target) }, "Copy")))),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Cell")), kv([["id", h("code", {}, c.id)], ["model", c.axes.model], ...AXES.filter(a => a in c.axes).map(a => [a, c.axes[a]]), ["slug", h("code", {}, c.slug)], ["run", when(c.when)], ["key", c.key && h("code", { title: c.key }, c.key.slice(0, 16))]])),
-        stack(c.E, "Engine stack"), stack(c.X, "Exporter stack"),
+        stack(c.E, "Engine stack", c.isolation.engine, c.image), stack(c.X, "Exporter stack", c.isolation.exporter),
         c.artifact && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Engine file")), kv([["size", bytes(c.artifact.bytes)], ["sha256", h("code", { title: c.artifact.sha256 }, c.artifact.sha256.slice(0, 16))], ["path", c.artifact.path && h("code", {}, c.artifact.path)]])))),
   ];
 }
