@@ -11,14 +11,16 @@ RUN := $(VENV)/bin/python -m builder
 SELECT ?=
 GROUP ?=
 JOBS ?=
+ISOLATION ?=
 ARGS ?=
-FLAGS = $(if $(SELECT),--select '$(SELECT)') $(if $(GROUP),--group $(GROUP))
+SELECTED = $(if $(SELECT),--select '$(SELECT)') $(if $(GROUP),--group $(GROUP))
+FLAGS = $(SELECTED) $(if $(ISOLATION),--isolation $(ISOLATION))
 
-.PHONY: help setup setup-dev plan matrix report lock test test-fast test-worker lint bench golden gc clean requirements
+.PHONY: help setup setup-dev plan matrix images report lock test test-fast test-docker lint bench golden gc clean requirements
 
 help: ## list what there is
 	@echo "EngineMatrix. Two commands: 'make matrix' builds and proves every combination, 'make test' tests this program."
-	@echo "Variables: SELECT='model=resnet50', GROUP=quick, JOBS=2, ARGS='--failed'"
+	@echo "Variables: SELECT='model=resnet50', GROUP=quick, ISOLATION=docker, JOBS=2, ARGS='--failed'"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
 
 $(VENV)/.run: requirements/run.txt pyproject.toml
@@ -46,14 +48,20 @@ matrix: setup ## build and prove every combination; report in artifacts/report/
 report: setup ## write the report again from stored results
 	@$(RUN) report $(FLAGS) $(ARGS)
 
+images: setup ## render the Dockerfile of every stack into artifacts/images/, and build what is missing
+	@$(RUN) images build $(SELECTED) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
 lock: setup ## pin every stack of the matrix in matrix.lock
-	@$(RUN) lock $(ARGS)
+	@$(RUN) lock $(if $(ISOLATION),--isolation $(ISOLATION)) $(ARGS)
 
 test: setup-dev ## all tests (real engines included)
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-test-fast: setup-dev ## the tests that make no environment and open no browser
-	@$(VENV)/bin/python -m pytest -m 'not real and not browser' $(ARGS)
+test-fast: setup-dev ## the tests that make no environment, open no browser and need no Docker
+	@$(VENV)/bin/python -m pytest -m 'not real and not browser and not docker' $(ARGS)
+
+test-docker: setup-dev ## the tests that need a Docker engine (root, debootstrap and docker-registry too)
+	@$(VENV)/bin/python -m pytest -m docker $(ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, vermin, codespell
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
@@ -63,7 +71,7 @@ bench: setup-dev ## planning, no-op and per-cell overhead, each with its bar
 	@for file in benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
 
 golden: setup-dev ## rewrite tests/golden/ (review the diff as code)
-	@$(VENV)/bin/python -m pytest -m 'not real and not browser' --update-golden
+	@$(VENV)/bin/python -m pytest -m 'not real and not browser and not docker' --update-golden
 
 requirements: setup-dev ## pin this program's own packages anew
 	@$(VENV)/bin/uv pip compile -q pyproject.toml --extra build --universal --python-version 3.10 --generate-hashes --no-header --no-annotate -o requirements/run.txt

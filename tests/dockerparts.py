@@ -12,8 +12,10 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -114,7 +116,7 @@ def python_base(version: str) -> str:
         found[-1], context / "python", symlinks=True,
         ignore=shutil.ignore_patterns("__pycache__", "test", "tests", "*.a", "share", "include", "idlelib", "site-packages"),
     )  # fmt: skip
-    (context / "Dockerfile").write_text(f"FROM {base('bookworm')}\nCOPY python/ /usr/local/\nRUN python{version} -c 'import ssl, sqlite3, ctypes'\n")
+    (context / "Dockerfile").write_text(f"FROM {base('bookworm')}\nCOPY python/ /usr/local/\nRUN ldconfig && python{version} -c 'import ssl, sqlite3, ctypes'\n")
     docker("build", "-q", "-t", name, str(context))
     shutil.rmtree(context)
     return name
@@ -197,3 +199,21 @@ def running_registry(folder: Path) -> Iterator[Registry]:
         registry.stop()
 
 
+
+
+def main(folder: str) -> None:
+    """Serve images that stand for those of the default matrix's package families, say under which mirror, and stay."""
+    registry = Registry(Path(folder))
+    for version in ("3.10", "3.11", "3.12"):
+        registry.push(python_base(version), f"library/python:{version}-slim-bookworm")
+    print(f"docker.io={registry.address}", flush=True)
+    assert registry.process is not None
+    try:
+        registry.process.wait()
+    finally:
+        registry.stop()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    main(sys.argv[1])
