@@ -127,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         _selection, _work, _one,
     )  # fmt: skip
 
-    compare = command("compare-isolation", _compare, "Say where cells came out otherwise in Docker than in virtual environments.")
+    compare = command(
+        "compare-isolation", _compare, "Say where cells came out otherwise in Docker than in virtual environments."
+    )
     _selection(compare)
     compare.add_argument("--json", action="store_true", help="as JSON (default: text)")
 
@@ -275,7 +277,9 @@ def _plan(options: argparse.Namespace) -> int:
             }
             for pull in needed
         ]  # fmt: skip
-        print(json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps, "images": images}, indent=1))
+        print(
+            json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps, "images": images}, indent=1)
+        )
         return EXIT_OK
     print(
         f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix"
@@ -430,10 +434,15 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from builder.isolation_compare import compare, lines
+    from builder import pipeline
+    from builder.isolation_compare import lines
 
-    options.isolation = "venv"
-    found = compare(_work(options))
+    work = _work(options)
+    found = pipeline.stored(work, command="enginematrix compare-isolation", policy="never", write=False).report[
+        "isolation"
+    ]
+    if found is None:
+        raise UsageError("no image was ever made here; `enginematrix run --isolation docker` runs cells in Docker")
     print(json.dumps(found, indent=1) if options.json else "\n".join(lines(found)))
     return EXIT_FAILURES if found["differences"] else EXIT_OK
 

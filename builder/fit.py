@@ -36,7 +36,9 @@ def trouble(
     facts = image.platforms[platform].facts
     demand = facts.get("NVIDIA_REQUIRE_CUDA", "")
     for gpu in machine.gpus if demand else ():
-        reason = unsatisfied(demand, cuda=machine.cuda, driver=machine.driver, brand=gpu.brand, arch=gpu.compute_capability)
+        reason = unsatisfied(
+            demand, cuda=machine.cuda, driver=machine.driver, brand=gpu.brand, arch=gpu.compute_capability
+        )
         if reason:
             return f"demands another driver than this machine's {machine.driver}: {reason}"
     floor = stack.facts.get(family.image.driver, "") if family.image is not None else ""

@@ -23,7 +23,9 @@ def add(images: argparse.ArgumentParser, selection: Selecting, work: Working, on
     """The commands below `images`. `selection` adds the options that choose cells, `work` and `one` read them."""
     commands = images.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, call: Callable[[Options, Work], int], text: str, reads: Working = work) -> argparse.ArgumentParser:
+    def command(
+        name: str, call: Callable[[Options, Work], int], text: str, reads: Working = work
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(call=lambda options: call(options, _in_docker(options, reads)))
         if reads is work:
@@ -37,7 +39,9 @@ def add(images: argparse.ArgumentParser, selection: Selecting, work: Working, on
     push.add_argument("--to", metavar="PREFIX", required=True, help="where to: registry.example.com/team")
     verify = command("verify", _verify, "Look again inside each image: is it what its stack says?")
     verify.add_argument(
-        "--rebuild", action="store_true", help="build each twice without caches and compare layers and files (default: no)"
+        "--rebuild",
+        action="store_true",
+        help="build each twice without caches and compare layers and files (default: no)",
     )
     verify.add_argument("--json", action="store_true", help="as JSON (default: text)")
     shell = command("shell", _shell, "Open a shell in the image of a cell's engine stack, as its jobs see it.", one)

@@ -46,7 +46,9 @@ def read(section: Section) -> Docker:
     for name, value, where in section.children("mirrors"):
         text = getattr(value, "value", "")
         if not REGISTRY.fullmatch(text):
-            section.source.error(where, f"{text!r} cannot stand for {name!r}", "write a host and a path: example.com/nvcr")
+            section.source.error(
+                where, f"{text!r} cannot stand for {name!r}", "write a host and a path: example.com/nvcr"
+            )
         else:
             mirrors[name] = text
     return Docker(

@@ -1,52 +1,46 @@
-"""`enginematrix compare-isolation`: the same cells, run in Docker and in virtual environments. Reads stored results alone."""
+"""The same cells, run in Docker and in virtual environments: where they came out otherwise. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from builder.pipeline import Work
+Way = Mapping[str, Mapping[str, Any]]
+"""Cell id -> the cell's outcome when realised in one way."""
 
 #: What of two outcomes must be the same.
 OUTCOME = ("status", "stage", "category")
 
 
-def compare(work: Work) -> dict[str, Any]:
+def compare(venv: Way, docker: Way) -> dict[str, Any]:
     """{"compared": n, "differences": [...], "numbers": [...], "missing": {way: n}, "alone": n}.
 
     Both ways stand under one lock, so that what differs comes from the isolation: base system, C library, limits. A
     difference is another outcome or something else that was degraded; `numbers` are cells of one outcome whose outputs are
-    not the same to the last bit. Cells that were not run one way are counted, not compared, as are those (`alone`) whose
-    family is realised in one way only.
+    not as far from the reference to the last bit. Cells that were not run one way are counted, not compared, as are those
+    (`alone`) whose families are realised in one way only.
     """
-    from builder import pipeline
-
-    ways: dict[str, Mapping[str, Any]] = {}
-    for way in ("venv", "docker"):
-        report = pipeline.stored(replace(work, asked=way), command="enginematrix compare-isolation", policy="never", write=False)
-        ways[way] = {cell["id"]: cell for cell in report.report["cells"]}
-    found: dict[str, Any] = {
-        "select": work.select, "compared": 0, "differences": [], "numbers": [], "missing": {"venv": 0, "docker": 0}, "alone": 0,
-    }  # fmt: skip
-    for cell in work.cells:
-        venv, docker = ways["venv"][cell.id], ways["docker"][cell.id]
-        if venv["isolation"] == docker["isolation"]:
-            found["alone"] += 1
+    differences: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    missing = {"venv": 0, "docker": 0}
+    compared = alone = 0
+    for name, one in venv.items():
+        two = docker[name]
+        if one["isolation"] == two["isolation"]:
+            alone += 1
             continue
-        absent = [way for way, one in (("venv", venv), ("docker", docker)) if one["status"] in ("skipped", "blocked")]
+        absent = [way for way, cell in (("venv", one), ("docker", two)) if cell["status"] in ("skipped", "blocked")]
         for way in absent:
-            found["missing"][way] += 1
+            missing[way] += 1
         if absent:
             continue
-        found["compared"] += 1
-        entry = {"id": cell.id, "slug": cell.slug, "venv": outcome(venv), "docker": outcome(docker)}
-        if entry["venv"] != entry["docker"]:
-            found["differences"].append(entry)
-        elif numbers(venv) != numbers(docker):
-            found["numbers"].append({**entry, "venv": numbers(venv), "docker": numbers(docker)})
-    return found
+        compared += 1
+        entry = {"id": name, "slug": one["slug"]}
+        if outcome(one) != outcome(two):
+            differences.append({**entry, "venv": outcome(one), "docker": outcome(two)})
+        elif numbers(one) != numbers(two):
+            others.append({**entry, "venv": numbers(one), "docker": numbers(two)})
+    return {"compared": compared, "differences": differences, "numbers": others, "missing": missing, "alone": alone}
 
 
 def outcome(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,22 +53,23 @@ def numbers(cell: Mapping[str, Any]) -> list[Any]:
     return [[row["case"], row["name"], row.get("max_abs")] for row in (cell["comparison"] or {}).get("outputs") or ()]
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
+def told(one: Mapping[str, Any]) -> str:
+    """One way's outcome in words."""
+    words = [one["status"], f"at {one['stage']}", one["category"] or "", *one["degraded"]]
+    return ", ".join(word for word in words if word)
+
+
+def lines(found: Mapping[str, Any]) -> Iterable[str]:
     """For a terminal."""
-    out = []
     for entry in found["differences"]:
-        out.append(f"{entry['id']} {entry['slug']}")
+        yield f"{entry['id']} {entry['slug']}"
         for way in ("venv", "docker"):
-            one = entry[way]
-            more = f", {', '.join(one['degraded'])}" if one["degraded"] else ""
-            out.append(f"  {way:7} {one['status']} at {one['stage']} {one['category'] or ''}{more}".rstrip())
+            yield f"  {way:7} {told(entry[way])}"
     if found["numbers"]:
-        out.append(f"{len(found['numbers'])} cells with one outcome and other last digits: {found['numbers'][0]['slug']}, ...")
+        yield f"{len(found['numbers'])} cells have one outcome and other last digits: {found['numbers'][0]['slug']}, ..."
     for way, number in found["missing"].items():
         if number:
-            hint = f"enginematrix run --isolation {way}"
-            out.append(f"{number} cells have no result in {way}; `{hint}` makes it")
+            yield f"{number} cells have no result in {way}; `enginematrix run --isolation {way}` makes it"
     if found["alone"]:
-        out.append(f"{found['alone']} cells can be realised in one way only")
-    out.append(f"{found['compared']} cells ran both ways, {len(found['differences'])} came out otherwise")
-    return out
+        yield f"{found['alone']} cells are realised in one way only"
+    yield f"{found['compared']} cells ran both ways, {len(found['differences'])} came out otherwise"

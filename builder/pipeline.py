@@ -12,22 +12,34 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from builder import __version__, environment, isolation, lock, locking, machine, matrix, pulls, results, spec
+from builder import (
+    __version__,
+    environment,
+    isolation,
+    isolation_compare,
+    lock,
+    locking,
+    machine,
+    matrix,
+    pulls,
+    results,
+    spec,
+)
 from builder.environment import engine
 from builder.errors import InfrastructureError
 from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
 from builder.project import Project, utc
+from builder.pulls import Pull
 from builder.spec import Group, Spec
 from builder.store import Store
-from builder.pulls import Pull
 from builder.values import FAILING, STATUSES, Cell, Docker, digest
 
 if TYPE_CHECKING:
@@ -148,7 +160,9 @@ def planned(
     needed = images_to_make(plan, work, store)
     if not needed:
         return plan, []
-    present, free = engine.room()
+    from builder.environment.room import room
+
+    present, free = room()
     found = pulls.of(needed, locked, engine.platform(), present, free)
     refused = {pull.stack.id: pull.refused for pull in found if pull.refused}
     if refused:
@@ -159,7 +173,9 @@ def planned(
 
 def images_to_make(plan: Plan, work: Work, store: Store) -> list[DockerImage]:
     """Images that steps to run need and that are not there, by files alone."""
-    found = [step.data["rendered"] for step in plan.steps if step.kind == "environment" and step.wanted and not step.skipped]
+    found = [
+        step.data["rendered"] for step in plan.steps if step.kind == "environment" and step.wanted and not step.skipped
+    ]
     if not any(found):
         return []
     from builder.environment.images import DockerImage
@@ -224,7 +240,8 @@ def run(
             _execute(plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo))
         cells = collect(plan, store, result)
         results.deliver(plan, store, cells, again=bool(todo))
-        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result)
+        both = both_ways(work, locked, here, store, cells)
+        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both)
         _remember(work, store, plan, result, run_id, cells)
         if write:
             results.write_report(work.project, result.report)
@@ -241,7 +258,8 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
     result = Result(report={}, ran=0)
     started = time.time()
     cells = collect(plan, store, result)
-    result.report = _report(work, locked, here, f"{utc(started)}-stored", started, command, policy, cells, result)
+    both = both_ways(work, locked, here, store, cells)
+    result.report = _report(work, locked, here, f"{utc(started)}-stored", started, command, policy, cells, result, both)
     if write:
         results.write_report(work.project, result.report)
     return result
@@ -291,12 +309,32 @@ def collect(plan: Plan, store: Store, result: Result) -> list[dict[str, Any]]:
     return results.judge(plan.chains, store, result.infrastructure, not_run)
 
 
+def both_ways(
+    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, cells: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Where the cells came out otherwise in Docker than in virtual environments, as far as both ways are stored. None where
+    no image was ever made."""
+    if not (store.root / "images").is_dir():
+        return None
+    ways = {}
+    each: tuple[Isolation, ...] = ("venv", "docker")
+    for way in each:
+        if all(set(cell["isolation"].values()) == {way} for cell in cells):
+            found = cells
+        else:
+            plan = make_plan(replace(work, asked=way), locked, here)
+            reconcile(plan, store.light(), store.root / "objects")
+            found = collect(plan, store, Result(report={}, ran=0))
+        ways[way] = {cell["id"]: cell for cell in found}
+    return isolation_compare.compare(ways["venv"], ways["docker"])
+
+
 # Reporting ---------------------------------------------------------------------------------------------------------
 
 
 def _report(
     work: Work, locked: lock.Lock, here: machine.Machine, run_id: str, started: float, command: str, policy: str,
-    cells: list[dict[str, Any]], result: Result,
+    cells: list[dict[str, Any]], result: Result, both: dict[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
     counts = dict.fromkeys(STATUSES, 0)
     for cell in cells:
@@ -311,6 +349,7 @@ def _report(
             "steps": result.ran,
         },
         "counts": counts, "selected": len(work.cells), "cells": cells,
+        "isolation": both,
     }  # fmt: skip
     code, because = results.exit_code(report, policy)
     report["exit"] = {"code": code, "policy": policy, "because": because}

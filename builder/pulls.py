@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.environment.engine import chain_ids
 from builder.lock import Lock
 from builder.values import Stack
 
@@ -35,7 +35,9 @@ class Pull:
     refused: str = ""
 
 
-def of(images: Iterable[DockerImage], locked: Lock, platform: str, present: frozenset[str], free: int | None) -> list[Pull]:
+def of(
+    images: Iterable[DockerImage], locked: Lock, platform: str, present: frozenset[str], free: int | None
+) -> list[Pull]:
     """What each image's base takes, in order. `present`: chain ids of the layers that the engine has; `free`: bytes of disk
     that it has left, None when nobody knows. What no longer fits behind those before it is refused, with the reason."""
     out = []
@@ -45,7 +47,7 @@ def of(images: Iterable[DockerImage], locked: Lock, platform: str, present: froz
         base = locked.images[stack.base].platforms[platform]
         pull = 0
         lacking = set()
-        for chain, layer in zip(chain_ids(layer.diff_id for layer in base.layers), base.layers, strict=True):
+        for chain, layer in zip(chain_ids([layer.diff_id for layer in base.layers]), base.layers, strict=True):
             if chain not in have:
                 lacking.add(chain)
                 pull += layer.size
@@ -63,17 +65,6 @@ def of(images: Iterable[DockerImage], locked: Lock, platform: str, present: froz
                 driver=stack.facts.get(rules.driver, "") if rules is not None else "",
             )
         )  # fmt: skip
-    return out
-
-
-def chain_ids(diff_ids: Iterable[str]) -> list[str]:
-    """The name of each layer together with all below it, as the OCI image specification defines a ChainID: engines share a
-    layer only where everything below it is the same."""
-    chain = ""
-    out = []
-    for diff_id in diff_ids:
-        chain = "sha256:" + hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest() if chain else diff_id
-        out.append(chain)
     return out
 
 

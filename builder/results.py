@@ -113,7 +113,12 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     """Write `artifacts/report/` unless it is there and already says exactly this; whether it was written."""
     mark = project.report / ".digest"
     content = digest(
-        [report["counts"], [[c["key"], c["status"], c["expected"]] for c in report["cells"]], _report_code()]
+        [
+            report["counts"],
+            [[c["key"], c["status"], c["expected"]] for c in report["cells"]],
+            report["isolation"],
+            _report_code(),
+        ]  # fmt: skip
     )
     there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
     with contextlib.suppress(OSError):

@@ -251,6 +251,6 @@ def fake_report(times: int = 1) -> dict[str, Any]:
             "machine": {"cpu": "Invented Processor 3000", "cores": 2, "memory": 24 << 30, "gpus": [], "driver": None,
                         "kernel": "6.1.0", "platform": "Linux-x86_64", "glibc": "2.36"},
         },
-        "counts": counts, "selected": len(made), "cells": made,
+        "counts": counts, "selected": len(made), "cells": made, "isolation": None,
         "exit": {"code": 1, "policy": "unexpected", "because": "unexpected failures"},
     }  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from builder.isolation_compare import told
 from builder.report.assemble import stacks
 from builder.report.words import MEANING, duration, size
 from builder.values import FAILING, STATUSES
@@ -56,6 +57,14 @@ def render(report: Mapping[str, Any]) -> str:
         out += [f"| {text(name)} | {good} | {bad} | {blocked} |" for name, good, bad, blocked in rows[:STACKS]]
         if len(rows) > STACKS:
             out.append(f"| and {len(rows) - STACKS} more | | | |")
+    both = report["isolation"]
+    if both and both["compared"]:
+        out += ["", "## Docker and virtual environments", "", f"{_cells(both['compared'])} ran both ways, "
+                f"{len(both['differences'])} came out otherwise."]  # fmt: skip
+        for entry in both["differences"][:FINDINGS]:
+            out.append(
+                f"- {text(entry['slug'])}: {text(told(entry['venv']))} in venv, {text(told(entry['docker']))} in docker"
+            )
     machine = run["machine"]
     gpus = (
         ", ".join(f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in machine["gpus"])

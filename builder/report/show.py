@@ -54,7 +54,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
 
 def _isolation(cell: dict[str, Any]) -> str:
     ways = cell["isolation"]
-    text: str = ways["engine"] if ways["engine"] == ways["exporter"] else f"{ways['engine']}, exporter {ways['exporter']}"
+    text: str = (
+        ways["engine"] if ways["engine"] == ways["exporter"] else f"{ways['engine']}, exporter {ways['exporter']}"
+    )
     image = cell["image"]
     return f"{text}: {image['tag']} from {image['base']}@{image['digest']}" if image else text
 

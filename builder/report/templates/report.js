@@ -176,7 +176,8 @@ function overview() {
         fixed.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Expectations that no longer hold"), h("span", { class: "faint" }, `${fixed.length}`)),
           h("ul", { class: "finds" }, fixed.slice(0, 20).map(c => h("li", {}, h("span", { class: "n" }, icon(c.status)), h("div", {}, h("a", { href: link("cell/" + c.id) }, c.slug), h("div", { class: "fix" }, `${c.expected.state}: ${c.expected.because} (${c.expected.where})`)))))),
         D.absent.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not run here"), h("span", { class: "faint" }, plural(D.absent.reduce((a, x) => a + x.count, 0), "cell"))),
-          h("ul", { class: "finds" }, D.absent.map(a => h("li", {}, count(a), h("div", {}, h("div", { class: "t" }, a.reason), h("div", { class: "meta" }, status(a.status), a.where, h("a", { href: link("cells", { q: `status=${a.status} and reason=${quote(a.reason)}` }) }, "show cells"))))))) ),
+          h("ul", { class: "finds" }, D.absent.map(a => h("li", {}, count(a), h("div", {}, h("div", { class: "t" }, a.reason), h("div", { class: "meta" }, status(a.status), a.where, h("a", { href: link("cells", { q: `status=${a.status} and reason=${quote(a.reason)}` }) }, "show cells"))))))),
+        D.isolation && D.isolation.compared > 0 && bothWays(D.isolation)),
       h("aside", { class: "stack" },
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and reported")), kv([
           ["selected", plural(D.selected, "cell")], ["reported", plural(n, "cell") + (n === D.selected ? "" : ": not the same!")],
@@ -187,6 +188,12 @@ function overview() {
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Machine")), kv([["processor", m.cpu], ["cores", String(m.cores)], ["memory", D.memory],
           ["GPU", m.gpus.length ? m.gpus.map(g => h("div", {}, `${g.name} (${g.compute_capability}, ${bytes(g.memory)})`)) : "none"], ["driver", m.driver], ["system", `${m.platform}, kernel ${m.kernel}${m.glibc ? `, glibc ${m.glibc}` : ""}`]])))),
   ];
+}
+function bothWays(b) {
+  const told = o => [o.status, `at ${o.stage}`, o.category, ...o.degraded].filter(Boolean).join(", ");
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Docker and virtual environments"), h("span", { class: "faint" }, `${plural(b.compared, "cell")} ran both ways`)),
+    b.differences.length ? h("ul", { class: "finds" }, b.differences.map(d => h("li", {}, h("span", { class: "n" }, "≠"), h("div", {}, h("div", { class: "t" }, h("a", { href: link("cell/" + d.id) }, d.slug)), h("div", { class: "meta" }, h("span", {}, `virtual environment: ${told(d.venv)}`), h("span", {}, `Docker: ${told(d.docker)}`))))))
+      : h("p", { class: "empty" }, `All came out the same.${b.numbers.length ? ` ${plural(b.numbers.length, "cell")} differ in the last digits.` : ""}`));
 }
 const count = x => h("span", { class: "n" }, x.count.toLocaleString("en"), h("small", {}, x.count === 1 ? "cell" : "cells"));
 function findingPanel(title, list, note, none) {
