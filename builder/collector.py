@@ -5,15 +5,19 @@ Takes the store alone, so it never works beside a run."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import lock, locking, machine, pipeline
 from builder.environment import worker_hashes
 from builder.errors import InfrastructureError
-from builder.plan import reconcile
+from builder.isolation import Isolation
+from builder.plan import Plan, reconcile
 from builder.store import StepRecord, Store
 from builder.values import digest
 
@@ -33,10 +37,10 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         except BlockingIOError as error:
             msg = "a run is using these artifacts; wait for it to end"
             raise InfrastructureError(msg) from error
-        plan = pipeline.make_plan(work, locked, here)
-        reconcile(plan, store.light(), store.root / "objects")
+        plans = _plans(work, locked, here, store)
+        plan = plans[0]
         runs = {run["id"] for run in store.runs()[-keep_runs:]} if keep_runs else set()
-        wanted = {step.key for step in plan.steps if step.key}
+        wanted = {step.key for each in plans for step in each.steps if step.key}
         gone = set(store.partition(wanted, runs)[0])
         records = store.steps(store.light().keys() - gone)
         # A source that was removed by hand: while its record stands, nothing fetches it again.
@@ -44,7 +48,9 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         kept = [record.record for key, record in records.items() if key not in gone]
         files = {str(entry["path"]) for record in kept for entry in _entries(record)}
         logs = {str(record["log"]) for record in kept if record.get("log")}
-        pins = {step.data["pins"].key[:16] for step in plan.steps if step.kind == "environment" and step.data["pins"]}
+        stacks = [step for each in plans for step in each.steps if step.kind == "environment"]
+        pins = {step.data["pins"].key[:16] for step in stacks if step.data["pins"]}
+        images = {step.data["rendered"].key for step in stacks if step.data["rendered"] is not None}
         sources = {record.output for key, record in records.items() if record.kind == "obtain" and key not in gone}
         slugs = {chain.cell.folder for chain in plan.chains}
         root = store.root
@@ -52,6 +58,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             "objects": [path for path in root.glob("objects/*/*") if str(path.relative_to(root)) not in files],
             "logs": [path for path in root.glob("logs/*/*") if str(path.relative_to(root)) not in logs],
             "env": [path for path in root.glob("env/*") if path.name not in pins],
+            "images": [path for path in root.glob("images/*") if _image(path).get("key") not in images],
             "sources": [path for path in root.glob("sources/*") if path.name not in sources],
             "engines": [path for path in root.glob("engines/*") if path.name not in slugs],
             "worker": [path for path in root.glob("worker/*") if path.name != digest(worker_hashes())[:16]],
@@ -61,9 +68,45 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         freed["records"] = (len(gone), 0)
         if not dry_run:
             store.forget(sorted(gone))
+            _untag([_image(path) for path in unused["images"]])
             for path in (path for paths in unused.values() for path in paths):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return freed
+
+
+def _plans(work: Work, locked: lock.Lock, here: machine.Machine, store: Store) -> list[Plan]:
+    """The plan as asked for, and as it is each other way: what was made in Docker is no garbage to who uses environments."""
+    ways: tuple[Isolation, ...] = (work.isolation, "venv", "docker")
+    plans = []
+    for way in ways:
+        plan = pipeline.make_plan(replace(work, asked=way), locked, here)
+        reconcile(plan, store.light(), store.root / "objects")
+        plans.append(plan)
+    return plans
+
+
+def _image(folder: Path) -> dict[str, Any]:
+    """What image.json says of the image of a folder; {} when it was never built."""
+    try:
+        found = json.loads((folder / "image.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _untag(images: list[dict[str, Any]]) -> None:
+    """Take the names from the engine's images that nothing needs; their layers go unless others share them. An engine that
+    does not answer keeps them."""
+    from builder.environment import engine
+
+    tags = [str(image["tag"]) for image in images if str(image.get("tag", "")).startswith("enginematrix/")]
+    if not tags:
+        return
+    with contextlib.suppress(InfrastructureError):
+        client = engine.client()
+        for tag in tags:
+            with contextlib.suppress(*engine.errors()):
+                client.images.remove(tag)
 
 
 def _whole_lock(work: Work, here: machine.Machine) -> lock.Lock:
