@@ -6,19 +6,20 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
-from builder import match, nodes, versions
+from builder import facts, imagerules, match, nodes, versions
 from builder.errors import SpecError
+from builder.facts import Table
+from builder.imagerules import BaseRule
 from builder.match import Match
 from builder.nodes import Map, Seq, Source, Text
 from builder.section import NAME, VALUE, Section
-from builder.values import Family, Requirement, Role, Stack, Where
+from builder.values import Family, ImageRules, Requirement, Role, Stack, Where
 
-KEYS = ("family", "summary", "provides", "adapter", "exporter", "device", "needs", "run-needs", "isolation", "axes",
-        "python", "packages", "modules", "preload", "precision", "settings")  # fmt: skip
+KEYS = ("family", "summary", "provides", "adapter", "exporter", "device", "needs", "run-needs", "isolation", "facts",
+        "axes", "python", "image", "packages", "modules", "preload", "precision", "settings")  # fmt: skip
 AXIS_KEYS = ("required", "default", "releases")
 PACKAGE_KEYS = ("if", "unless", "add", "because", "source")
 RULE_KEYS = ("if", "use", "because", "source")
@@ -65,13 +66,20 @@ class FamilyFile:
     packages: tuple[Line, ...]
     precision: Mapping[str, tuple[tuple[Match | None, str], ...]]
     source: Source
+    facts: Table | None = None
+    """What the catalog knows of its images."""
+    bases: tuple[BaseRule, ...] = ()
+
+    def releases(self, axis: str) -> tuple[str, ...]:
+        """The known values of an axis (or of `python`), oldest first."""
+        if self.facts is not None and axis == self.facts.axis:
+            return tuple(self.facts.records)
+        return catalogue().get(self.axes[axis].releases if axis in self.axes else axis, ())
 
 
-@lru_cache(maxsize=1)
 def catalogue() -> dict[str, tuple[str, ...]]:
     """name -> known release versions, oldest first, from `catalog/releases.yaml`. Raises SpecErrors."""
-    data = nodes.data(Path(__file__).parent / "catalog" / "releases.yaml")
-    return {name: tuple(versions.ordered(entry["versions"])) for name, entry in data["releases"].items()}
+    return facts.releases()
 
 
 def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
@@ -95,30 +103,33 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
     if {"exporter", "tools"} & set(provides) and not exporter:
         top.missing("exporter", "a family that provides exporters or tools names its module of worker/exporters")
     axes = _axes(top)
-    known = (*axes, "python")
+    table = _facts(top, axes)
+    known = tuple(dict.fromkeys((*axes, *(table.names if table else ()), "python")))
     precision = _precision(top, known, "engine" in provides)
+    image, bases = _image(top, known)
     settings = nodes.texts(top.node.items["settings"]) if isinstance(top.get("settings"), Map) else {}
     family = Family(
         name=path.parent.name,
         summary=top.text("summary", required=True),
         provides=frozenset(role for role in ROLES if role in provides),
-        axes=known,
+        axes=(*axes, "python"),
         adapter=adapter or None,
         exporter=exporter or None,
         device=top.choice("device", DEVICES, default="cpu"),
         needs=top.choices("needs", NEEDS),
         run_needs=top.choices("run-needs", NEEDS),
-        isolation=top.choices("isolation", ISOLATION) or ISOLATION,
+        isolation=_isolation(top, image),
         precision={name: rules[-1][1] for name, rules in precision.items() if rules},
         modules=_table(top, "modules", (*known, "")),
         preload=tuple(item.value for item in top.values("preload", _MODULE)),
         settings=settings,
         sha256=hashlib.sha256(source.text.encode()).hexdigest(),
         where=source.top(),
+        image=image,
     )
     file = FamilyFile(
-        family=family, axes=axes, python=_python(top, known), packages=_packages(top, known), precision=precision,
-        source=source,
+        family=family, axes=axes, python=_python(top, known, table), packages=_packages(top, known), precision=precision,
+        source=source, facts=table, bases=bases,
     )  # fmt: skip
     return file if len(errors) == before else None
 
@@ -137,6 +148,42 @@ def _axes(top: Section) -> dict[str, AxisRule]:
     if "axes" not in top:
         top.missing("axes")
     return axes
+
+
+def _facts(top: Section, axes: Mapping[str, AxisRule]) -> Table | None:
+    name = top.name("facts", required=False)
+    if not name:
+        return None
+    known = facts.tables()
+    table = known.get(name)
+    if table is None:
+        top.error("facts", f"the catalog has no facts {name!r}", versions.nearest(name, known))
+    elif table.axis not in axes:
+        top.error(
+            "facts", f"the facts {name!r} are given by {table.axis!r}", f"axes: {{{table.axis}: {{required: true}}}}"
+        )
+    return table
+
+
+def _image(top: Section, known: Sequence[str]) -> tuple[ImageRules | None, tuple[BaseRule, ...]]:
+    if "image" not in top:
+        return None, ()
+    section = Section(top.source, top.get("image"), imagerules.KEYS, "image")
+    if not section.ok:
+        return None, ()
+    return imagerules.read(section, known, lambda rule, key: _condition(rule, key, known))
+
+
+def _isolation(top: Section, image: ImageRules | None) -> tuple[str, ...]:
+    """Ways to realise its stacks, the preferred one first. Without `isolation:`, an environment before an image."""
+    found = top.choices("isolation", ISOLATION)
+    if not found:
+        return ISOLATION if image else ("venv",)
+    if "docker" in found and "image" not in top:
+        top.error("isolation", "docker needs 'image:', which says what its images are made of", "or leave docker out")
+    if "docker" not in found and image is not None:
+        top.error("isolation", "'image:' is for docker", "add docker, or leave 'image:' out")
+    return found
 
 
 def _table(top: Section, key: str, choices: Sequence[str]) -> dict[str, str]:
@@ -161,14 +208,14 @@ def _condition(section: Section, key: str, known: Sequence[str]) -> Match | None
     return found
 
 
-def _python(top: Section, known: Sequence[str]) -> tuple[tuple[Match | None, str], ...]:
+def _python(top: Section, known: Sequence[str], table: Table | None) -> tuple[tuple[Match | None, str], ...]:
     rules = []
     for rule in top.sections("python", RULE_KEYS, "a python rule"):
         use = rule.text("use", required=True)
         if use and not _PYTHON.fullmatch(use):
             rule.error("use", f'{use!r} is not a Python such as "3.11"')
         rules.append((_condition(rule, "if", [name for name in known if name != "python"]), use))
-    if not rules:
+    if not rules and (table is None or "python" in top):
         top.missing("python", 'a list such as [{use: "3.12"}]')
     return tuple(rules)
 
@@ -226,11 +273,11 @@ def expand(file: FamilyFile, role: Role, entry: str, section: Section | None, so
     keep = section.choice("keep", ("newest-patch",)) if section else ""
     for name, rule in (*file.axes.items(), ("python", AxisRule(required=False, default=None, releases="python"))):
         if section is not None and name in section:
-            choices[name] = _values(section, name, rule.releases, keep)
+            choices[name] = _values(section, name, file.releases(name), keep)
         elif rule.default is not None:
             choices[name] = [rule.default]
-        elif rule.required and section is None and catalogue().get(rule.releases):
-            choices[name] = [catalogue()[rule.releases][-1]]
+        elif rule.required and section is None and file.releases(name):
+            choices[name] = [file.releases(name)[-1]]
         elif rule.required:
             where = section.node.where if section else source.top()
             source.error(where, f"{entry!r} has no {name!r}", f"family {file.family.name!r} needs it")
@@ -238,13 +285,13 @@ def expand(file: FamilyFile, role: Role, entry: str, section: Section | None, so
     stacks = []
     for values in product(*choices.values()):
         fields = dict(zip(choices, values, strict=True))
-        stack = _stack(file, role, entry, fields, section.node.where if section else source.top(), source)
+        stack = _stack(file, role, entry, fields, section, source)
         if stack is not None:
             stacks.append(stack)
     return stacks
 
 
-def _values(section: Section, name: str, releases: str, keep: str) -> list[str]:
+def _values(section: Section, name: str, known: Sequence[str], keep: str) -> list[str]:
     out: list[str] = []
     for item in section.values(name, None):
         text = item.value
@@ -254,48 +301,72 @@ def _values(section: Section, name: str, releases: str, keep: str) -> list[str]:
             elif text not in out:
                 out.append(text)
             continue
-        known = catalogue().get(releases, ())
         problem = versions.problem(text)
         found = versions.expand(text, known) if problem is None else []
         if problem is not None:
             section.source.error(item.where, problem)
         elif not known:
-            section.source.error(item.where, f"the catalogue has no releases of {releases!r}", "write the versions out")
+            section.source.error(item.where, f"the catalogue has no releases of {name!r}", "write the versions out")
         elif not found:
-            section.source.error(item.where, f"no known release of {releases!r} fits {text!r}",
+            section.source.error(item.where, f"no known release of {name!r} fits {text!r}",
                                  f"the newest is {known[-1]}")  # fmt: skip
         out += [value for value in (versions.newest_patch(found) if keep else found) if value not in out]
     return out
 
 
 def _stack(
-    file: FamilyFile, role: Role, entry: str, fields: dict[str, str], where: Where, source: Source
+    file: FamilyFile, role: Role, entry: str, fields: dict[str, str], section: Section | None, source: Source
 ) -> Stack | None:
-    if "python" not in fields:
-        for condition, use in file.python:
-            if condition is None or condition.over(fields):
-                fields["python"] = use
-                break
-        else:
-            source.error(where, f"no python rule of family {file.family.name!r} takes {fields}", 'add python: "3.12"')
+    where = section.node.where if section else source.top()
+    table = file.facts
+    record = table.records.get(fields[table.axis]) if table and table.axis in fields else None
+    values = {**(record.facts if record else {}), **fields}
+    if "python" not in values or ("python" not in fields and file.python):
+        use = next((use for condition, use in file.python if condition is None or condition.over(values)), None)
+        if use is None:
+            if table is not None and not file.python:
+                value = fields.get(table.axis, "")
+                at = section.where(table.axis) if section else where
+                hint = "" if record else versions.nearest(value, table.records) + " or "
+                source.error(
+                    at, f"the catalog knows no python of {file.family.name} {value}", f'{hint}add python: "3.12"'
+                )
+            else:
+                source.error(
+                    where, f"no python rule of family {file.family.name!r} takes {fields}", 'add python: "3.12"'
+                )
             return None
+        fields["python"] = values["python"] = use
     requirements = []
     for line in file.packages:
-        if (line.when and not line.when.over(fields)) or (line.unless and line.unless.over(fields)):
+        if (line.when and not line.when.over(values)) or (line.unless and line.unless.over(values)):
             continue
-        absent = [name for name in _PLACEHOLDER.findall(line.text) if name not in fields]
+        absent = [name for name in _PLACEHOLDER.findall(line.text) if name not in values]
         if absent:
             file.source.error(line.where, f"entry {entry!r} gives no {absent[0]!r}, which this line reads",
                               f"put the line under if: {{{absent[0]}: \"*\"}}")  # fmt: skip
             return None
-        text = _PLACEHOLDER.sub(lambda found: fields[found[1]], line.text)
+        text = _PLACEHOLDER.sub(lambda found: values[found[1]], line.text)
         requirements.append(Requirement(line=text, because=line.because))
     realised = {
-        name: next((use for condition, use in rules if condition is None or condition.over(fields)), "")
+        name: next((use for condition, use in rules if condition is None or condition.over(values)), "")
         for name, rules in file.precision.items()
     }
+    base, wrong, rule = imagerules.choose(file.bases, values)
+    if file.bases and not base:
+        at = section.where(wrong) if section and wrong in section else where
+        if wrong in values:
+            message = f"{values[wrong]!r} cannot be part of an image's name"
+            source.error(at, message, "letters, digits and '.', '_', '-' only")
+        elif rule is not None:
+            file.source.error(rule.where, f"entry {entry!r} gives no {wrong!r}, which this image reads")
+        else:
+            source.error(
+                at, f"no base rule of family {file.family.name!r} takes {fields}", "end with a rule without 'if'"
+            )
+        return None
     return Stack(role=role, entry=entry, family=file.family.name, fields=fields, requirements=tuple(requirements),
-                 precision=realised)  # fmt: skip
+                 precision=realised, facts=dict(record.facts) if record else {}, base=base)  # fmt: skip
 
 
 def names(images: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """The fields of a cell by the names that rules and selectors use.
 
 `model`, each option axis, `engine` and `exporter` (the entries of matrix.yaml), `engine.FIELD` and `exporter.FIELD` for
-the fields of a stack (its axes, and `family`), and a bare `FIELD` where only one of the two roles has it.
+what a stack has (its axes, `family`, and the facts that the catalog knows of it: `engine.cuda`, `engine.driver`), and a bare
+`FIELD` where only one of the two roles has it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ class FieldError(Exception):
 
 
 def of_stack(stack: Stack, key: str) -> str | None:
-    """A stack's field: '' its entry, `family`, or one of its axes; None when it has no such axis."""
+    """A stack's field: '' its entry, `family`, one of its axes or facts; None when it has no such thing."""
     if key == "":
         return stack.entry
-    return stack.family if key == "family" else stack.fields.get(key)
+    return stack.family if key == "family" else stack.value(key)
 
 
 class Fields:
@@ -41,7 +42,7 @@ class Fields:
         self.options = tuple(options)
         owners: dict[str, list[str]] = {}
         for role, stacks in zip(ROLES, (engines, exporters), strict=True):
-            keys = dict.fromkeys(key for stack in stacks for key in ("", "family", *stack.fields))
+            keys = dict.fromkeys(key for stack in stacks for key in ("", "family", *stack.fields, *stack.facts))
             for key in keys:
                 found = (of_stack(stack, key) for stack in stacks)
                 self.values[f"{role}.{key}"] = tuple(dict.fromkeys(value for value in found if value is not None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, isolation, recipe, sample, spec
+from builder import family, imagerules, isolation, recipe, sample, spec
 from builder.section import NAME, VALUE
 from builder.values import FAILING, STATUSES
 
@@ -148,6 +148,26 @@ def _family() -> Schema:
         family.RULE_KEYS, {"if": _MATCH, "use": {"type": "string", "pattern": "^3\\.[0-9]+$"}, **reason}, ["use"]
     )
     package = _object(family.PACKAGE_KEYS, {"if": _MATCH, "unless": _MATCH, "add": _TEXT, **reason}, ["add"])
+    base = _object(imagerules.BASE_KEYS, {"if": _MATCH, "use": _TEXT, **reason}, ["use"])
+    agree: Schema = {
+        "type": "object",
+        "additionalProperties": _NAME,
+        "description": "... -> field or fact it must agree with",
+    }
+    image = _object(
+        imagerules.KEYS,
+        {
+            "base": {"anyOf": [_TEXT, _list(base, minItems=1)], "description": "registry/repository:tag, with {field}"},
+            "interpreter": _TEXT,
+            "site": {"enum": list(imagerules.SITES)},
+            "env": agree,
+            "checks": {**agree, "required": ["python"]},
+            "driver": _NAME,
+            "user": {"enum": list(imagerules.USERS)},
+            "runtime": {"type": "string"},
+        },
+        ["base", "checks"],
+    )
     realised = {"enum": list(family.REALISED)}
     rule = _object(family.RULE_KEYS, {"if": _MATCH, "use": realised, **reason}, ["use"])
     properties: Schema = {
@@ -160,15 +180,18 @@ def _family() -> Schema:
         "needs": _list({"enum": list(family.NEEDS)}),
         "run-needs": _list({"enum": list(family.NEEDS)}),
         "isolation": _list({"enum": list(family.ISOLATION)}),
+        "facts": {**_NAME, "description": "a table of the catalog: what its images hold"},
         "axes": _mapping(axis),
         "python": _list(python, minItems=1),
+        "image": image,
         "packages": _list({"anyOf": [_TEXT, package]}),
         "modules": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
         "preload": _list(_TEXT),
         "precision": _mapping({"anyOf": [realised, _list(rule, minItems=1)]}),
         "settings": {"type": "object"},
     }
-    return _object(family.KEYS, properties, ["family", "summary", "provides", "axes", "python", "packages"])
+    known = {"anyOf": [{"required": ["python"]}, {"required": ["facts"]}]}
+    return _object(family.KEYS, properties, ["family", "summary", "provides", "axes", "packages"], **known)
 
 
 def _recipe() -> Schema:
