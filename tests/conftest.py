@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -47,6 +48,39 @@ def _home_is_left_alone() -> Iterator[None]:
     _guarding = True
     yield
     _guarding = False
+
+
+@functools.cache
+def _docker_trouble() -> str:
+    import dockerparts
+
+    return dockerparts.trouble()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `docker` are skipped with the reason where they cannot run; in CI that is a failure."""
+    if item.get_closest_marker("docker") and (trouble := _docker_trouble()):
+        if os.environ.get("CI") or os.environ.get("ENGINEMATRIX_REQUIRE_DOCKER") == "1":
+            pytest.fail(f"this must run here: {trouble}", pytrace=False)
+        pytest.skip(trouble)
+
+
+@pytest.fixture(scope="session")
+def _container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    import dockerparts
+    from workers.containers import ContainerFake
+
+    fake = ContainerFake(tmp_path_factory.mktemp("container"), dockerparts.python_base("3.11"))
+    yield fake
+    fake.session.close()
+    assert not fake.left()
+
+
+@pytest.fixture
+def contained(_container: Any) -> Any:
+    """A worker in a container, the same for all tests (one takes a second to start); for tests marked `docker`."""
+    _container.session.start()
+    return _container
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,9 +27,9 @@ from builder.errors import InfrastructureError
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 #: Seconds in which an engine that works answers its first question.
-PING = 5.0
+PING = 5
 #: Seconds that any other call may take: an engine under load creates a container in a few.
-CALL = 60.0
+CALL = 60
 #: Seconds that a `docker` command may take to tell its version.
 COMMAND = 15.0
 
@@ -134,14 +134,14 @@ def errors() -> tuple[type[Exception], ...]:
 _CONNECTING = threading.Lock()
 
 
-def client(timeout: float = CALL) -> Any:
+def client(timeout: int = CALL) -> Any:
     """A docker.DockerClient, one a process for each engine and `timeout` (s, of each call). Raises DockerMissing."""
     with _CONNECTING:
         return _connect(endpoint(), timeout)
 
 
 @functools.cache
-def _connect(where: Endpoint, timeout: float) -> Any:
+def _connect(where: Endpoint, timeout: int) -> Any:
     import docker
 
     try:
@@ -158,13 +158,13 @@ def _connect(where: Endpoint, timeout: float) -> Any:
 
 
 def _options(where: Endpoint) -> dict[str, Any]:
-    import docker
     from docker.context import ContextAPI
+    from docker.utils import kwargs_from_env
 
     if where.context:
         context = ContextAPI.get_context(where.context)
         return {"base_url": where.host, "tls": context.TLSConfig or False}
-    options: dict[str, Any] = docker.utils.kwargs_from_env()  # DOCKER_TLS_VERIFY, DOCKER_CERT_PATH
+    options: dict[str, Any] = dict(kwargs_from_env())  # DOCKER_TLS_VERIFY, DOCKER_CERT_PATH
     return {**options, "base_url": where.host}
 
 
@@ -175,7 +175,7 @@ def _reason(error: BaseException, where: Endpoint) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, TimeoutError | requests.Timeout):
-            return f"{place} does not answer within {PING:g} s; is it starting, or stopped (`docker info`)?"
+            return f"{place} does not answer within {PING} s; is it starting, or stopped (`docker info`)?"
         if isinstance(cause, PermissionError):
             return (
                 f"no permission to use {place}; add yourself to its group (`sudo usermod -aG docker $USER`, then log in "
