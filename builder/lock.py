@@ -1,7 +1,8 @@
 """matrix.lock: what each stack was resolved to, with hashes and without addresses.
 
-The lock is data: this module reads, compares and writes it. Resolving (which asks the package index) is
-`environment/uv.py`'s work. One package pin with its hashes stands once, however many stacks use it.
+The lock is data: this module reads, compares and writes it. Resolving is the work of `environment/uv.py` (which asks the
+package index) and `environment/registry.py` (which asks an image's registry). One package pin with its hashes stands once,
+however many stacks use it, and so does an image. An image's own name is in it, never a mirror's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import EngineMatrixError
-from builder.values import Recipe, Stack, digest
+from builder.image import PLATFORMS, Image, Layer, PlatformImage, check_image, moved, parse_image, plain
+from builder.values import Family, Recipe, Stack, digest
+
+__all__ = [
+    "PLATFORMS", "Image", "Layer", "Lock", "LockError", "Pins", "PlatformImage", "check_image", "data_package",
+    "difference", "lines", "moved", "read",
+]  # fmt: skip
 
 SCHEMA = 1
 
@@ -34,6 +41,9 @@ class Pins:
     unresolved: str = ""
     cutoff: str = ""
     """No package newer than this instant was looked at for this stack; '' for the lock's own."""
+    refused: str = ""
+    """Why its base image cannot be had, or is not what the catalog says: evidence, as `unresolved`, but only against
+    making an image of it. A virtual environment of the same packages does without."""
 
     @property
     def key(self) -> str:
@@ -46,44 +56,6 @@ class Pins:
         for name in self.packages:
             lines.append(" \\\n".join([name, *(f"    --hash={value}" for value in self.hashes[name])]))
         return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One layer of an image, as the registry keeps it."""
-
-    digest: str
-    size: int
-    """Bytes as pulled (compressed)."""
-    diff_id: str
-    """Digest of the layer unpacked: what an engine knows it by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlatformImage:
-    """An image for one platform."""
-
-    manifest: str
-    """Digest; what a Dockerfile pins."""
-    config: str
-    """Digest of its configuration; the image's id in an engine with the classic image store."""
-    facts: Mapping[str, str]
-    """Variables of its configuration that tell versions: CUDA_VERSION, TRT_VERSION, NVIDIA_REQUIRE_CUDA..."""
-    layers: tuple[Layer, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(layer.size for layer in self.layers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """What a tag pointed at when it was locked."""
-
-    index: str
-    """Digest of the index, or of the manifest where there is no index."""
-    platforms: Mapping[str, PlatformImage]
-    """"linux/amd64" -> ..."""
 
 
 @dataclass(kw_only=True)
@@ -99,12 +71,33 @@ class Lock:
     images: dict[str, Image] = field(default_factory=dict)
     """Reference with tag (as the stack's `base` says it, whatever mirror was asked) -> what it pointed at."""
 
-    def entry(self, stack: Stack) -> Pins | None:
-        """The stack's pins, None when absent or resolved from other lines than the stack's."""
+    def entry(self, stack: Stack, *, docker: bool = False) -> Pins | None:
+        """The stack's pins, None when absent or resolved from other lines than the stack's. For a stack that is to become
+        an image (`docker`), a refused base image is why it is `unresolved`."""
         pins = self.stacks.get(stack.id)
         if pins is None or pins.python != stack.python or pins.requirements != lines(stack):
             return None
-        return pins
+        return replace(pins, unresolved=pins.unresolved or pins.refused) if docker and pins.refused else pins
+
+    def lacks_image(self, stack: Stack, platform: str) -> bool:
+        """Whether the registry must be asked for the stack's base image before one can be made of it on `platform`. An
+        image that was asked for PLATFORMS and lacks one of them lacks it: that is known, and asking again says the same."""
+        image = self.images.get(stack.base)
+        return stack.base != "" and (image is None or platform not in (*image.platforms, *PLATFORMS))
+
+    def judge(self, stack: Stack, family: Family) -> str:
+        """`check_image` for the stack's locked base image, "" where there is none. The first platform speaks for all: the
+        catalog has one set of facts for them, and the lock must not depend on the machine that writes it."""
+        image = self.images.get(stack.base)
+        found = image.platforms[min(image.platforms)] if image and image.platforms else None
+        return check_image(stack, family, found) if found else ""
+
+    def keep(self, stacks: Iterable[Stack]) -> None:
+        """Forget the entries of all other stacks, and the images that none of these is based on."""
+        mine = list(stacks)
+        names, bases = {stack.id for stack in mine}, {stack.base for stack in mine}
+        self.stacks = {name: pins for name, pins in self.stacks.items() if name in names}
+        self.images = {name: image for name, image in self.images.items() if name in bases}
 
     def cutoff_of(self, stack: str) -> str:
         """The cut-off that this stack's entry was resolved under."""
@@ -145,15 +138,19 @@ class Lock:
                 own = {pin: found for pin, found in hashes.items() if packages.setdefault(pin, found) != found}
                 if own:
                     entry["hashes"] = own
+            if pins.refused:
+                entry["refused"] = pins.refused
             stacks[name] = entry
-        data = {
+        data: dict[str, Any] = {
             "schema": SCHEMA,
             "cutoff": self.cutoff,
             "tools": dict(sorted(self.tools.items())),
             "stacks": stacks,
             "sources": {name: list(hashes) for name, hashes in sorted(self.sources.items())},
-            "packages": dict(sorted(packages.items())),
         }
+        if self.images:
+            data["images"] = {name: plain(image) for name, image in sorted(self.images.items())}
+        data["packages"] = dict(sorted(packages.items()))
         return json.dumps(data, indent=1) + "\n"
 
 
@@ -192,20 +189,23 @@ def read(path: Path) -> Lock | None:
                 hashes={pin: own[pin] if pin in own else packages[pin] for pin in pins},
                 unresolved=entry.get("unresolved", ""),
                 cutoff=entry.get("cutoff", ""),
+                refused=entry.get("refused", ""),
             )
         return Lock(
             cutoff=data["cutoff"],
             tools=dict(data["tools"]),
             stacks=stacks,
             sources={name: tuple(hashes) for name, hashes in data["sources"].items()},
+            images={name: parse_image(image) for name, image in data.get("images", {}).items()},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"{path}: damaged lock (missing or odd {error}); make it again with `enginematrix lock`"
         raise LockError(msg) from error
 
 
 def difference(old: Lock | None, new: Lock) -> list[str]:
-    """One line for each thing that changed: cut-off, tools, stacks with their pins and hashes, packages taken as data."""
+    """One line for each thing that changed: cut-off, tools, stacks with their pins and hashes, packages taken as data,
+    images."""
     was = old or Lock(cutoff="")
     out = []
     if was.cutoff != new.cutoff:
@@ -215,7 +215,7 @@ def difference(old: Lock | None, new: Lock) -> list[str]:
             out.append(f"~ {tool}: {was.tools.get(tool, '-')} -> {new.tools.get(tool, '-')}")
     for name in sorted(was.stacks.keys() | new.stacks.keys()):
         if name not in was.stacks:
-            reason = new.stacks[name].unresolved
+            reason = new.stacks[name].unresolved or new.stacks[name].refused
             out.append(f"+ {name}" + (f" (unresolved: {reason})" if reason else ""))
         elif name not in new.stacks:
             out.append(f"- {name}")
@@ -228,6 +228,15 @@ def difference(old: Lock | None, new: Lock) -> list[str]:
             out.append(f"- {name} (data)")
         elif set(was.sources[name]) != set(new.sources[name]):
             out.append(f"~ {name} (data): other hashes")
+    for name in sorted(was.images.keys() | new.images.keys()):
+        if name not in was.images:
+            out.append(f"+ {name} (image {new.images[name].index})")
+        elif name not in new.images:
+            out.append(f"- {name} (image)")
+        elif was.images[name].index != new.images[name].index:
+            out.append(f"~ {name} (image): {moved(was.images[name], new.images[name])}")
+        elif was.images[name] != new.images[name]:
+            out.append(f"~ {name} (image): other platforms, facts or layers")
     return out
 
 
@@ -240,6 +249,8 @@ def _changes(old: Lock, new: Lock, name: str) -> list[str]:
     if set(was.packages) != set(now.packages) or was.unresolved != now.unresolved:
         gone, came = sorted(set(was.packages) - set(now.packages)), sorted(set(now.packages) - set(was.packages))
         out.append(f"{', '.join(gone) or '-'} -> {', '.join(came) or now.unresolved or '-'}")
+    if was.refused != now.refused:
+        out.append(f"base image {f'refused: {now.refused}' if now.refused else 'no longer refused'}")
     other = sorted(pin for pin in set(was.packages) & set(now.packages) if set(was.hashes[pin]) != set(now.hashes[pin]))
     if other:
         out.append(f"other hashes of {', '.join(other)}")

@@ -1,13 +1,16 @@
-"""Locking, as commands do it: which stacks need an entry in matrix.lock, and asking the package index for it.
+"""Locking, as commands do it: which stacks need an entry in matrix.lock, and asking the package index and the registries of
+their base images for it.
 
-The lock's data is `lock.py`; asking is `environment/uv.py`."""
+The lock's data is `lock.py`; asking is `environment/uv.py` and `environment/registry.py`. `docker` is everywhere the ids of
+the stacks that are to become Docker images: only their base images are looked at."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from builder import __version__, lock, machine
@@ -73,34 +76,81 @@ def lockable(work: Work, here: machine.Machine) -> tuple[list[Stack], list[Recip
     return stacks, [recipe for name, recipe in work.spec.recipes.items() if name in models]
 
 
-def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
-    """The lock, with an entry for every stack that can run here; asks the package index for what is missing.
+def missing(
+    work: Work,
+    current: lock.Lock | None,
+    stacks: Sequence[Stack],
+    recipes: Sequence[Recipe],
+    docker: Collection[str] = (),
+) -> tuple[list[Stack], list[str]]:
+    """Stacks and data packages that the lock says nothing valid of. What it says of a stack's image is valid as long as the
+    image is there, or known not to be, and is judged as it would be now: facts of the catalog are corrected."""
+    locked = current or lock.Lock(cutoff="")
+    absent, sources = locked.missing(stacks, recipes)
+    without = {stack.id for stack in absent}
+    if docker:
+        from builder.environment import engine
 
-    Raises LockError when something is missing and `frozen`, InfrastructureError when the index cannot be reached."""
+        platform = engine.platform()
+        without |= {
+            stack.id for stack in stacks if stack.id in docker and _image_missing(work, locked, stack, platform)
+        }
+    return [stack for stack in stacks if stack.id in without], sources
+
+
+def _image_missing(work: Work, locked: lock.Lock, stack: Stack, platform: str) -> bool:
+    pins = locked.entry(stack)
+    refused = pins.refused if pins is not None else ""
+    if stack.base not in locked.images:
+        return stack.base != "" and not refused.startswith(f"{stack.base}: ")
+    return locked.lacks_image(stack, platform) or refused != locked.judge(stack, work.spec.families[stack.family])
+
+
+def label(current: lock.Lock | None, stack: Stack) -> str:
+    """What is missing of a stack that `missing` names."""
+    pins = current.entry(stack) if current is not None else None
+    return stack.id if pins is None else f"{stack.base}, the image of {stack.id}"
+
+
+def ensure_locked(
+    work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None], docker: Collection[str] = (),
+    mirrors: Mapping[str, str] = MappingProxyType({}),
+) -> lock.Lock:  # fmt: skip
+    """The lock, with an entry for every stack that can run here; asks the package index, and the registries (or the mirrors
+    in their place), for what is missing.
+
+    Raises LockError when something is missing and `frozen`, InfrastructureError when one of them cannot be reached."""
     current = lock.read(work.project.lock)
-    stacks, sources = (current or lock.Lock(cutoff=utc())).missing(*lockable(work, here))
+    stacks, sources = missing(work, current, *lockable(work, here), docker)
     if not stacks and not sources and current is not None:
         return current
     if frozen:
-        names = ", ".join([*(stack.id for stack in stacks), *sources][:5])
+        names = ", ".join([*(label(current, stack) for stack in stacks), *sources][:5])
         msg = f"{work.project.lock}: no entry for {names}; run `enginematrix lock` and commit the file"
         raise lock.LockError(msg)
-    return update_lock(work, here, current, stacks, sources, cutoff=None, say=say)[0]
+    return update_lock(
+        work, here, current, stacks, sources, cutoff=None, say=say, docker=docker, mirrors=mirrors
+    )[0]  # fmt: skip
 
 
 def update_lock(
     work: Work, here: machine.Machine, current: lock.Lock | None, stacks: Sequence[Stack], sources: Sequence[str], *,
-    cutoff: str | None, whole: bool = False, say: Callable[[str], None], write: bool = True,
+    cutoff: str | None, whole: bool = False, say: Callable[[str], None], write: bool = True, docker: Collection[str] = (),
+    mirrors: Mapping[str, str] = MappingProxyType({}), update: bool = False,
 ) -> tuple[lock.Lock, list[str]]:  # fmt: skip
     """Resolve stacks and data packages and write the lock. The cut-off is the lock's when `whole`, else that of these
-    stacks alone. Returns the lock and its troubles: pins that were kept because there are none under this cut-off, and
-    new stacks that have none though this machine could make their environments.
+    stacks alone. Returns the lock and its troubles: what was kept because there is nothing better under this cut-off, and
+    new stacks that have no packages, or no image, though this machine could make their environments.
 
-    Packages that do not go together are recorded with uv's reason, but never in the place of pins that are still valid.
-    When the index is away nothing is recorded of it, and the InfrastructureError names what was left out."""
+    Packages that do not go together are recorded with uv's reason, but never in the place of pins that are still valid; an
+    image that is not there, or not what the catalog says, is recorded as refused, but never in the place of one that is
+    locked and right. What is locked of a stack to become an image stays, unless `update` (these stacks are named: packages
+    and images) or a cut-off (packages) asks for it anew. When an index or a registry is away nothing is recorded of it, and
+    the InfrastructureError names what was left out."""
     from concurrent.futures import ThreadPoolExecutor
 
     from builder.environment import uv
+    from builder.locking_images import Images
 
     new = current or lock.Lock(cutoff=cutoff or utc())
     if whole and cutoff and cutoff != new.cutoff:
@@ -110,32 +160,46 @@ def update_lock(
     away: list[str] = []
     troubles: list[str] = []
 
-    def one(stack: Stack) -> lock.Pins | None:
+    def packages(stack: Stack) -> lock.Pins | None:
+        before = new.entry(stack)
+        if before and not before.unresolved and stack.id in docker and not update and cutoff is None:
+            return before
+        none = lock.Pins(python=stack.python, requirements=lock.lines(stack), packages=(), hashes={})
+        if not stack.requirements:  # all that it has comes with its image
+            return none
         try:
             return uv.resolve(stack, until)
         except uv.PackageError as error:
-            return lock.Pins(
-                python=stack.fields["python"], requirements=lock.lines(stack), packages=(), hashes={}, unresolved=str(error)
-            )  # fmt: skip
+            return dataclasses.replace(none, unresolved=str(error))
         except InfrastructureError as error:
             away.append(str(error))
             return None
 
     with ThreadPoolExecutor(4) as pool:
-        for stack, pins in zip(stacks, pool.map(one, stacks), strict=True):
+        known = {stack.id: stack for stack in (*stacks, *stacks_of(work, work.cells)) if stack.id in docker}
+        images = Images(work.spec.families, new, stacks, known.values(), update)
+        answers = pool.map(lambda reference: images.ask(reference, mirrors), images.wanted)
+        for stack, pins in zip(stacks, pool.map(packages, stacks), strict=True):
             if pins is None:
                 continue
             before = new.entry(stack)
+            if pins is before:
+                continue
             if pins.unresolved and before is not None and not before.unresolved:
                 troubles.append(f"{stack.id}: kept as it was; up to {until}: {pins.unresolved}")
                 continue
-            new.stacks[stack.id] = dataclasses.replace(pins, cutoff="" if until == new.cutoff else until)
+            new.stacks[stack.id] = dataclasses.replace(
+                pins, cutoff="" if until == new.cutoff else until, refused=before.refused if before else ""
+            )
             if not pins.unresolved:
                 say(f"locked {stack.id} ({len(pins.packages)} packages)")
             elif before is None and all(here.has(need) for need in work.spec.families[stack.family].needs):
                 troubles.append(f"{stack.id}: unresolved: {pins.unresolved}")
             else:
                 say(f"locked {stack.id} as unresolved: {pins.unresolved}")
+        for reference, answer in zip(images.wanted, answers, strict=True):
+            images.take(reference, answer, say, troubles, away)
+        images.judge(here, say, troubles)
     for name in sources:
         try:
             new.sources[name] = uv.resolve_data(name, until)

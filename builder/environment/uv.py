@@ -118,14 +118,14 @@ def resolve(stack: Stack, cutoff: str) -> Pins:
         answer = _call(
             [
                 "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header", "--no-build",
-                "--python", sys.executable, "--python-version", stack.fields["python"], "--exclude-newer", cutoff,
+                "--python", sys.executable, "--python-version", stack.python, "--exclude-newer", cutoff,
                 *_torch_backend(lines(stack), env), str(source),
             ],
             env,
             stack.id,
         )  # fmt: skip
     hashes = parse_requirements(answer.text)
-    return Pins(python=stack.fields["python"], requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes)
+    return Pins(python=stack.python, requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes)
 
 
 def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:
