@@ -126,6 +126,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         sha256=hashlib.sha256(source.text.encode()).hexdigest(),
         where=source.top(),
         image=image,
+        facts=table.names if table else (),
     )
     file = FamilyFile(
         family=family, axes=axes, python=_python(top, known, table), packages=_packages(top, known), precision=precision,

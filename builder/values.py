@@ -130,6 +130,8 @@ class Family:
     where: Where
     image: ImageRules | None = None
     """How a stack of it becomes a Docker image; None for families that have none."""
+    facts: tuple[str, ...] = ()
+    """Names of what the catalog may know of a stack of it; `Stack.facts` holds those that it does know."""
 
 
 @dataclass(frozen=True, kw_only=True)
