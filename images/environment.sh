@@ -28,8 +28,11 @@ find_python() {
 # By change time, since a base may be newer than the epoch, and touching its files would copy them all. The folders at the
 # top are among them without that: the builder itself changes them (/etc for hosts and resolv.conf), before we come.
 settle() {
-    find / -xdev -maxdepth 1 -type d -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-    find / -xdev -cnewer /run/started -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+    # -xdev still names the places where other file systems are mounted; those of the kernel take no times.
+    find / -xdev -maxdepth 1 -type d ! -path /proc ! -path /sys ! -path /dev \
+        -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+    find / -xdev -cnewer /run/started ! -path /proc ! -path /sys ! -path /dev \
+        -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 }
 
 uv() {
