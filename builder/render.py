@@ -35,7 +35,7 @@ TEMPLATE = "Dockerfile.j2"
 RESERVED = ("base", "build", "labels")
 """What the renderer itself gives a template."""
 _PIN = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9][A-Za-z0-9._+!-]*( ?; ?[^\\\r\n]*)?"
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9][A-Za-z0-9._+!-]*( ; [A-Za-z0-9_ .<>=!'\"()-]+)?"
 )
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _EXACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([^\s;,*]+)")

@@ -1,0 +1,44 @@
+ARG REGISTRY=nvcr.io
+# nvcr.io/nvidia/tensorrt:24.01-py3
+FROM ${REGISTRY}/nvidia/tensorrt@sha256:daa83c611a2fd6baa9303c36feefdef4657184b1613cd2e0c647e91181748a5a
+ARG SOURCE_DATE_EPOCH=1795132800
+
+# The base holds what the catalog promises, or nothing is built on it.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=check.py,target=/mnt/enginematrix/check.py \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "python3", "3.10", "--python", "3.10", "--cuda", "12.3.2", "--cudnn", "8.9.7.29", "--tensorrt", "8.6.1.6"]
+
+# The environment, with the packages that neighbours share.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=requirements/dependencies.txt,target=/mnt/enginematrix/requirements/dependencies.txt \
+    --mount=type=bind,source=uv,target=/mnt/enginematrix/uv \
+    --mount=type=bind,source=wheels,target=/mnt/enginematrix/wheels \
+    --mount=type=cache,id=enginematrix-uv,target=/mnt/enginematrix/cache \
+    --mount=type=secret,id=certificates,target=/run/secrets/certificates \
+    --mount=type=secret,id=netrc,target=/run/secrets/netrc \
+    --mount=type=secret,id=uv-config,target=/run/secrets/uv-config \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "create", "python3", "3.10", "system", "/mnt/enginematrix/requirements/dependencies.txt"]
+
+# Seen from the environment, the image's own packages are still what was promised.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=check.py,target=/mnt/enginematrix/check.py \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "/opt/enginematrix/env/bin/python", "3.10", "--python", "3.10", "--cuda", "12.3.2", "--cudnn", "8.9.7.29", "--tensorrt", "8.6.1.6"]
+
+LABEL org.opencontainers.image.title="ngc-tensorrt-24.01" \
+      org.opencontainers.image.version="24.01" \
+      org.opencontainers.image.created="2026-11-20T00:00:00Z" \
+      org.opencontainers.image.base.name="nvcr.io/nvidia/tensorrt:24.01-py3" \
+      org.opencontainers.image.base.digest="sha256:daa83c611a2fd6baa9303c36feefdef4657184b1613cd2e0c647e91181748a5a" \
+      org.enginematrix.stack="ngc-tensorrt-24.01" \
+      org.enginematrix.family="ngc-tensorrt" \
+      org.enginematrix.cuda="12.3.2" \
+      org.enginematrix.cudnn="8.9.7.29" \
+      org.enginematrix.driver="545" \
+      org.enginematrix.python="3.10" \
+      org.enginematrix.release="24.01" \
+      org.enginematrix.tensorrt="8.6.1.6" \
+      org.enginematrix.ubuntu="22.04" \
+      org.enginematrix.packages="f0ac714065a390e19eb6c88aa955f8c5ab2f22b04569492d9b7a92c063c1de0d"

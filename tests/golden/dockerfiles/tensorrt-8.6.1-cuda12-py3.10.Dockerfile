@@ -1,0 +1,46 @@
+ARG REGISTRY=docker.io
+# docker.io/library/python:3.10-slim-bookworm
+FROM ${REGISTRY}/library/python@sha256:22779f1fa98cef38e22c91d8bd187e5c9c3b1b0db253e3c38b7b059ab0e0f26f
+ARG SOURCE_DATE_EPOCH=1795132800
+
+# The base holds what the catalog promises, or nothing is built on it.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=check.py,target=/mnt/enginematrix/check.py \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "python3.10", "3.10", "--python", "3.10"]
+
+# The environment, with the packages that neighbours share.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=requirements/dependencies.txt,target=/mnt/enginematrix/requirements/dependencies.txt \
+    --mount=type=bind,source=uv,target=/mnt/enginematrix/uv \
+    --mount=type=bind,source=wheels,target=/mnt/enginematrix/wheels \
+    --mount=type=cache,id=enginematrix-uv,target=/mnt/enginematrix/cache \
+    --mount=type=secret,id=certificates,target=/run/secrets/certificates \
+    --mount=type=secret,id=netrc,target=/run/secrets/netrc \
+    --mount=type=secret,id=uv-config,target=/run/secrets/uv-config \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "create", "python3.10", "3.10", "own", "/mnt/enginematrix/requirements/dependencies.txt"]
+
+# The packages that this stack is named by.
+RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
+    --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
+    --mount=type=bind,source=requirements/own.txt,target=/mnt/enginematrix/requirements/own.txt \
+    --mount=type=bind,source=uv,target=/mnt/enginematrix/uv \
+    --mount=type=bind,source=wheels,target=/mnt/enginematrix/wheels \
+    --mount=type=cache,id=enginematrix-uv,target=/mnt/enginematrix/cache \
+    --mount=type=secret,id=certificates,target=/run/secrets/certificates \
+    --mount=type=secret,id=netrc,target=/run/secrets/netrc \
+    --mount=type=secret,id=uv-config,target=/run/secrets/uv-config \
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "add", "/mnt/enginematrix/requirements/own.txt"]
+
+LABEL org.opencontainers.image.title="tensorrt-8.6.1-cuda12-py3.10" \
+      org.opencontainers.image.version="8.6.1-cuda12-py3.10" \
+      org.opencontainers.image.created="2026-11-20T00:00:00Z" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.10-slim-bookworm" \
+      org.opencontainers.image.base.digest="sha256:22779f1fa98cef38e22c91d8bd187e5c9c3b1b0db253e3c38b7b059ab0e0f26f" \
+      org.enginematrix.stack="tensorrt-8.6.1-cuda12-py3.10" \
+      org.enginematrix.family="tensorrt" \
+      org.enginematrix.cuda="12" \
+      org.enginematrix.python="3.10" \
+      org.enginematrix.tensorrt="8.6.1" \
+      org.enginematrix.packages="0335bb564510f78f5e6db2b8c91cdbdb50926974b5bf2eef63c4ccca356daf94"
