@@ -135,7 +135,8 @@ def derived(parent: str, *, env: Mapping[str, str] = {}, files: Mapping[str, str
     lines += ["COPY files/ /"] if files else []
     lines += [f"RUN {run}"] if run else []
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
-    image = docker("build", "-q", str(context))
+    # Not the bridge: another engine on this machine, started with --bridge none, removes it.
+    image = docker("build", "-q", "--network", "host", str(context))
     shutil.rmtree(context)
     return image
 

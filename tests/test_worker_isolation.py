@@ -17,12 +17,20 @@ from builder.environment.session import WorkerDied
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Fake]:
+def local(tmp_path: Path) -> Iterator[Fake]:
+    """A worker that is a child of this process."""
     fake = Fake(tmp_path)
     with fake.session:
         yield fake
-        assert fake.do("nothing").ok, "the worker must have survived"
     assert gone(fake.mark)
+
+
+@pytest.fixture(params=["child", pytest.param("container", marks=pytest.mark.docker)])
+def fake(request: pytest.FixtureRequest) -> Iterator[Fake]:
+    """A worker of each kind: one protocol, one behaviour."""
+    fake = request.getfixturevalue({"child": "local", "container": "contained"}[request.param])
+    yield fake
+    assert fake.do("nothing").ok, "the worker must have survived"
 
 
 def standing(fake: Fake) -> set[int]:
@@ -291,7 +299,8 @@ def test_interrupt_in_the_caller_cancels_its_job(tmp_path: Path) -> None:
 
 def test_full_log_folder_does_not_fail_the_job(fake: Fake) -> None:
     """The log is a convenience: a job whose log cannot be written still tells how it ended."""
-    (fake.folder / "job-1").mkdir()
-    done = subprocess.run(["ln", "-s", "/dev/full", str(fake.folder / "job-1" / "log.txt")], check=False)
+    folder = fake.folder / f"job-{fake.count + 1}"
+    folder.mkdir()
+    done = subprocess.run(["ln", "-s", "/dev/full", str(folder / "log.txt")], check=False)
     assert done.returncode == 0
     assert fake.do("output_chatter").ok

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,11 +35,18 @@ def interpreter(version: str) -> Path:
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Fake]:
+def local(tmp_path: Path) -> Iterator[Fake]:
+    """A worker that is a child of this process."""
     fake = Fake(tmp_path)
     with fake.session:
         yield fake
     assert gone(fake.mark)
+
+
+@pytest.fixture(params=["child", pytest.param("container", marks=pytest.mark.docker)])
+def fake(request: pytest.FixtureRequest) -> Fake:
+    """A worker of each kind: one protocol, one behaviour."""
+    return request.getfixturevalue({"child": "local", "container": "contained"}[request.param])
 
 
 @pytest.mark.parametrize("version", PROMISED)
@@ -64,6 +72,23 @@ def test_every_promised_python(version: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", PROMISED)
+def test_worker_that_connects_itself(version: str, tmp_path: Path) -> None:
+    """As one in a container does."""
+    python = interpreter(version)
+    with tempfile.TemporaryDirectory(prefix="em-", dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/control")
+        listener.listen(1)
+        process = subprocess.Popen([python, "-I", "-B", str(MAIN), "--connect", f"{folder}/control", *ARGUMENTS])
+        raw = Raw(listener.accept()[0], process)
+        job = {"op": "job", "id": "1", "stage": "build", "dir": str(tmp_path), "input": {"adapter": "fake"}}
+        raw.send(json.dumps({**job, "limits": {"seconds": 5.0, "memory": None}}).encode() + b"\n")
+        assert [raw.receive()["op"] for _ in range(4)][-1] == "done"
+        raw.lines.close()
+        raw.socket.close()
+        assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("version", PROMISED)
 def test_help_needs_no_site_packages(version: str) -> None:
     done = subprocess.run(
         [interpreter(version), "-S", str(MAIN), "--help"], capture_output=True, text=True, check=False
@@ -81,8 +106,8 @@ def test_worker_code_asks_for_no_newer_python() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_probe(fake: Fake) -> None:
-    probe = fake.session.probe
+def test_probe(local: Fake) -> None:
+    probe = local.session.probe
     assert probe["python"] == ".".join(str(part) for part in sys.version_info[:3])
     assert probe["distributions"]["pytest"] == pytest.__version__
     assert probe["modules"] == {}
@@ -138,8 +163,8 @@ def test_output_of_libraries_goes_to_the_log_not_into_the_protocol(fake: Fake) -
     assert not (fake.folder / "session.log").read_text()
 
 
-def test_environment_is_the_one_given(fake: Fake) -> None:
-    got = fake.got("environment")
+def test_environment_is_the_one_given(local: Fake) -> None:
+    got = local.got("environment")
     assert got["PATH"] == "/usr/bin:/bin"
     assert not [name for name in got if name.startswith(("OMP_", "PYTEST"))]
 
@@ -269,13 +294,10 @@ def test_missing_interpreter(tmp_path: Path) -> None:
 class Raw:
     """The worker at the other end of a bare socket."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-B", str(MAIN), "--control", str(theirs.fileno()), *ARGUMENTS]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()
-        self.socket = ours
-        self.lines = ours.makefile("rb")
+    def __init__(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.socket = control
+        self.lines = control.makefile("rb")
         assert self.receive()["op"] == "ready"
 
     def send(self, data: bytes) -> None:
@@ -287,7 +309,11 @@ class Raw:
 
 @pytest.fixture
 def raw() -> Iterator[Raw]:
-    raw = Raw()
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-B", str(MAIN), "--control", str(theirs.fileno()), *ARGUMENTS]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    theirs.close()
+    raw = Raw(ours, process)
     yield raw
     raw.lines.close()
     raw.socket.close()

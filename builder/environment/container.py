@@ -16,6 +16,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -137,8 +138,11 @@ class ContainerSession(BaseSession):
                 self._create(client, name, config(request))
                 container.watch(client)
                 container.control = self._accept(listener, container)
-            except BaseException:  # also Ctrl-C
+            except Exception:
                 container.discard()
+                raise
+            except BaseException:  # Ctrl-C: an engine that was just asked may still be making it
+                container.discard(patience=2.0)
                 raise
         return container
 
@@ -256,11 +260,22 @@ class _Container:
                 file.seek(self._before)
                 file.write(printed)
 
-    def discard(self) -> None:
+    def discard(self, patience: float = 0.0) -> None:
+        """`patience`: seconds in which a container that is not there yet may still come."""
+        from docker.errors import NotFound
+
         self.bell.close()
         self._ringer.close()
+        until = time.monotonic() + patience
         with contextlib.suppress(*_trouble()):
-            engine.client(CLEANUP).api.remove_container(self.name, v=True, force=True)
+            while True:
+                try:
+                    engine.client(CLEANUP).api.remove_container(self.name, v=True, force=True)
+                    return
+                except NotFound:
+                    if time.monotonic() >= until:
+                        return
+                    time.sleep(0.1)
 
 
 def _trouble() -> tuple[type[Exception], ...]:

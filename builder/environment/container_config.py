@@ -52,8 +52,8 @@ def config(request: Request) -> dict[str, Any]:
         "NetworkMode": "none",
         "ReadonlyRootfs": True,
         # Libraries compile into /tmp and load from there, so `exec`. Its bytes count against the container's memory.
-        "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"} | _open_home(request),  # noqa: S108
-        "Mounts": [_mount(mount) for mount in request.mounts],
+        "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
+        "Mounts": [*_open_home(request), *(_mount(mount) for mount in request.mounts)],
         "CapDrop": ["ALL"],
         "CapAdd": _capabilities(request),
         "SecurityOpt": _security(request.info),
@@ -90,11 +90,13 @@ def _mount(mount: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": path, "Target": path, "ReadOnly": not mount.writable}
 
 
-def _open_home(request: Request) -> dict[str, str]:
-    """Images keep /root to root. Nothing in there is for another user, so a checkout below it may be reached through an
-    empty one."""
+def _open_home(request: Request) -> list[dict[str, Any]]:
+    """Images keep /root to root. Nothing in there is for another user, so a checkout below it may be reached through an empty
+    volume (a tmpfs would not do: runc 1.1.5 gives it the mode of the folder that it covers)."""
     below = any(mount.path.is_relative_to("/root") for mount in request.mounts)
-    return {"/root": "rw,nosuid,nodev,noexec,mode=755,size=64k"} if below and request.user[0] else {}
+    if not below or not request.user[0]:
+        return []
+    return [{"Type": "volume", "Target": "/root", "ReadOnly": False, "VolumeOptions": {"NoCopy": True}}]
 
 
 def _capabilities(request: Request) -> list[str]:

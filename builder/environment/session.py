@@ -387,7 +387,7 @@ def _end(process: Process) -> None:
         process.control.shutdown(socket.SHUT_RDWR)
     if not process.wait(KILL):
         process.kill()
-        process.wait(KILL)
+        process.wait(KILL / 3)
 
 
 def import_arguments(imports: Sequence[str]) -> list[str]:

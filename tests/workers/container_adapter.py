@@ -87,7 +87,6 @@ def files(job):
         os.chmod(job.path(name), mode)
     os.chmod(job.path("a/b"), 0o700)
     os.symlink("/etc/hostname", job.path("link"))
-    return None
 
 
 def runs_from_tmp(job):
@@ -109,7 +108,7 @@ def orphans(job):
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name) as file:
+                with open(os.path.join("/proc", name, "stat")) as file:
                     found += file.read().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 pass

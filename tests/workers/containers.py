@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workers.support import ARGUMENTS, BUILDER, FAKE, MARK, Fake
-
 from builder.environment import engine
 from builder.environment.container import ContainerSession, store_labels
 from builder.values import Docker
+from workers.support import ARGUMENTS, BUILDER, FAKE, MARK, Fake
 
 ADAPTER = FAKE.with_name("container_adapter.py")
 
