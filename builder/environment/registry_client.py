@@ -105,24 +105,22 @@ class Registry:
             answer = self._http.ask("GET", url, sent)
             location = answer.headers.get("location", "")
             if answer.status not in (301, 302, 303, 307, 308) or not location:
-                if answer.status == 401 and origin(url) != origin(
-                    self._http.base
-                ):  # its challenge would name the thief
-                    raise InfrastructureError(
-                        f"{self.host}: {urlsplit(url).hostname}, where it redirects to, refuses access"
-                    )
+                if answer.status == 401 and origin(url) != origin(self._http.base):
+                    # what it asks for is not answered: its token service would be whoever's
+                    msg = f"{self.host}: {urlsplit(url).hostname}, where it redirects to, refuses access"
+                    raise InfrastructureError(msg)
                 return answer
-            target = urljoin(url, location)
-            self._allowed(target, "redirects to")
+            target = self._allowed(url, location, "redirects to")
             if origin(target) != origin(url):
                 sent.pop("Authorization", None)
             url = target
         raise InfrastructureError(f"{self.host}: redirects more than {REDIRECTS} times")
 
-    def _allowed(self, url: str, does: str) -> None:
-        """Raises InfrastructureError for an address that a registry may not send us to."""
+    def _allowed(self, url: str, target: str, does: str) -> str:
+        """The address that an answer of `url` sends us to. Raises InfrastructureError for one where it may not."""
         try:
-            parts = urlsplit(url)
+            target = urljoin(url, target)
+            parts = urlsplit(target)
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             host = ""
@@ -131,6 +129,7 @@ class Registry:
         if parts.scheme != "https" and not (parts.scheme == "http" and self._http.plain and loopback(parts.netloc)):
             msg = f"{self.host}: {does} {parts.scheme}://{host}, which is not HTTPS; nothing was sent there"
             raise InfrastructureError(self._http.clean(msg))
+        return target
 
     # Authentication ------------------------------------------------------------------------------------------------
 
@@ -150,11 +149,9 @@ class Registry:
 
     def _token(self, challenge: Mapping[str, str], repository: str) -> str:
         """Ask the registry's token service, anonymously where Docker has no credentials for the registry."""
-        realm = challenge.get("realm", "")
-        self._allowed(realm, "names a token service at")
-        parts = urlsplit(realm)
+        parts = urlsplit(self._allowed("", challenge.get("realm", ""), "names a token service at"))
         # nvcr.io has a scope in the realm itself, with push (seen in https://issues.apache.org/jira/browse/MESOS-10092)
-        query = {name: value for name, value in parse_qsl(parts.query) if name != "scope"}
+        query = dict(parse_qsl(parts.query))
         scope = challenge.get("scope", "")
         query["scope"] = scope if scope.endswith(":pull") and " " not in scope else f"repository:{repository}:pull"
         if challenge.get("service"):

@@ -70,9 +70,8 @@ class Transport:
         self.secrets: set[str] = set()
         """What must be in no message."""
         self._until = time.monotonic() + PATIENCE
-        self._session = requests.Session()
-        self._session.trust_env = False  # no ~/.netrc: credentials are Docker's
-        self._session.headers["User-Agent"] = f"enginematrix/{__version__}"
+        # an adapter and no session: no ~/.netrc, no cookies, no redirects, whose bodies a session reads without a limit
+        self._adapter = requests.adapters.HTTPAdapter()
 
     def ask(
         self,
@@ -124,11 +123,12 @@ class Transport:
         seconds: float,
     ) -> Answer:
         local = loopback(urlsplit(url).netloc)
+        sent = {"User-Agent": f"enginematrix/{__version__}", "Accept-Encoding": "identity", **headers}
         try:
-            with self._session.request(
-                method, url, headers={"Accept-Encoding": "identity", **headers}, data=data, stream=True,
-                allow_redirects=False, timeout=seconds, verify=certificates(),
-                proxies={} if local else requests.utils.get_environ_proxies(url),
+            request = requests.Request(method, url, headers=sent, data=data).prepare()
+            proxies = {} if local else requests.utils.get_environ_proxies(url)
+            with self._adapter.send(
+                request, stream=True, timeout=seconds, verify=certificates(), proxies=proxies
             ) as response:  # fmt: skip
                 body = bytearray()
                 # not iter_content, which would unpack what claims to be packed: digests and the limit are for what was sent
@@ -237,9 +237,9 @@ def _kind(error: Exception) -> _Broken | _Final:
             return _Broken("the proxy does not answer")
         if isinstance(cause, socket.gaierror):
             return _Broken("its name cannot be resolved")
-        if isinstance(cause, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
-            return _Broken("no answer in time")
     for cause in reversed(causes):
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return _Broken(cause.strerror)
+    if any(isinstance(cause, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError) for cause in causes):
+        return _Broken("no answer in time")
     return _Broken("the answer broke off")
