@@ -47,8 +47,10 @@ Condition = Callable[[Section, str], Match | None]
 def read(image: Section, known: Sequence[str], condition: Condition) -> tuple[ImageRules, tuple[BaseRule, ...]]:
     """The rules of an `image:` section; `known` are the fields and facts that the family has. Mistakes are noted."""
     checks = _table(image, "checks", known, NAME)
-    if "python" not in checks:
+    if "checks" not in image:
         image.missing("checks", "at least checks: {python: python}")
+    elif "python" not in checks:
+        image.error("checks", "every image is asked for its python", "checks: {python: python, ...}")
     interpreter = image.text("interpreter") or "python{python}"
     _placeholders(image, interpreter, image.where("interpreter"), known)
     if not _INTERPRETER.fullmatch(PLACEHOLDER.sub("1", interpreter)):

@@ -70,3 +70,11 @@ def test_reader_and_schema_refuse_alike(wrong: dict[str, Any], tmp_path: Path) -
     assert _errors("matrix", data)
     with pytest.raises(SpecErrors):
         Project(tmp_path).matrix(yaml.safe_dump(data, sort_keys=False))
+
+
+def test_families_with_images() -> None:
+    data = yaml.safe_load((ROOT / "images" / "ngc-tensorrt" / "family.yaml").read_text())
+    assert _errors("family", data) == []
+    for path, wrong in (("facts", None), ("image", {"base": "x"}), ("image", {**data["image"], "site": "x"}),
+                        ("image", {**data["image"], "checks": {"cuda": "cuda"}}), ("image", {**data["image"], "x": "y"})):  # fmt: skip
+        assert _errors("family", {key: value for key, value in {**data, path: wrong}.items() if value is not None}), wrong
