@@ -75,6 +75,13 @@ def test_reader_and_schema_refuse_alike(wrong: dict[str, Any], tmp_path: Path) -
 def test_families_with_images() -> None:
     data = yaml.safe_load((ROOT / "images" / "ngc-tensorrt" / "family.yaml").read_text())
     assert _errors("family", data) == []
-    for path, wrong in (("facts", None), ("image", {"base": "x"}), ("image", {**data["image"], "site": "x"}),
-                        ("image", {**data["image"], "checks": {"cuda": "cuda"}}), ("image", {**data["image"], "x": "y"})):  # fmt: skip
-        assert _errors("family", {key: value for key, value in {**data, path: wrong}.items() if value is not None}), wrong
+    image = data["image"]
+    cases = [
+        {key: value for key, value in data.items() if key != "facts"},
+        {**data, "image": {"base": "x"}},
+        {**data, "image": {**image, "site": "x"}},
+        {**data, "image": {**image, "checks": {"cuda": "cuda"}}},
+        {**data, "image": {**image, "x": "y"}},
+    ]
+    for wrong in cases:
+        assert _errors("family", wrong), wrong
