@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _running(repro)
 
     images_cli.add(
-        command("images", _images, "Render, build, push and verify the Docker images of the stacks; open a shell in one."),
+        command("images", _not_reached, "Render, build, push and verify the Docker images of the stacks; open a shell in one."),
         _selection, _work, _one,
     )  # fmt: skip
 
@@ -429,8 +429,8 @@ def _repro(options: argparse.Namespace) -> int:
     return int(result.report["exit"]["code"])
 
 
-def _images(options: argparse.Namespace) -> int:
-    raise UsageError("say what to do with them: render, build, push, verify or shell")
+def _not_reached(options: argparse.Namespace) -> int:
+    raise AssertionError("a command of `images` has its own call, and one must be named")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -461,9 +461,10 @@ def _lock(options: argparse.Namespace) -> int:
     current = lock.read(work.project.lock)
     stacks = locking.stacks_of(work, work.cells)
     recipes = list(work.spec.recipes.values())
-    missing, sources = (current or lock.Lock(cutoff="")).missing(stacks, recipes)
+    docker = pipeline.in_docker(work)
+    missing, sources = locking.missing(work, current, stacks, recipes, docker)
     if options.check:
-        for name in [*(stack.id for stack in missing), *sources]:
+        for name in [*(locking.label(current, stack) for stack in missing), *sources]:
             print(f"{work.project.lock}: no entry for {name}")
         extra = sorted(set(current.stacks) - {stack.id for stack in stacks}) if current else []
         for name in extra:
@@ -471,8 +472,9 @@ def _lock(options: argparse.Namespace) -> int:
         if missing or sources or current is None:
             raise lock.LockError("the lock is not complete; run `enginematrix lock`")
         for stack in stacks:
-            if current.stacks[stack.id].unresolved:
-                print(f"{work.project.lock}: {current.stacks[stack.id].unresolved}")
+            pins = current.entry(stack, docker=stack.id in docker)
+            if pins is not None and pins.unresolved:
+                print(f"{work.project.lock}: {stack.id}: {pins.unresolved}")
         oldest, newest = current.cutoffs()
         ages = f" (stacks were pinned up to {oldest}..{newest})" if oldest != newest else ""
         print(f"{work.project.lock}: complete, {len(stacks)} stacks, no package newer than {newest}{ages}")
@@ -484,11 +486,10 @@ def _lock(options: argparse.Namespace) -> int:
         missing, sources = stacks, sorted({n for r in recipes if (n := lock.data_package(r))})
     before = lock.read(work.project.lock)
     if current is not None and not options.update:
-        keep = {stack.id for stack in stacks}
-        current.stacks = {name: pins for name, pins in current.stacks.items() if name in keep}
+        current.keep(stacks)
     new, troubles = locking.update_lock(
         work, machine.read(), current, missing, sources, cutoff=until, whole=not options.update, say=_say,
-        write=not options.diff,
+        write=not options.diff, docker=docker, mirrors=work.docker.mirrors if docker else {}, update=bool(options.update),
     )  # fmt: skip
     for line in lock.difference(before, new) or ["no change"]:
         print(line)

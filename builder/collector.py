@@ -115,8 +115,8 @@ def _whole_lock(work: Work, here: machine.Machine) -> lock.Lock:
     if locked is None:
         msg = f"{work.project.lock}: no such file, and only it says what is still needed; restore it, or run `enginematrix lock`"
         raise lock.LockError(msg)
-    lacks = locked.missing(*locking.lockable(work, here))
-    names = [*(stack.id for stack in lacks[0]), *lacks[1]]
+    stacks, sources = locking.missing(work, locked, *locking.lockable(work, here), pipeline.in_docker(work))
+    names = [*(locking.label(locked, stack) for stack in stacks), *sources]
     if names:
         msg = f"{work.project.lock}: no entry for {', '.join(names[:5])}; what they made would be lost: run `enginematrix lock`"
         raise lock.LockError(msg)

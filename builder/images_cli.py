@@ -57,12 +57,12 @@ def _in_docker(options: Options, reads: Working) -> Work:
 def _images(work: Work, *, ensure: bool = True) -> list[DockerImage]:
     """The image of every stack that the selected cells need and that can have one, from the lock; `ensure`: ask the
     registries and the package index for what the lock lacks. Raises LockError, RenderError, UsageError."""
-    from builder import locking, machine, pipeline
+    from builder import machine, pipeline
     from builder.environment.images import DockerImage
     from builder.store import Store
 
     here = machine.read()
-    locked = locking.ensure_locked(work, here, frozen=not ensure, say=_say)
+    locked = pipeline.ensure_locked(work, here, frozen=not ensure, say=_say)
     plan = pipeline.make_plan(work, locked, here)
     store = Store(work.project.artifacts)
     out = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, get_args
 
+from builder.environment import reference
 from builder.errors import UsageError
 from builder.section import Section
 from builder.values import Docker, Family
@@ -20,7 +21,7 @@ Gpus = Literal["auto", "devices", "cdi"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
 GPUS: tuple[Gpus, ...] = get_args(Gpus)
 DOCKER_KEYS = ("mirrors", "build-network", "gpus", "shm", "pids")
-#: A registry, or where a mirror keeps what a registry has: host, port and path, no scheme, no credentials.
+#: For editors; `reference.is_mirror` decides.
 REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*")
 
 
@@ -45,7 +46,7 @@ def read(section: Section) -> Docker:
     mirrors = {}
     for name, value, where in section.children("mirrors"):
         text = getattr(value, "value", "")
-        if not REGISTRY.fullmatch(text):
+        if not reference.is_mirror(text):
             section.source.error(
                 where, f"{text!r} cannot stand for {name!r}", "write a host and a path: example.com/nvcr"
             )
@@ -71,11 +72,9 @@ def _gpus(text: str) -> Gpus | None:
 def with_environment(settings: Docker, environ: Mapping[str, str] = os.environ) -> Docker:
     """What the matrix says of Docker, with what this machine's environment says in its place: ENGINEMATRIX_MIRRORS
     ("nvcr.io=mirror.example.com/nvcr docker.io=...") and ENGINEMATRIX_BUILD_NETWORK. Raises UsageError."""
-    from builder.environment import registry
-
     text = environ.get("ENGINEMATRIX_BUILD_NETWORK", "")
     if text and _network(text) is None:
         msg = f"ENGINEMATRIX_BUILD_NETWORK={text!r}: write {', '.join(NETWORKS)}"
         raise UsageError(msg)
-    mirrors = registry.mirrors_from(settings.mirrors, environ)
+    mirrors = reference.mirrors_from(settings.mirrors, environ)
     return replace(settings, mirrors=mirrors, build_network=_network(text) or settings.build_network)

@@ -126,6 +126,22 @@ def select(
     )  # fmt: skip
 
 
+def in_docker(work: Work) -> frozenset[str]:
+    """The ids of the stacks that are realised as Docker images."""
+    families, available = work.spec.families, engine.available()
+    stacks = locking.stacks_of(work, work.cells)
+    return frozenset(
+        s.id for s in stacks if isolation.choose(families[s.family], work.isolation, available) == "docker"
+    )
+
+
+def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
+    """The lock, complete for what this machine can run; see locking.ensure_locked."""
+    docker = in_docker(work)
+    mirrors = work.docker.mirrors if docker else {}
+    return locking.ensure_locked(work, here, frozen=frozen, say=say, docker=docker, mirrors=mirrors)
+
+
 # Planning ----------------------------------------------------------------------------------------------------------
 
 
@@ -228,8 +244,14 @@ def run(
     """Do what is not done, then say what became of every selected cell."""
     started = time.time()
     here = machine.read()
-    locked = locking.ensure_locked(work, here, frozen=frozen, say=say)
     store = Store(work.project.artifacts)
+    unlocked = ""
+    try:
+        locked = ensure_locked(work, here, frozen=frozen, say=say)
+    except InfrastructureError as error:  # an index or a registry is away: what the lock has can run all the same
+        unlocked = str(error)
+        locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
+        say(unlocked)
     with _in_use(store):
         plan, _ = planned(work, locked, here, store, again=again)
         prioritise(plan, work.order, store)
@@ -237,7 +259,9 @@ def run(
         run_id = f"{utc(started)}-{secrets.token_hex(2)}"
         result = Result(report={}, ran=len(todo))
         if todo:
-            _execute(plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo))
+            _execute(
+                plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo), unlocked
+            )
         cells = collect(plan, store, result)
         results.deliver(plan, store, cells, again=bool(todo))
         both = both_ways(work, locked, here, store, cells)
@@ -268,7 +292,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
 def _execute(
     plan: Plan, store: Store, work: Work, result: Result, run_id: str, jobs: int | None, budget: float | None,
     listener: Listeners, on_log: Callable[[Path], None],
-    again: Again, here: machine.Machine, steps: int,
+    again: Again, here: machine.Machine, steps: int, unlocked: str,
 ) -> None:  # fmt: skip
     from builder.execute.local import Local
 
@@ -282,6 +306,7 @@ def _execute(
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
+            unlocked=unlocked,
             deadline=None if seconds is None else time.monotonic() + seconds,
         )  # fmt: skip
         result.infrastructure = local.infrastructure

@@ -250,7 +250,7 @@ class Planner:
             return step
         family = self.families[stack.family]
         realised = choose(family, self.isolation, self.docker)
-        pins = self.lock.entry(stack)
+        pins = self.lock.entry(stack, docker=realised == "docker")
         rendered = self._image(stack, family, pins) if realised == "docker" else None
         key = rendered.key if rendered is not None else _pins_key(pins)
         step = self._step(

@@ -74,10 +74,16 @@ def gigabytes(size: int) -> str:
 
 
 def table(found: Iterable[Pull]) -> list[str]:
-    """Lines for `plan`."""
+    """Lines for `plan`: each image that has something to pull or is refused, and how many have all that they need."""
     out = []
+    ready = 0
     for pull in found:
+        if not pull.pull and not pull.refused:
+            ready += 1
+            continue
         needs = f", driver {pull.driver} or newer" if pull.driver else ""
         text = f"{gigabytes(pull.pull)} to pull of {gigabytes(pull.size)}, about {gigabytes(pull.disk)} of disk{needs}"
-        out.append(f"  image {pull.stack.id}: {pull.base}: {pull.refused or text}")
+        out.append(f"  image: {pull.stack.id}: {pull.base}: {pull.refused or text}")
+    if ready:
+        out.append(f"  image: {ready} more to build, whose base images are here or stand above")
     return out

@@ -202,7 +202,7 @@ class _Reader:
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
         text = top.choice("isolation", isolation.ISOLATIONS)
-        asked = next((known for known in isolation.ISOLATIONS if known == text), "auto")
+        asked: Isolation = next((known for known in isolation.ISOLATIONS if known == text), "auto")
         docker = Docker()
         if "docker" in top:
             docker = isolation.read(Section(self.source, top.get("docker"), isolation.DOCKER_KEYS, "docker"))

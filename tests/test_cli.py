@@ -155,7 +155,9 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
     assert callable(options.call)
 
 
-@pytest.mark.parametrize("line", [line for line in TABLE if not line.startswith(("repro", "lock"))])
+@pytest.mark.parametrize(
+    "line", [line for line in TABLE if not line.startswith(("repro", "lock", "images", "compare"))]
+)
 def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On a project where all is done: none of them may need a network or start anything."""
     cell = small.work.cells[0]
@@ -165,6 +167,26 @@ def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFi
     wanted = {"plan": "Nothing to do.", "run": "Nothing to do", "report": "report.html", "why": cell.id, "show": cell.id,
               "schema": '"$schema"', "gc": "freed"}  # fmt: skip
     assert wanted[line.split()[0]] in told.out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("images render", "no stack of 'group all' has an image"),
+        ("images verify", "no stack of 'group all' has an image"),
+        ("images", "required: COMMAND"),
+        ("compare-isolation", "no image was ever made here"),
+    ],
+)
+def test_without_images_the_commands_for_them_say_so(
+    small: Small, line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = cli.main(shlex.split(line))
+    except SystemExit as error:  # argparse's
+        code = int(error.code or 0)
+    assert code == errors.EXIT_USAGE
+    assert words in capsys.readouterr().err
 
 
 def test_readmes_options_exist() -> None:

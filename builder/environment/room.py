@@ -15,7 +15,9 @@ def room() -> tuple[frozenset[str], int | None]:
         client = engine.client()
         present = engine.present_layers(client)
         folder = str(client.info().get("DockerRootDir") or "")
-    except (InfrastructureError, *engine.errors()):
+    except InfrastructureError:
+        return frozenset(), None
+    except engine.errors():
         return frozenset(), None
     try:
         local = engine.endpoint().socket is not None

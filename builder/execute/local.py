@@ -130,9 +130,11 @@ class Local:
         jobs: int, cores: int, gpu: bool = False,
         machine: Mapping[str, Any] | None = None, deadline: float | None = None,
         on_log: Callable[[Path], None] = lambda path: None,
-        again: Again = "",
+        again: Again = "", unlocked: str = "",
     ) -> None:  # fmt: skip
+        """`unlocked`: why the lock says nothing of some stacks; nothing that follows from it is evidence."""
         self.plan = plan
+        self.unlocked = unlocked
         self.store = store
         self.listener = listener
         self.jobs = max(1, jobs)
@@ -381,12 +383,13 @@ class Local:
         """Make an environment, start its worker, and hold what was imported against what was declared."""
         family: Family = step.data["family"]
         pins = step.data["pins"]
-        unlocked = pins is None or (step.data["isolation"] == "docker" and step.data["rendered"] is None)
-        if unlocked or pins.unresolved:
-            message = (pins.unresolved if pins else "") or "not in the lock; run `enginematrix lock`"
+        in_image = step.data["isolation"] == "docker"
+        if pins is None or (in_image and step.data["rendered"] is None and not pins.unresolved):
+            raise InfrastructureError(self.unlocked or "not in the lock; run `enginematrix lock`")
+        if pins.unresolved:
             record: dict[str, Any] = {
                 "end": {"exit": 1}, "stages": [{"stage": "resolve"}], "log": None, "probe": {},
-                "error": {"stage": "resolve", "type": "PackageError", "message": message},
+                "error": {"stage": "resolve", "type": "PackageError", "message": pins.unresolved},
             }  # fmt: skip
             return self.worker.finish(step, "failed", "", record, 0.0, {})
         started = time.monotonic()
@@ -402,7 +405,7 @@ class Local:
         record = {
             "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
             "log": self.sessions.keep_log(step, self.store), "probe": probe, "differs": differs(family, step, probe),
-            "isolation": step.data["isolation"], "image": self.sessions.made[step.name].get("image"),
+            "isolation": step.data["isolation"], "image": _image(step, self.sessions.made[step.name]),
         }  # fmt: skip
         for name, module in probe.get("modules", {}).items():
             if "error" in module and name in family.modules:
@@ -417,6 +420,14 @@ class Local:
         needs = {"build": family.needs, "run": family.run_needs, "measure": family.run_needs}.get(step.kind, ())
         in_image = step.environment.data["isolation"] == "docker"  # elsewhere the GPUs are simply there
         return self.sessions.get(step.environment, gpu=in_image and self.gpu and "nvidia-gpu" in needs)
+
+
+def _image(step: Step, made: Mapping[str, Any]) -> dict[str, str] | None:
+    """The image of a stack, for the record: its tag and key here, its base by name and digest."""
+    if step.data["isolation"] != "docker":
+        return None
+    base, _, digest = str(made["base"]).partition("@")
+    return {"tag": made["tag"], "base": base, "digest": digest, "platform": made["platform"], "key": made["key"]}
 
 
 def inputs_of(plan: Plan, store: Store) -> tuple[Path, ...]:
