@@ -8,22 +8,17 @@ every value is held to a pattern besides.
 from __future__ import annotations
 
 import datetime
-import json
 import re
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
-import jinja2
-from jinja2 import meta, nodes
-
-from builder import imagerules, versions
-from builder.errors import EngineMatrixError
+from builder import imagerules, templates
 from builder.lock import Pins, PlatformImage
 from builder.section import VALUE
+from builder.templates import RenderError
 from builder.values import Family, ImageRules, Stack, digest
 
 ENVIRONMENT = "/opt/enginematrix/env"
@@ -31,18 +26,11 @@ MOUNTED = "/mnt/enginematrix"
 DEPENDENCIES, OWN = "requirements/dependencies.txt", "requirements/own.txt"
 SCRIPTS = ("check.py", "environment.sh")
 """Of `images/`: every build context has them."""
-TEMPLATE = "Dockerfile.j2"
-RESERVED = ("base", "build", "labels")
-"""What the renderer itself gives a template."""
 _PIN = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9][A-Za-z0-9._+!-]*( ; [A-Za-z0-9_ .<>=!'\"()-]+)?"
 )
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _EXACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([^\s;,*]+)")
-
-
-class RenderError(EngineMatrixError):
-    """A template that reads what there is not, or a value that must not stand in a Dockerfile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +100,7 @@ def render(
     values: dict[str, object] = {**stack.facts, **stack.fields, "python": stack.python}
     names = {name.replace("-", "_"): value for name, value in values.items()}
     names.update(base=base, build=build, labels=_labels(stack, pins, image, cutoff))
-    dockerfile = _fill(images, family, stack, names)
+    dockerfile = templates.fill(images, family, stack, names)
     return Rendered(
         stack=stack, platform=platform, dockerfile=dockerfile, files=files, registry=registry, pins=pins, python=python
     )
@@ -207,71 +195,9 @@ def _labels(stack: Stack, pins: Pins, image: PlatformImage, cutoff: str) -> list
     ]
 
 
-def _quoted(value: str) -> str:
-    """A value of LABEL: in double quotes, where backslash, quote and dollar mean something."""
-    return '"' + re.sub(r'(["\\$])', r"\\\1", value) + '"'
-
-
 def _script(images: Path, name: str) -> str:
     try:
         return (images / name).read_text(encoding="utf-8")
     except OSError as error:
         msg = f"{images / name}: {error.strerror}; every image needs it"
         raise RenderError(msg) from error
-
-
-def _fill(images: Path, family: Family, stack: Stack, names: Mapping[str, object]) -> str:
-    environment = jinja2.Environment(  # noqa: S701 - no HTML, and its values are held to patterns
-        loader=jinja2.FileSystemLoader(images), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["exec"] = json.dumps
-    environment.filters["label"] = _quoted
-    name = f"{family.name}/{TEMPLATE}"
-    declared = (*family.axes, *family.facts, "python")
-    clash = sorted({one.replace("-", "_") for one in declared} & set(RESERVED))
-    if clash:
-        msg = f"{family.where}: {clash[0]!r} is the renderer's own word and cannot be an axis or a fact"
-        raise RenderError(msg)
-    try:
-        _check_template(environment, images, name, family, declared)
-        text = environment.get_template(name).render(names)
-    except jinja2.TemplateSyntaxError as error:
-        msg = f"{images / (error.name or name)}:{error.lineno}: {error.message}"
-        raise RenderError(msg) from error
-    except jinja2.TemplateNotFound as error:
-        msg = f"{images / str(error.name)}: no such template"
-        raise RenderError(msg) from error
-    except jinja2.UndefinedError as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
-        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(images / name)
-        msg = f"{place}: {error.message}: not known of {stack.id}; ask first: {{% if ... is defined %}}"
-        raise RenderError(msg) from error
-    # Blocks that say nothing leave blank lines behind.
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
-
-
-def _check_template(
-    environment: jinja2.Environment, images: Path, name: str, family: Family, declared: tuple[str, ...]
-) -> None:
-    """Names that the family does not declare, in a template and those it extends. Raises RenderError."""
-    waiting, seen = [name], set()
-    allowed = {*RESERVED, *(one.replace("-", "_") for one in declared)}
-    while waiting:
-        current = waiting.pop()
-        seen.add(current)
-        assert environment.loader is not None
-        tree = environment.parse(environment.loader.get_source(environment, current)[0], current)
-        for unknown in sorted(meta.find_undeclared_variables(tree) - allowed):
-            lines = [node.lineno for node in tree.find_all(nodes.Name) if node.name == unknown]
-            hint = versions.nearest(unknown, allowed)
-            msg = (
-                f"{images / current}:{min(lines)}: {unknown!r} is no axis or fact that family {family.name!r} declares"
-            )
-            raise RenderError(f"{msg}; {hint}" if hint else msg)
-        for other in meta.find_referenced_templates(tree):
-            if other is None:
-                msg = f"{images / current}: a template names the one it extends as it is written, not by a value"
-                raise RenderError(msg)
-            if other not in seen:
-                waiting.append(other)

@@ -16,9 +16,9 @@ import dockerparts
 import pytest
 from stacks import CUTOFF, IMAGES, expand, image, pins, read, rendered, stack
 
-from builder import lock, render
+from builder import lock, render, templates
 from builder.environment.interpreters import uv_binary
-from builder.render import RenderError
+from builder.templates import RenderError
 
 STACKS = [
     *(("ngc-tensorrt", f'{{release: "{r}"}}') for r in (
@@ -178,7 +178,7 @@ def test_an_option_of_pip_is_no_pin() -> None:
 
 
 def test_labels_are_quoted() -> None:
-    assert render._quoted('a "b" $c \\d') == '"a \\"b\\" \\$c \\\\d"'
+    assert templates._quoted('a "b" $c \\d') == '"a \\"b\\" \\$c \\\\d"'
 
 
 def test_what_cannot_be_rendered_says_why() -> None:
