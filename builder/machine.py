@@ -121,8 +121,8 @@ _DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0")
 
 
 def _nvml() -> tuple[tuple[Gpu, ...], str | None, str | None, str]:
-    """GPUs, driver, the CUDA it supports and trouble through NVML, asked only where a driver is loaded. All GPUs or none: engines that were
-    built for half of them would look as if they had been built for this machine."""
+    """GPUs, driver, the CUDA it supports and trouble through NVML, asked only where a driver is loaded. All GPUs or none:
+    engines that were built for half of them would look as if they had been built for this machine."""
     if not any(Path(path).exists() for path in _DRIVER):
         return (), None, None, ""
     try:

@@ -118,7 +118,7 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
             [[c["key"], c["status"], c["expected"]] for c in report["cells"]],
             report["isolation"],
             _report_code(),
-        ]  # fmt: skip
+        ]
     )
     there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
     with contextlib.suppress(OSError):

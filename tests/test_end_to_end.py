@@ -14,15 +14,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import psutil
 import pytest
+from running import ROOT, enginematrix, outcomes, project, report
 
 pytestmark = pytest.mark.real
 
-ROOT = Path(__file__).resolve().parent.parent
 MATRIX = """\
 schema: 1
 name: small
@@ -48,39 +47,9 @@ groups:
 """
 
 
-def project(folder: Path, matrix: str = MATRIX) -> Path:
-    """A folder with this matrix and the repository's own families, recipes and lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "matrix.yaml").write_text(matrix)
-    shutil.copy(ROOT / "matrix.lock", folder / "matrix.lock")
-    for name in ("images", "recipes"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
-def enginematrix(folder: Path, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None) -> str:
-    """Run the program; its output, both streams."""
-    done = subprocess.run(
-        [sys.executable, "-m", "builder", *arguments], cwd=folder, text=True, errors="replace", check=False, timeout=900,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    if code is not None:
-        assert done.returncode == code, done.stdout[-5000:]
-    return done.stdout
-
-
-def report(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "artifacts" / "report" / "report.json").read_text())
-
-
-def outcomes(folder: Path) -> dict[str, tuple[str, str, str | None]]:
-    return {cell["slug"]: (cell["status"], cell["stage"], cell["category"]) for cell in report(folder)["cells"]}
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = project(tmp_path_factory.mktemp("small"))
+    folder = project(tmp_path_factory.mktemp("small"), MATRIX)
     # Two real failures that nobody expected: IR 10 on an old ONNX Runtime, and the NumPy 2 trap.
     enginematrix(folder, "run", "--frozen", code=1)
     yield folder
@@ -239,7 +208,7 @@ def test_bad_selections_are_bad_input(small: Path) -> None:
 
 
 def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path: Path) -> None:
-    folder = project(tmp_path / "killed")
+    folder = project(tmp_path / "killed", MATRIX)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.Popen([sys.executable, "-m", "builder", "run", "--frozen"], cwd=folder, env=env, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)  # fmt: skip
@@ -259,7 +228,7 @@ def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path:
 
 
 def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
-    folder = project(tmp_path / "interrupted")
+    folder = project(tmp_path / "interrupted", MATRIX)
     run = subprocess.Popen(
         [sys.executable, "-m", "builder", "run", "--frozen", "--group", "all", "--select", "exporter=onnx"], cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -284,7 +253,7 @@ def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_no_network_is_infrastructure_and_leaves_no_evidence(tmp_path: Path) -> None:
-    folder = project(tmp_path / "offline")
+    folder = project(tmp_path / "offline", MATRIX)
     env = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty"), "UV_FIND_LINKS": ""}
     out = enginematrix(folder, "run", "--frozen", "--select", "engine=ort and exporter=onnx", code=3, env=env)
     assert "infrastructure" in out
@@ -302,7 +271,7 @@ def test_a_missing_interpreter_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_frozen_lock_that_lacks_a_stack_is_bad_input(tmp_path: Path) -> None:
-    folder = project(tmp_path / "frozen")
+    folder = project(tmp_path / "frozen", MATRIX)
     (folder / "matrix.lock").unlink()
     out = enginematrix(folder, "run", "--frozen", code=2)
     assert "no entry for" in out
@@ -312,7 +281,7 @@ def test_a_frozen_lock_that_lacks_a_stack_is_bad_input(tmp_path: Path) -> None:
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """A file system of its own that is nearly full, where this user may mount one."""
-    folder = project(tmp_path / "full")
+    folder = project(tmp_path / "full", MATRIX)
     disk = folder / "artifacts"
     disk.mkdir()
     if subprocess.run(
