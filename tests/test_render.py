@@ -352,7 +352,7 @@ class TestBuilds:
 
     def test_an_image_that_is_what_it_says(self, registry: dockerparts.Registry, tmp_path: Path) -> None:
         made = self.ngc("8.6.1.6", registry)
-        done = self.build(made, registry, tmp_path / "good")
+        done = self.build(made, registry, tmp_path / "good", "--no-cache")  # its words are what is looked at
         assert done.returncode == 0, done.stderr
         assert (
             done.stderr.count("ok: tensorrt 8.6.1.6 (tensorrt-8.6.1.6.dist-info), promised 8.6.1.6") == 2
