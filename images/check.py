@@ -26,6 +26,7 @@ FOLDERS = (
 )  # fmt: skip
 PACKAGES = ("usr/lib/python3/dist-packages", "usr/lib/python3*/site-packages", "usr/local/lib/python3*/dist-packages",
             "usr/local/lib/python3*/site-packages", "opt/*/lib/python3*/site-packages")  # fmt: skip
+VERSION = re.compile(r"[vVrR]?([0-9]+(?:\.[0-9]+)*)(?:(a|b|rc)([0-9]+))?")
 #: Loaded in a process of its own: a library may abort or hang without a GPU.
 ASK = "import ctypes, sys; f = getattr(ctypes.CDLL(sys.argv[1]), sys.argv[2]); f.restype = ctypes.c_size_t; print(int(f()))"
 ASK_RUNTIME = (
@@ -35,14 +36,15 @@ ASK_RUNTIME = (
 
 
 def agree(found, promised):
-    """Whether two versions are the same as far as both go: "12.4.1" and "12.4.1.003" are, "8.6.1" and "8.6.3" are not."""
-    one, other = parts(found), parts(promised)
-    length = min(len(one), len(other))
-    return length > 0 and one[:length] == other[:length]
-
-
-def parts(version):
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"[.+_-]", version.strip()) if part]
+    """Whether two versions are one as far as both go: 12.4.1 and 12.4.1.003, 8.6.1 and 8.6.1.6+cuda12.0; not 8.6.1 and
+    8.6.3. Compared are the numbers at their beginning, and a pre-release (2.4.0a0) where both have one: as builder/image.py
+    compares what an image's configuration says."""
+    one, other = VERSION.match(found.strip()), VERSION.match(promised.strip())
+    if one is None or other is None:
+        return found.strip().lower() == promised.strip().lower()
+    if any(int(a) != int(b) for a, b in zip(one.group(1).split("."), other.group(1).split("."))):
+        return False
+    return one.group(2) is None or other.group(2) is None or one.group(2, 3) == other.group(2, 3)
 
 
 def dotted(number, base):

@@ -188,7 +188,7 @@ WRONG = {
     "digest": ("tensorrt:{release}-py3", "tensorrt@sha256:{release}", "is not an image with registry and tag"),
     "dollar": ("tensorrt:{release}-py3", "tensorrt:${release}", "is not an image with registry and tag"),
     "base-quote": ('"nvcr.io/nvidia/tensorrt:{release}-py3"', "'nvcr.io/nvidia/\"x\":{release}'", "is not an image with registry and tag"),
-    "base-field": ("tensorrt:{release}", "tensorrt:{releasse}", "11:13: unknown field or fact {releasse}; perhaps 'release'?"),
+    "base-field": ("tensorrt:{release}", "tensorrt:{release2}", "11:13: unknown field or fact {release2}; perhaps 'release'?"),
     "base-condition": ('{if: {tensorrt: "<8"}', '{if: {tensort: "<8"}', "10:13: unknown axis 'tensort'; perhaps 'tensorrt'?"),
     "base-nothing": ('\n    - {if: {tensorrt: "<8"}, use: "nvcr.io/nvidia/old:{release}-py3"}\n    - {use: "nvcr.io/nvidia/tensorrt:{release}-py3"}', " []",
                      "image has no 'base'"),
