@@ -436,7 +436,7 @@ class Planner:
 def _pins_key(pins: Pins | None) -> str:
     if pins is None:
         return "unlocked"
-    return pins.key if not pins.unresolved else digest(["unresolved", pins.python, pins.requirements])
+    return pins.key if not pins.unresolved else digest(["unresolved", pins.python, pins.requirements, pins.unresolved])
 
 
 Again = Literal["", "failed", "all"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -136,9 +137,10 @@ def derived(parent: str, *, env: Mapping[str, str] = {}, files: Mapping[str, str
     lines += [f"RUN {run}"] if run else []
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
     # Not the bridge: another engine on this machine, started with --bridge none, removes it.
-    image = docker("build", "-q", "--network", "host", str(context))
+    name = f"enginematrix-test/derived:{hashlib.sha256(repr([lines, sorted(files.items())]).encode()).hexdigest()[:16]}"
+    docker("build", "-q", "--network", "host", "-t", name, str(context))  # BuildKit takes no bare id in a FROM
     shutil.rmtree(context)
-    return image
+    return name
 
 
 class Registry:

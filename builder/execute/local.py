@@ -25,6 +25,7 @@ from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.jobs import Jobs
+from builder.image import agree
 from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle
 from builder.store import Light, StepRecord, Store
 from builder.values import Family
@@ -328,7 +329,7 @@ class Local:
                     or not holds(step, found.state == "ok", _answers(found, step), self.again)
                 ):
                     found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
-                elif step.kind == "environment":
+                elif step.kind == "environment" and found.state == "ok":
                     self.sessions.get(step)
             step.state = "stored" if found.state == "ok" else "failed"
             step.mark = found.run
@@ -446,11 +447,12 @@ def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str,
     out = []
     stack = step.stack
     for name, field in family.modules.items():
-        declared = stack.fields.get(field) if stack and field else None
+        declared = stack.value(field) if stack and field else None
         loaded = str(probe.get("modules", {}).get(name, {}).get("version") or "")
         # Libraries append what they were built from: 2.13.0+cpu, 2026.0.0-20965-c6d6a13a886-releases/2026/0.
         plain = loaded.split("+")[0].split("-")[0]
-        if declared and loaded and plain != declared and not plain.startswith(declared + "."):
+        same = agree(declared, plain) if stack and field not in stack.fields and declared else plain == declared
+        if declared and loaded and not same and not plain.startswith(declared + "."):
             out.append(
                 {
                     "asked": f"{name} {declared}",
