@@ -45,7 +45,7 @@ def failure(name: str, text: str) -> EngineMatrixError:
             return InfrastructureError(msg)
         line = found.line if found.signature else _says(printed) or f"exit code {ran['code']} without a message"
         if found.infrastructure:
-            return InfrastructureError(f"{name}: {line}; {found.remedy}")
+            return InfrastructureError(f"{name}: {line}; {_advice(found)}")
         return ImageError(f"{name}: {line}", text)
     said = "\n".join(ended)
     found = diagnose.diagnose("environment", "failed", None, None, said)
@@ -53,7 +53,12 @@ def failure(name: str, text: str) -> EngineMatrixError:
     line = diagnose.clean(line)
     if found.signature and found.category in _EVIDENCE:
         return ImageError(f"{name}: {line}", text)
-    return InfrastructureError(f"{name}: {line}; {found.remedy or 'see its build.log'}")
+    return InfrastructureError(f"{name}: {line}; {_advice(found)}")
+
+
+def _advice(found: diagnose.Diagnosis) -> str:
+    text = found.remedy or "see its build.log"
+    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def steps(text: str) -> tuple[list[str], list[str]]:

@@ -104,26 +104,27 @@ def bake(cli: engine.Cli, targets: Sequence[Target], options: Options, log: Path
 
 
 def bake_file(targets: Sequence[Target], options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The bake file (docs.docker.com/build/bake/reference) for these images."""
-    out: dict[str, Any] = {}
+    """What bake reads for these images: a Compose file (docs.docker.com/build/bake/compose-file), since bake's own format
+    has `network` only from buildx 0.17 on (docker/buildx pull request 2671) and before that ignores it silently."""
+    services: dict[str, Any] = {}
     for number, target in enumerate(targets):
-        entry: dict[str, Any] = {
-            "context": str(target.context), "dockerfile": str(target.dockerfile), "tags": [target.tag],
-            "platforms": [target.platform], "args": {**target.args, **proxies(environ)},
-            "secret": options.secrets.arguments(),
+        build: dict[str, Any] = {
+            "context": str(target.context), "dockerfile": str(target.dockerfile),
+            "args": {**target.args, **proxies(environ)},
+            "x-bake": {"tags": [target.tag], "platforms": [target.platform], "secret": options.secrets.arguments()},
         }  # fmt: skip
         if options.network != "default":
-            entry["network"] = options.network
+            build["network"] = options.network
         if options.fresh:
-            entry["no-cache"] = True
-        out[f"{re.sub('[^A-Za-z0-9_-]', '-', target.name)}-{number}"] = _literal(entry)
-    return {"group": {"default": {"targets": list(out)}}, "target": out}
+            build["x-bake"]["no-cache"] = True
+        services[f"{re.sub('[^A-Za-z0-9_-]', '-', target.name)}-{number}"] = {"build": _literal(build)}
+    return {"services": services}
 
 
 def _literal(value: Any) -> Any:
-    """Bake reads `${...}` and `%{...}` in JSON texts as templates; doubled they are themselves."""
+    """Compose files have variables in their texts; a doubled dollar is one."""
     if isinstance(value, str):
-        return value.replace("${", "$${").replace("%{", "%%{")
+        return value.replace("$", "$$")
     if isinstance(value, Mapping):
         return {name: _literal(inner) for name, inner in value.items()}
     return [_literal(inner) for inner in value] if isinstance(value, list) else value
@@ -173,12 +174,13 @@ def run(command: Sequence[str], *, options: Options, log: Path | None = None, in
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                text.append(options.secrets.hide(line.decode("utf-8", "replace")))
-                if kept is not None:
-                    with contextlib.suppress(OSError):  # a full disk: the command has to tell of it
-                        kept.write(text[-1])
-                        kept.flush()
+            with process.stdout as lines:
+                for line in lines:
+                    text.append(options.secrets.hide(line.decode("utf-8", "replace")))
+                    if kept is not None:
+                        with contextlib.suppress(OSError):  # a full disk: the command has to tell of it
+                            kept.write(text[-1])
+                            kept.flush()
 
         reader = threading.Thread(target=read, name="docker-output", daemon=True)
         reader.start()
@@ -204,13 +206,12 @@ def run(command: Sequence[str], *, options: Options, log: Path | None = None, in
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to stop, which ends the build in the engine too; then kill it and its plugins."""
+    """Ask it to stop, which ends the build in the engine too; then kill what is left of it and of its plugins."""
     for number in (signal.SIGINT, signal.SIGKILL):
         with contextlib.suppress(OSError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOPPING)
-            return
 
 
 def environ() -> dict[str, str]:
@@ -218,7 +219,7 @@ def environ() -> dict[str, str]:
     the engine that docker-py is given too."""
     env = {
         **os.environ, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "BUILDX_BAKE_ENTITLEMENTS_FS": "0",
-        "DOCKER_CLI_HINTS": "false", "BUILDKIT_COLORS": "",
+        "DOCKER_CLI_HINTS": "false",
     }  # fmt: skip
     where = engine.endpoint()
     if not where.context:

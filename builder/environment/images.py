@@ -33,6 +33,7 @@ __all__ = ["Comparison", "DockerImage", "ImageError", "build", "push", "rebuild_
 
 STATE = "image.json"
 LOG = "build.log"
+WAVE = "wave.log"
 
 
 class DockerImage:
@@ -200,16 +201,16 @@ def _wave(cli: engine.Cli, wave: Sequence[DockerImage], options: buildkit.Option
         if not todo:
             return ends
         started = time.monotonic()
-        log = todo[0].folder / LOG
+        log = todo[0].folder / WAVE  # kept where the wave fails: single builds write over build.log
         try:
             ended = buildkit.bake(cli, targets, options, log)
         except InfrastructureError as error:
             return {**ends, **{image.key: error for image in todo}}
         if ended.code:
             return ends
+        log.unlink(missing_ok=True)
         for image in todo:
-            if image.folder != todo[0].folder:
-                image.store.write_text(image.folder / LOG, ended.text)
+            image.store.write_text(image.folder / LOG, ended.text)
             ends[image.key] = _note(cli, image, time.monotonic() - started)
         return ends
 

@@ -93,6 +93,10 @@ class Comparison:
         out += [f"layer {file.layer}: {file.path}: {file.what}" for file in self.files[:SHOWN]]
         if len(self.files) > SHOWN:
             out.append(f"... and {len(self.files) - SHOWN} more files")
+        if self.files and all(file.path == "etc" and file.what.startswith("mtime ") for file in self.files):
+            out.append(
+                "BuildKit before 0.11 (Docker before 23) itself changes /etc after each step: moby/buildkit issue 3148"
+            )
         return out
 
 
@@ -205,8 +209,7 @@ def contents(cli: engine.Cli, image: str, wanted: set[str]) -> dict[str, dict[st
     assert process.stdout is not None and process.stderr is not None
     layers: dict[str, dict[str, Entry]] = {}
     names: dict[str, str] = {}
-    manifest: list[dict[str, Any]] = []
-    configs: dict[str, Any] = {}
+    documents: dict[str, Any] = {}
     try:
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
@@ -216,14 +219,13 @@ def contents(cli: engine.Cli, image: str, wanted: set[str]) -> dict[str, dict[st
                 stream = archive.extractfile(member) if member.isfile() else None
                 if stream is None:
                     continue
+                if member.name.endswith("layer.tar"):
+                    layers[member.name] = _entries(stream)
+                    continue
                 head = stream.read(1)
                 if head in (b"{", b"["):
-                    data = json.loads(head + stream.read())
-                    if member.name == "manifest.json":
-                        manifest = data
-                    elif isinstance(data, dict):
-                        configs[member.name] = data
-                elif member.size > 1024 or member.name.endswith("layer.tar"):
+                    documents[member.name] = json.loads(head + stream.read())
+                elif member.name.startswith("blobs/"):
                     layers[member.name] = _entries(_Resumed(head, stream))
         error = process.stderr.read().decode("utf-8", "replace")
     except (tarfile.TarError, OSError, ValueError) as failed:
@@ -231,14 +233,14 @@ def contents(cli: engine.Cli, image: str, wanted: set[str]) -> dict[str, dict[st
         raise InfrastructureError(msg) from failed
     finally:
         process.stdout.close()
-        process.kill() if process.poll() is None and not manifest else None
         code = process.wait()
         process.stderr.close()
+    manifest = documents.get("manifest.json")
     if code or not manifest:
         msg = f"`docker save` of {image} failed: {error.strip() or f'exit code {code}'}"
         raise InfrastructureError(msg)
     order = [names.get(name, name) for name in manifest[0]["Layers"]]
-    diff_ids = configs[manifest[0]["Config"]]["rootfs"]["diff_ids"]
+    diff_ids = documents[manifest[0]["Config"]]["rootfs"]["diff_ids"]
     return {diff_id: layers.get(name, {}) for diff_id, name in zip(diff_ids, order, strict=True) if diff_id in wanted}
 
 

@@ -26,7 +26,7 @@ from builder.values import Stack
 _NETWORK = re.compile(
     r"error sending request|dns error|[Cc]onnection (refused|reset)|timed? ?out|Failed to fetch|client error|"
     r"certificate|HTTP status (server error|client error \(4(0[13]|07|29))|Network is unreachable|"
-    r"network was disabled|offline",
+    r"network was disabled|offline|lack of valid authentication credentials",
 )
 _DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded|Read-only file system")
 
