@@ -55,8 +55,8 @@ def numbers(cell: Mapping[str, Any]) -> list[Any]:
 
 def told(one: Mapping[str, Any]) -> str:
     """One way's outcome in words."""
-    words = [one["status"], f"at {one['stage']}", one["category"] or "", *one["degraded"]]
-    return ", ".join(word for word in words if word)
+    more = ", ".join(filter(None, [one["category"], *one["degraded"]]))
+    return f"{one['status']} at {one['stage']}" + (f" ({more})" if more else "")
 
 
 def lines(found: Mapping[str, Any]) -> Iterable[str]:

@@ -222,8 +222,12 @@ def _cell(cell: Cell, rnd: random.Random) -> dict[str, Any]:
                                   "path": f"site-packages/{family}/lib{family}.so"}],
                    "modules": {family: cell.engine.fields[family], "numpy": "2.4.6"}}
         if compared or status == "built" else {},
-        "python": f"{cell.engine.fields['python']}.7", "command": f"enginematrix repro {cell.id}",
-        "isolation": {"engine": "venv", "exporter": "venv"}, "image": None,
+        "python": f"{cell.engine.fields['python']}.7",
+        "command": f"enginematrix repro {cell.id}" + (" --isolation docker" if family == "openvino" else ""),
+        "isolation": {"engine": "docker" if family == "openvino" else "venv", "exporter": "venv"},
+        "image": {"tag": "enginematrix/openvino:2a63fa3a0e426f93", "base": "docker.io/library/python:3.11-slim-bookworm",
+                  "digest": f"sha256:{'ab' * 32}", "platform": "linux/amd64", "key": "2a" * 32}
+        if family == "openvino" else None,
         "when": "2026-11-21T10:02:11Z", "reused": cell.id[-1] in "01234567", "seconds": round(rnd.uniform(0.2, 3), 3),
     }  # fmt: skip
 
@@ -251,6 +255,14 @@ def fake_report(times: int = 1) -> dict[str, Any]:
             "machine": {"cpu": "Invented Processor 3000", "cores": 2, "memory": 24 << 30, "gpus": [], "driver": None,
                         "kernel": "6.1.0", "platform": "Linux-x86_64", "glibc": "2.36"},
         },
-        "counts": counts, "selected": len(made), "cells": made, "isolation": None,
+        "counts": counts, "selected": len(made), "cells": made,
+        "isolation": {
+            "compared": 12, "missing": {"venv": 0, "docker": 3}, "alone": 1, "numbers": [],
+            "differences": [{
+                "id": made[0]["id"], "slug": made[0]["slug"],
+                "venv": {"status": "verified", "stage": "compare", "category": None, "degraded": []},
+                "docker": {"status": "degraded", "stage": "run", "category": "precision-fallback", "degraded": ["fp16 -> fp32"]},
+            }],
+        },
         "exit": {"code": 1, "policy": "unexpected", "because": "unexpected failures"},
     }  # fmt: skip

@@ -221,7 +221,7 @@ def test_a_difference_is_told(both: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(copy / "artifacts" / "results.sqlite")], check=True)
     text = enginematrix(copy, "compare-isolation", code=1)
     assert "2 came out otherwise" in text, "both cells of that engine; they share the step"
-    assert "mismatch, at compare, accuracy" in text
+    assert "mismatch at compare (accuracy)" in text
 
 
 def test_an_engine_that_is_not_there_is_a_reason_to_skip(tmp_path: Path) -> None:

@@ -452,3 +452,10 @@ def test_importing_loads_no_library() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_markdown_says_where_docker_came_out_otherwise(whole: dict[str, Any]) -> None:
+    text = markdown.render(whole)
+    assert "12 cells ran both ways, 1 came out otherwise." in text
+    assert "venv verified at compare, Docker degraded at run" in text
+    assert "Docker and virtual" not in markdown.render({**whole, "isolation": None})

@@ -166,6 +166,23 @@ def test_the_filter_speaks_the_selector_language(
     expect(page.locator(".hint")).to_have_text(f"{n} of {len(report['cells'])} cells")
 
 
+def test_the_overview_says_where_docker_came_out_otherwise(view: Watched, address: str) -> None:
+    page = open_at(view, address, "#/")
+    panel = page.locator("section", has_text="Docker and virtual environments").last
+    expect(panel).to_contain_text("12 cells ran both ways")
+    expect(panel).to_contain_text("Docker: degraded at run (precision-fallback, fp16 -> fp32)")
+    panel.get_by_role("link").click()
+    expect(page.locator("body")).to_contain_text("Run it again")
+
+
+def test_a_cell_of_a_container_names_its_image(view: Watched, address: str, report: dict[str, Any]) -> None:
+    cell = next(cell for cell in report["cells"] if cell["image"])
+    page = open_at(view, address, f"#/cell/{cell['id']}")
+    for words in (cell["image"]["tag"], cell["image"]["digest"], cell["command"]):
+        expect(page.locator("body")).to_contain_text(words)
+    assert fits(page), "a long command does not widen the page"
+
+
 def test_a_filter_that_is_no_selector_says_why_and_searches(view: Watched, address: str) -> None:
     page = open_at(view, address, "#/cells")
     page.locator("#filter").fill("modle=resnet50")

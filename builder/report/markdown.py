@@ -63,7 +63,7 @@ def render(report: Mapping[str, Any]) -> str:
                 f"{len(both['differences'])} came out otherwise."]  # fmt: skip
         for entry in both["differences"][:FINDINGS]:
             out.append(
-                f"- {text(entry['slug'])}: {text(told(entry['venv']))} in venv, {text(told(entry['docker']))} in docker"
+                f"- {text(entry['slug'])}: venv {text(told(entry['venv']))}, Docker {text(told(entry['docker']))}"
             )
     machine = run["machine"]
     gpus = (

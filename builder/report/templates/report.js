@@ -190,7 +190,7 @@ function overview() {
   ];
 }
 function bothWays(b) {
-  const told = o => [o.status, `at ${o.stage}`, o.category, ...o.degraded].filter(Boolean).join(", ");
+  const more = o => [o.category, ...o.degraded].filter(Boolean).join(", "), told = o => `${o.status} at ${o.stage}${more(o) && ` (${more(o)})`}`;
   return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Docker and virtual environments"), h("span", { class: "faint" }, `${plural(b.compared, "cell")} ran both ways`)),
     b.differences.length ? h("ul", { class: "finds" }, b.differences.map(d => h("li", {}, h("span", { class: "n" }, "≠"), h("div", {}, h("div", { class: "t" }, h("a", { href: link("cell/" + d.id) }, d.slug)), h("div", { class: "meta" }, h("span", {}, `virtual environment: ${told(d.venv)}`), h("span", {}, `Docker: ${told(d.docker)}`))))))
       : h("p", { class: "empty" }, `All came out the same.${b.numbers.length ? ` ${plural(b.numbers.length, "cell")} differ in the last digits.` : ""}`));
