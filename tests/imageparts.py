@@ -51,12 +51,13 @@ def family(**rules: object) -> values.Family:
     )  # fmt: skip
 
 
-def wheel(folder: Path, name: str, version: str) -> tuple[str, str]:
+def wheel(folder: Path, name: str, version: str, bulk: bytes = b"") -> tuple[str, str]:
     """A wheel of a module with its version: (pin, hash). Equal arguments give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
-    files = {
+    files: dict[str, str | bytes] = {
         f"{name}.py": f"__version__ = {version!r}\n",
+        f"{name}.bin": bulk,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -281,7 +281,10 @@ def test_generated_configuration_is_for_us_alone_and_goes(tmp_path: Path) -> Non
             {"native-tls": True, "index": [{"url": "https://u/simple", "default": True}]},
         ),
         (
-            {"UV_INDEX": "corp=https://c/simple https://d/simple", "UV_INDEX_CORP_USERNAME": "me", "UV_INDEX_CORP_PASSWORD": "p/w"},
+            {
+                "UV_INDEX": "corp=https://c/simple https://d/simple",
+                "UV_INDEX_CORP_USERNAME": "me", "UV_INDEX_CORP_PASSWORD": "p/w",
+            },
             '[[index]]\nname = "mine"\nurl = "https://g/"\nexplicit = true\n[pip]\nno-build = true\n',
             {
                 "index": [
@@ -350,7 +353,8 @@ def pull(text: str) -> str:
     [
         (step("ok: python 3.11.2 (/usr/bin/python3), promised 3.11", "wrong: cuda 12.2 (CUDA_VERSION), promised 12.4", "ok: x 1"),
          ImageError, "wrong: cuda 12.2 (CUDA_VERSION), promised 12.4"),
-        (step("no Python in the image: none of python3, python3.11, python3 on its PATH (/bin)"), ImageError, "no Python in the image"),
+        (step("no Python in the image: none of python3, python3.11, python3 on its PATH (/bin)"), ImageError,
+         "no Python in the image"),
         (step("Using Python 3.11.2 environment at: /opt", "error: No solution found when resolving dependencies",
               "  cause: Because nosuch was not found in the package registry and you require nosuch==1.0, we can conclude that "
               "your requirements are unsatisfiable."),
@@ -369,7 +373,8 @@ def pull(text: str) -> str:
         (pull(f"127.0.0.1:5/nvidia/tensorrt@{ZERO}: not found"), ImageError, "nvidia/tensorrt@sha256:0"),
         (pull('failed to do request: Head "http://127.0.0.1:5/v2/": dial tcp 127.0.0.1:5: connect: connection refused'),
          InfrastructureError, "connection refused"),
-        (pull("pulling from host r failed with status code [manifests 2]: 401 Unauthorized"), InfrastructureError, "docker login"),
+        (pull("pulling from host r failed with status code [manifests 2]: 401 Unauthorized"), InfrastructureError,
+         "docker login"),
         (pull("something new"), InfrastructureError, "something new"),
         ("#5 ERROR: write /var/lib/docker/overlay2/x: no space left on device\n------\nwrite /x: no space left on device\n",
          InfrastructureError, "no space left on device"),
@@ -380,9 +385,10 @@ def pull(text: str) -> str:
          "Cannot connect to the Docker daemon"),
         ("", InfrastructureError, "ended without a message"),
         # BuildKit of 23 and newer
-        ('#8 [2/3] RUN x\n#8 0.1 wrong: cuda 1 (x), promised 2\n#8 ERROR: process "/bin/sh x" did not complete successfully: exit '
-         'code: 1\n------\n > [2/3] RUN x:\n0.1 wrong: cuda 1 (x), promised 2\n------\nDockerfile:3\n--------------------\n   3 | '
-         '>>> RUN x\n--------------------\nERROR: failed to solve: process "/bin/sh x" did not complete successfully: exit code: 1\n',
+        ('#8 [2/3] RUN x\n#8 0.1 wrong: cuda 1 (x), promised 2\n'
+         '#8 ERROR: process "/bin/sh x" did not complete successfully: exit code: 1\n------\n > [2/3] RUN x:\n'
+         '0.1 wrong: cuda 1 (x), promised 2\n------\nDockerfile:3\n--------------------\n   3 | >>> RUN x\n'
+         '--------------------\nERROR: failed to solve: process "/bin/sh x" did not complete successfully: exit code: 1\n',
          ImageError, "wrong: cuda 1"),
     ],
 )  # fmt: skip
@@ -746,7 +752,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageparts.Engine]
     shutil.rmtree(found.folder, ignore_errors=True)
 
 
-SLOW = "{% block system %}\nRUN echo slow; sleep 30\n{% endblock %}\n"
+def slow() -> str:
+    """A step that takes half a minute, and that no engine has done before."""
+    return f"{{% block system %}}\nRUN echo slow {time.time()}; sleep 30\n{{% endblock %}}\n"
 
 
 @docker
@@ -760,12 +768,12 @@ def test_an_engine_that_is_killed_in_the_middle(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", own.host)
     made = [
-        parts.image(tmp_path / "store", number, templates=imageparts.templates(tmp_path / f"images{number}", SLOW))
+        parts.image(tmp_path / "store", number, templates=imageparts.templates(tmp_path / f"images{number}", slow()))
         for number in range(2)
     ]
 
     def kill() -> None:
-        logs = [image.folder / "build.log" for image in made]
+        logs = [image.folder / name for image in made for name in ("build.log", "wave.log")]
         while not any(log.exists() and re.search(r"^#\d+ [\d.]+ slow", log.read_text(), re.M) for log in logs):
             time.sleep(0.05)
         own.kill()
@@ -795,7 +803,7 @@ def test_a_build_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", own.host)
-    made = parts.image(tmp_path, 1, templates=imageparts.templates(tmp_path / "images", SLOW))
+    made = parts.image(tmp_path, 1, templates=imageparts.templates(tmp_path / "images", slow()))
     started = time.monotonic()
     ends = images.build([made], jobs=1, timeout=3)
     assert isinstance(ends[made.key], buildkit.TimedOut) and time.monotonic() - started < 20
