@@ -189,9 +189,7 @@ def planned(
 
 def images_to_make(plan: Plan, work: Work, store: Store) -> list[DockerImage]:
     """Images that steps to run need and that are not there, by files alone."""
-    found = [
-        step.data["rendered"] for step in plan.steps if step.kind == "environment" and step.wanted and not step.skipped
-    ]
+    found = [step.data["rendered"] for step in plan.environments()]
     if not any(found):
         return []
     from builder.environment.images import DockerImage
@@ -297,7 +295,7 @@ def _execute(
     from builder.execute.local import Local
 
     store.sweep()
-    if any(step.wanted and step.data["isolation"] == "docker" for step in plan.steps if step.kind == "environment"):
+    if any(step.data["isolation"] == "docker" for step in plan.environments()):
         _prepare_docker(plan, work, store, jobs or here.cores)
     seconds = budget if budget is not None else work.budget
     busy = sum(any(step.wanted for step in chain.steps()) for chain in plan.chains)

@@ -128,6 +128,11 @@ class Plan:
     def todo(self) -> list[Step]:
         return [step for step in self.steps if step.wanted and step.state in ("run", "wait")]
 
+    def environments(self) -> list[Step]:
+        """Those that something to run is run in, made before or not."""
+        busy = {step if step.kind == "environment" else step.environment for step in self.todo()}
+        return [step for step in self.steps if step in busy and not step.skipped]
+
     def counts(self) -> dict[str, dict[str, int]]:
         """kind -> {"total", "run", "stored"}."""
         out: dict[str, dict[str, int]] = {}

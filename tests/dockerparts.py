@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -117,7 +118,9 @@ def python_base(version: str) -> str:
         found[-1], context / "python", symlinks=True,
         ignore=shutil.ignore_patterns("__pycache__", "test", "tests", "*.a", "share", "include", "idlelib", "site-packages"),
     )  # fmt: skip
-    (context / "Dockerfile").write_text(f"FROM {base('bookworm')}\nCOPY python/ /usr/local/\nRUN ldconfig && python{version} -c 'import ssl, sqlite3, ctypes'\n")
+    (context / "Dockerfile").write_text(
+        f"FROM {base('bookworm')}\nCOPY python/ /usr/local/\nRUN ldconfig && python{version} -c 'import ssl, sqlite3, ctypes'\n"
+    )
     docker("build", "-q", "-t", name, str(context))
     shutil.rmtree(context)
     return name
@@ -187,6 +190,47 @@ class Registry:
         return text.rsplit("digest: ", 1)[1].split()[0]
 
 
+class Engine:
+    """A Docker engine of its own, with its data in `folder`: one that a test may stop. It has no bridge: builds use the
+    host's network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sockets = Path(tempfile.mkdtemp(prefix="em-"))  # a socket's path has at most 104 characters
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.sockets / 's'}"
+
+    def start(self) -> None:
+        (self.sockets / "s").unlink(missing_ok=True)
+        with (self.folder / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(self.sockets / "exec"),
+                 "--pidfile", str(self.folder / "pid"), "--host", self.host, "--bridge", "none", "--iptables=false",
+                 "--ip-masq=false"],
+                stdout=log, stderr=log, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+            )  # fmt: skip
+        until = time.monotonic() + 60
+        while subprocess.run([str(cli()), "--host", self.host, "info"], capture_output=True).returncode:
+            assert time.monotonic() < until and self.process.poll() is None, (self.folder / "log.txt").read_text()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -200,8 +244,6 @@ def running_registry(folder: Path) -> Iterator[Registry]:
         yield registry
     finally:
         registry.stop()
-
-
 
 
 def main(folder: str) -> None:

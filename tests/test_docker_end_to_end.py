@@ -308,5 +308,50 @@ def test_kill_9_leaves_nothing_that_stays(both: Path, tmp_path: Path, registry: 
         time.sleep(0.1)
     enginematrix(folder, "run", code=1, env=mirrored(registry))
     assert ours(folder) == []
-    mine, theirs = outcomes(folder), {c["slug"]: (c["status"], c["stage"], c["category"]) for c in docker_report(both)["cells"]}
+    mine, theirs = (
+        outcomes(folder),
+        {c["slug"]: (c["status"], c["stage"], c["category"]) for c in docker_report(both)["cells"]},
+    )
     assert mine == theirs
+
+
+def test_an_engine_that_stops_in_the_middle_costs_what_it_was_doing(
+    tmp_path: Path, registry: dockerparts.Registry
+) -> None:
+    """What was finished stays, what was not is no evidence, and the next run, with an engine again, does the rest."""
+    matrix = MATRIX.replace("  ort-numpy2:", "  x-numpy2:").replace("[1.15.1, 1.31.1]", "1.31.1")
+    matrix = "".join(
+        line for line in matrix.splitlines(True) if not line.startswith(("  x-", "  rtx:", "  trt:", "  target:"))
+    )
+    folder = project(tmp_path / "stops", matrix)
+    engine = dockerparts.Engine(tmp_path / "engine")
+    try:
+        env = mirrored(registry, DOCKER_HOST=engine.host)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "builder", "run", "-j", "1"], cwd=folder, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **env},
+        )  # fmt: skip
+        assert process.stdout is not None
+        told = []
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("cell 1/"):
+                engine.stop()
+                break
+        told.append(process.stdout.read())
+        process.stdout.close()
+        assert process.wait(120) == 3, "".join(told)
+        found = {cell["slug"]: cell for cell in report(folder)["cells"]}
+        statuses = [cell["status"] for cell in found.values()]
+        assert statuses.count("verified") >= 1 and "blocked" in statuses, statuses
+        assert set(statuses) == {"verified", "blocked"}, "nothing else can be said"
+        assert {cell["category"] for cell in found.values() if cell["status"] == "blocked"} == {"infrastructure"}
+        engine.start()
+        enginematrix(folder, "run", env=env)
+        assert {cell["status"] for cell in report(folder)["cells"]} == {"verified"}
+        left = subprocess.run(
+            [str(dockerparts.cli()), "--host", engine.host, "ps", "-aq"], capture_output=True, text=True, check=True
+        )
+        assert left.stdout == ""
+    finally:
+        engine.remove()
