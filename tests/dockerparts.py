@@ -227,6 +227,8 @@ class Engine:
 
     def remove(self) -> None:
         self.stop()
+        # The engine mounts its data on itself, and leaves that behind.
+        subprocess.run(["umount", "--lazy", str(self.folder / "data")], capture_output=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
