@@ -42,7 +42,8 @@ class Rendered:
     """"linux/amd64"."""
     dockerfile: str
     files: Mapping[str, str]
-    """Relative path in the build context -> text. The builder adds the program `uv` and the folder `wheels/`."""
+    """Relative path in the build context -> text. The builder adds the program `uv`, and below `wheels/` a folder for each
+    file of `requirements/`."""
     registry: str
     """What ARG REGISTRY says without a mirror: "nvcr.io", "docker.io"."""
     pins: Pins

@@ -65,7 +65,8 @@ def test_context_is_what_was_rendered_with_uv_and_wheels(
         assert (root / name).read_text() == text
         assert (root / name).stat().st_mode & 0o777 == 0o644
     assert os.access(root / "uv", os.X_OK)
-    assert [path.name for path in (root / "wheels").iterdir()] == ["tiny-1.0-py3-none-any.whl"]
+    found = [str(path.relative_to(root)) for path in root.glob("wheels/**/*.whl")]
+    assert found == ["wheels/own/tiny-1.0-py3-none-any.whl"]
 
 
 def test_context_that_is_right_is_left_alone(lonely: DockerImage) -> None:
@@ -555,6 +556,20 @@ def test_neighbours_share_every_layer_above_what_differs(
         json.loads(dockerparts.docker("image", "inspect", image.rendered.tag))[0]["RootFS"]["Layers"] for image in made
     ]
     assert len({tuple(one[:-1]) for one in layers}) == 1 and len({one[-1] for one in layers}) == 3
+
+
+@docker
+def test_neighbours_share_layers_with_wheels_of_this_machine_too(
+    parts: Parts, lends: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_FIND_LINKS", str(parts.index.folder))
+    made = [parts.image(tmp_path, number) for number in range(2)]
+    assert set(images.build(made, jobs=2).values()) == {None}
+    layers = [
+        json.loads(dockerparts.docker("image", "inspect", image.rendered.tag))[0]["RootFS"]["Layers"] for image in made
+    ]
+    assert layers[0][:-1] == layers[1][:-1] and layers[0][-1] != layers[1][-1]
+    assert imported(made[1]) == "1.1"
 
 
 @docker

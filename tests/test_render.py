@@ -68,7 +68,7 @@ def _sound(made: render.Rendered) -> None:
     for command in re.findall(r"^    (\[.*\])$", text, re.MULTILINE):
         assert json.loads(command)[:2] == ["/bin/sh", "/mnt/enginematrix/environment.sh"]
     for source in set(re.findall(r"type=bind,source=([^,]+)", text)):
-        assert source in made.files or source in ("uv", "wheels")
+        assert source in made.files or source in ("uv", "wheels/dependencies", "wheels/own")
     installed = "".join(made.files.get(name, "") for name in (render.DEPENDENCIES, render.OWN))
     assert sorted(re.findall(r"^(\S+==\S+)", installed, re.MULTILINE)) == sorted(made.pins.packages)
 
@@ -276,7 +276,8 @@ class TestBuilds:
             (context / name).parent.mkdir(parents=True, exist_ok=True)
             (context / name).write_text(text)
         (context / "Dockerfile").write_text(made.dockerfile)
-        (context / "wheels").mkdir()
+        for group in ("dependencies", "own"):
+            (context / "wheels" / group).mkdir(parents=True)
         shutil.copy(uv_binary(), context / "uv")
         arguments = ["build", "--progress=plain", "--network", "host", "--build-arg", f"REGISTRY={registry.address}"]
         if bundle := os.environ.get("SSL_CERT_FILE"):

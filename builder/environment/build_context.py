@@ -1,8 +1,9 @@
 """The folder that BuildKit is given to build a stack's image from: `artifacts/images/<stack id>/`.
 
 What was rendered, and beside it what no text can be: `uv`, which makes the environment inside, and `wheels/`, the locked
-wheels that this machine keeps in a folder of its own (UV_FIND_LINKS). Both are hard links, so thirty folders hold one
-uv; BuildKit sends of a folder only what a Dockerfile mounts, and of that only what changed since it was last sent.
+wheels that this machine keeps in a folder of its own (UV_FIND_LINKS), apart for each file of `requirements/`: a RUN that
+saw a neighbour's wheels would not share that neighbour's layer. All are hard links, so thirty folders hold one uv; BuildKit
+sends of a folder only what a Dockerfile mounts, and of that only what changed since it was last sent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from builder.environment import interpreters, uv
@@ -46,7 +48,8 @@ def write(store: Store, rendered: Rendered) -> Path:
             path.chmod(0o644)  # modes are part of BuildKit's cache keys, whatever this user's umask
         for stale in set((root / "requirements").glob("*")) - set(wanted):
             stale.unlink(missing_ok=True)
-        (root / "wheels").mkdir(exist_ok=True)
+        for group in _groups(rendered):
+            (root / "wheels" / group).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"{root}: cannot be written: {error}; free some space or check its rights"
         raise InfrastructureError(msg) from error
@@ -61,15 +64,30 @@ def complete(store: Store, rendered: Rendered) -> Path:
     kept = store.root.resolve() / "images" / ".kept"
     try:
         _link(binary, root / "uv", kept)
-        found = dict(wheels(rendered.pins, uv.environ(), rendered.platform))
-        for name, wheel in found.items():
-            _link(wheel, root / "wheels" / name, kept)
-        for stale in {path.name for path in (root / "wheels").iterdir()} - set(found):
-            (root / "wheels" / stale).unlink(missing_ok=True)
+        found = {}
+        for group, pins in _groups(rendered).items():
+            for name, wheel in wheels(pins, uv.environ(), rendered.platform):
+                found[root / "wheels" / group / name] = wheel
+        for target, wheel in found.items():
+            _link(wheel, target, kept)
+        for stale in set((root / "wheels").glob("*/*")) - set(found):
+            stale.unlink(missing_ok=True)
     except OSError as error:
         msg = f"{root}: cannot be written: {error}; free some space or check its rights"
         raise InfrastructureError(msg) from error
     return root
+
+
+def _groups(rendered: Rendered) -> dict[str, Pins]:
+    """`dependencies`, `own`: the name of each file of `requirements/`, and the pins that stand in it."""
+    out = {}
+    for name, text in rendered.files.items():
+        if name.startswith("requirements/"):
+            lines = {line.removesuffix(" \\") for line in text.splitlines()}
+            out[Path(name).stem] = replace(
+                rendered.pins, packages=tuple(pin for pin in rendered.pins.packages if pin in lines)
+            )
+    return out
 
 
 def check_architecture(binary: Path, platform: str) -> None:
@@ -104,11 +122,7 @@ def wheels(pins: Pins, environ: Mapping[str, str], platform: str) -> Iterator[tu
             except InvalidWheelFilename:
                 continue
             hashes = wanted.get((project, release))
-            if (
-                hashes
-                and any(_fits(tag.platform, platform) for tag in tags)
-                and _sha256(wheel) in hashes
-            ):
+            if hashes and any(_fits(tag.platform, platform) for tag in tags) and _sha256(wheel) in hashes:
                 yield wheel.name, wheel.resolve()
 
 

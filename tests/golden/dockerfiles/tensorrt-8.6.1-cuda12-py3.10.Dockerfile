@@ -14,7 +14,7 @@ RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=t
     --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
     --mount=type=bind,source=requirements/dependencies.txt,target=/mnt/enginematrix/requirements/dependencies.txt \
     --mount=type=bind,source=uv,target=/mnt/enginematrix/uv \
-    --mount=type=bind,source=wheels,target=/mnt/enginematrix/wheels \
+    --mount=type=bind,source=wheels/dependencies,target=/mnt/enginematrix/wheels \
     --mount=type=cache,id=enginematrix-uv,target=/mnt/enginematrix/cache \
     --mount=type=secret,id=certificates,target=/run/secrets/certificates \
     --mount=type=secret,id=netrc,target=/run/secrets/netrc \
@@ -26,7 +26,7 @@ RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=t
     --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
     --mount=type=bind,source=requirements/own.txt,target=/mnt/enginematrix/requirements/own.txt \
     --mount=type=bind,source=uv,target=/mnt/enginematrix/uv \
-    --mount=type=bind,source=wheels,target=/mnt/enginematrix/wheels \
+    --mount=type=bind,source=wheels/own,target=/mnt/enginematrix/wheels \
     --mount=type=cache,id=enginematrix-uv,target=/mnt/enginematrix/cache \
     --mount=type=secret,id=certificates,target=/run/secrets/certificates \
     --mount=type=secret,id=netrc,target=/run/secrets/netrc \
