@@ -10,7 +10,8 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,13 +125,13 @@ def _parser() -> argparse.ArgumentParser:
 
     images_cli.add(
         command("images", _not_reached, "Render, build, push and verify the Docker images of the stacks; open a shell in one."),
-        _selection, _work, _one,
+        _choosing, _positive, _work, _one,
     )  # fmt: skip
 
     compare = command(
         "compare-isolation", _compare, "Say where cells came out otherwise in Docker than in virtual environments."
     )
-    _selection(compare)
+    _choosing(compare)
     compare.add_argument("--json", action="store_true", help="as JSON (default: text)")
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
@@ -159,6 +160,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _selection(parser: argparse.ArgumentParser) -> None:
+    _choosing(parser)
+    _isolated(parser)
+
+
+def _choosing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", "--select", metavar="EXPR", help="only these cells of the group (default: all of them)")
     parser.add_argument(
         "-g", "--group", metavar="NAME", help="a group of the matrix (default: `default`; with --select: every cell)"
@@ -166,7 +172,6 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--failed", action="store_true", help="only cells that failed last time; `run` tries them again"
     )
-    _isolated(parser)
 
 
 def _isolated(parser: argparse.ArgumentParser) -> None:
@@ -238,7 +243,7 @@ def _work(options: argparse.Namespace) -> Work:
 
     work = pipeline.select(
         _project(options), group=options.group, expression=options.select, failed=getattr(options, "failed", False),
-        asked=options.isolation,
+        asked=getattr(options, "isolation", None),
     )  # fmt: skip
     if not work.cells and not getattr(options, "failed", False):
         msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
@@ -250,7 +255,8 @@ def _work(options: argparse.Namespace) -> Work:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from builder import lock, machine, pipeline, pulls
+    from builder import lock, machine, outcome, pipeline, pulls
+    from builder.plan import unlocked
     from builder.store import Store
 
     work = _work(options)
@@ -265,15 +271,15 @@ def _plan(options: argparse.Namespace) -> int:
                 "id": cell.id, "slug": cell.slug, "model": cell.model, "options": dict(cell.options),
                 "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(), "measure": cell.attributes.measure,
                 "timeout": cell.attributes.timeout, "memory": cell.attributes.memory,
-                "expect": cell.expect.fail if cell.expect else None,
+                "expect": cell.expect.fail if cell.expect else None, "isolation": outcome.isolation(chain),
             }
-            for cell in work.cells
+            for chain in plan.chains for cell in (chain.cell,)
         ]  # fmt: skip
         steps = [{"kind": s.kind, "name": s.name, "state": s.state, "why": s.why, "key": s.key} for s in todo]
         images = [
             {
-                "stack": pull.stack.id, "base": pull.base, "size": pull.size, "pull": pull.pull, "disk": pull.disk,
-                "driver": pull.driver, "refused": pull.refused,
+                "stack": pull.stack.id, "base": pull.base, "platform": pull.platform, "size": pull.size, "pull": pull.pull,
+                "disk": pull.disk, "driver": pull.driver, "refused": pull.refused,
             }
             for pull in needed
         ]  # fmt: skip
@@ -294,6 +300,11 @@ def _plan(options: argparse.Namespace) -> int:
         print(f"  skipped: {name}: {reason}")
     for line in pulls.table(needed):
         print(line)
+    absent = [step.name for step in plan.environments() if unlocked(step)]
+    if absent:
+        names = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        lock_ = f"enginematrix lock{f' --isolation {options.isolation}' if options.isolation else ''}"
+        print(f"  not in the lock: {names}; `{lock_}` pins them, as `run` does, and then a plan says what must be pulled")
     if options.explain:
         for step in todo:
             print(f"  {step.kind} {step.name}: {step.why}")
@@ -401,11 +412,26 @@ def _show(options: argparse.Namespace) -> int:
     work = _one(options)
     result = pipeline.stored(work, command="enginematrix show", policy="never", write=False)
     cell = result.report["cells"][0]
+    if options.isolation is None and _never_run(cell):
+        for way in ("venv", "docker"):  # it may have been run as the command line said
+            other = pipeline.stored(
+                replace(work, asked=way), command="enginematrix show", policy="never", write=False
+            ).report["cells"][0]
+            if not _never_run(other):
+                _say(f"not run as the matrix has its stacks realised; this is what came of it with --isolation {way}")
+                cell = other
+                break
     if options.json:
         print(json.dumps(cell, indent=1))
         return EXIT_OK
     print(text(cell, work.project.artifacts, logs=options.log))
     return EXIT_OK
+
+
+def _never_run(cell: Mapping[str, Any]) -> bool:
+    return cell["status"] == "skipped" and all(
+        stage["state"] in ("not-reached", "skipped") for stage in cell["stages"][2:]
+    )
 
 
 def _repro(options: argparse.Namespace) -> int:
@@ -437,10 +463,7 @@ def _compare(options: argparse.Namespace) -> int:
     from builder import pipeline
     from builder.isolation_compare import lines
 
-    work = _work(options)
-    found = pipeline.stored(work, command="enginematrix compare-isolation", policy="never", write=False).report[
-        "isolation"
-    ]
+    found = pipeline.compare_isolation(_work(options))
     if found is None:
         raise UsageError("no image was ever made here; `enginematrix run --isolation docker` runs cells in Docker")
     print(json.dumps(found, indent=1) if options.json else "\n".join(lines(found)))

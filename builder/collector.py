@@ -99,7 +99,12 @@ def _untag(images: list[dict[str, Any]]) -> None:
     does not answer keeps them."""
     from builder.environment import engine
 
-    tags = [str(image["tag"]) for image in images if str(image.get("tag", "")).startswith("enginematrix/")]
+    tags = [
+        str(tag)
+        for image in images
+        if str(image.get("tag", "")).startswith("enginematrix/")
+        for tag in (image["tag"], *image.get("pushed", {}))  # the names that they were pushed under keep layers too
+    ]
     if not tags:
         return
     with contextlib.suppress(InfrastructureError):
@@ -115,7 +120,7 @@ def _whole_lock(work: Work, here: machine.Machine) -> lock.Lock:
     if locked is None:
         msg = f"{work.project.lock}: no such file, and only it says what is still needed; restore it, or run `enginematrix lock`"
         raise lock.LockError(msg)
-    stacks, sources = locking.missing(work, locked, *locking.lockable(work, here), pipeline.in_docker(work))
+    stacks, sources = locking.missing(work, locked, *locking.lockable(work, here), pipeline.in_docker(work, here=True))
     names = [*(locking.label(locked, stack) for stack in stacks), *sources]
     if names:
         msg = f"{work.project.lock}: no entry for {', '.join(names[:5])}; what they made would be lost: run `enginematrix lock`"

@@ -6,12 +6,21 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import EXIT_FAILURES, EXIT_INFRASTRUCTURE, EXIT_OK, InfrastructureError, UsageError
+from builder.errors import (
+    EXIT_FAILURES,
+    EXIT_INFRASTRUCTURE,
+    EXIT_OK,
+    EngineMatrixError,
+    InfrastructureError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from builder.environment.images import DockerImage
+    from builder.lock import Lock
     from builder.pipeline import Work
 
 Options = argparse.Namespace
@@ -19,22 +28,29 @@ Selecting = Callable[[argparse.ArgumentParser], None]
 Working = Callable[[Options], "Work"]
 
 
-def add(images: argparse.ArgumentParser, selection: Selecting, work: Working, one: Working) -> None:
-    """The commands below `images`. `selection` adds the options that choose cells, `work` and `one` read them."""
+def add(
+    images: argparse.ArgumentParser, selection: Selecting, count: Callable[[str], int], work: Working, one: Working
+) -> None:
+    """The commands below `images`. `selection` adds the options that choose cells, `work` and `one` read them; `count`
+    reads a number of at least one."""
     commands = images.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
         name: str, call: Callable[[Options, Work], int], text: str, reads: Working = work
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        sub.set_defaults(call=lambda options: call(options, _in_docker(options, reads)))
+        sub.set_defaults(call=lambda options: _call(call, options, reads))
         if reads is work:
             selection(sub)
         return sub
 
-    command("render", _render, "Write the Dockerfile of every stack into artifacts/images/; needs no Docker.")
+    render = command("render", _render, "Write the Dockerfile of every stack into artifacts/images/; needs no Docker.")
     build = command("build", _build, "Build the images that are missing.")
-    build.add_argument("-j", "--jobs", metavar="N", type=int, default=2, help="images at a time (default: 2)")
+    build.add_argument("-j", "--jobs", metavar="N", type=count, default=2, help="images at a time (default: 2)")
+    for sub in (render, build):
+        sub.add_argument(
+            "--frozen", action="store_true", help="fail if matrix.lock lacks a stack (default: resolve it)"
+        )
     push = command("push", _push, "Push the built images to a registry.")
     push.add_argument("--to", metavar="PREFIX", required=True, help="where to: registry.example.com/team")
     verify = command("verify", _verify, "Look again inside each image: is it what its stack says?")
@@ -49,20 +65,46 @@ def add(images: argparse.ArgumentParser, selection: Selecting, work: Working, on
     shell.add_argument("--exporter", action="store_true", help="in that of its exporter stack (default: the engine's)")
 
 
-def _in_docker(options: Options, reads: Working) -> Work:
+def _call(call: Callable[[Options, Work], int], options: Options, reads: Working) -> int:
+    from builder import pipeline
+    from builder.store import Store
+
     options.isolation = "docker"
-    return reads(options)
+    work = reads(options)
+    if not work.cells:
+        print("Nothing to do: no cell failed last time.")
+        return EXIT_OK
+    with pipeline.in_use(Store(work.project.artifacts)):  # `gc` would take a build's folder for garbage
+        return call(options, work)
 
 
-def _images(work: Work, *, ensure: bool = True) -> list[DockerImage]:
-    """The image of every stack that the selected cells need and that can have one, from the lock; `ensure`: ask the
-    registries and the package index for what the lock lacks. Raises LockError, RenderError, UsageError."""
-    from builder import machine, pipeline
+@dataclass(kw_only=True)
+class Found:
+    """The stacks that the selected cells need, as images."""
+
+    images: list[DockerImage]
+    locked: Lock
+    code: int
+    """What the command's exit code is at least: EXIT_FAILURES where the lock says that a stack can have none,
+    EXIT_INFRASTRUCTURE where it says nothing."""
+
+
+def _images(work: Work, *, frozen: bool) -> Found:
+    """The image of every stack that the selected cells need and that can have one, from the lock; unless `frozen`, the
+    registries and the package index are asked for what the lock lacks. Why there is none of a stack is printed.
+
+    Raises LockError, RenderError, UsageError."""
+    from builder import lock, machine, pipeline
     from builder.environment.images import DockerImage
     from builder.store import Store
 
     here = machine.read()
-    locked = pipeline.ensure_locked(work, here, frozen=not ensure, say=_say)
+    code = EXIT_OK
+    try:
+        locked = pipeline.ensure_locked(work, here, frozen=frozen, say=_say, engine_needed=False)
+    except InfrastructureError as error:  # one registry that is away costs no other's images
+        _say(str(error))
+        locked, code = lock.read(work.project.lock) or lock.Lock(cutoff=""), EXIT_INFRASTRUCTURE
     plan = pipeline.make_plan(work, locked, here)
     store = Store(work.project.artifacts)
     out = []
@@ -72,14 +114,17 @@ def _images(work: Work, *, ensure: bool = True) -> list[DockerImage]:
             out.append(DockerImage(store, rendered, work.docker, family))
         elif step.data["isolation"] != "docker":
             _say(f"{step.name}: its family has no image")
-        elif step.skipped:
-            _say(f"{step.name}: {step.skipped}")
-        else:
-            _say(f"{step.name}: {pins.unresolved if pins else 'not in the lock'}")
-    if not out:
+        elif pins is not None and pins.unresolved:
+            _say(f"{step.name}: {pins.unresolved.removeprefix(f'{step.name}: ')}")
+            code = code if code or step.skipped else EXIT_FAILURES
+        elif pins is not None and step.stack is not None and step.stack.base in locked.images:
+            _say(f"{step.name}: {step.skipped}")  # not for this architecture
+        else:  # a GPU that is lacking keeps nobody from making an image, but a run from locking its stack
+            _say(f"{step.name}: not in the lock; run `enginematrix lock --isolation docker`")
+    if not out and not code:
         msg = f"no stack of {work.select!r} has an image that can be made here"
         raise UsageError(msg)
-    return out
+    return Found(images=out, locked=locked, code=code)
 
 
 def _say(text: str) -> None:
@@ -87,28 +132,48 @@ def _say(text: str) -> None:
 
 
 def _render(options: Options, work: Work) -> int:
-    for image in _images(work):
+    found = _images(work, frozen=options.frozen)
+    for image in found.images:
         print(image.write() / "Dockerfile")
-    return EXIT_OK
+    return found.code
 
 
 def _build(options: Options, work: Work) -> int:
     from builder.environment import images
 
-    found = _images(work)
-    missing = [image for image in found if not image.ready()]
+    found = _images(work, frozen=options.frozen)
+    missing = [image for image in found.images if not image.ready()]
     if not missing:
-        print(f"Nothing to do: {len(found)} images are there.")
-        return EXIT_OK
-    ends = images.build(missing, jobs=options.jobs)
-    for image in missing:
+        if found.images:
+            print(f"Nothing to do: {len(found.images)} images are there.")
+        return found.code
+    fitting = _fitting(missing, found.locked)
+    ends = images.build(fitting, jobs=options.jobs) if fitting else {}
+    for image in fitting:
         error = ends[image.key]
         print(f"{image.rendered.stack.id}: {image.rendered.tag if error is None else error}")
-    failed = [error for error in ends.values() if error is not None]
-    print(f"{len(missing) - len(failed)} built, {len(found) - len(missing)} were there, {len(failed)} failed")
-    if not failed:
-        return EXIT_OK
-    return EXIT_INFRASTRUCTURE if all(isinstance(e, InfrastructureError) for e in failed) else EXIT_FAILURES
+    failed = [error for image in fitting if (error := ends[image.key]) is not None]
+    refused = len(missing) - len(fitting)
+    print(
+        f"{len(fitting) - len(failed)} built, {len(found.images) - len(missing)} were there, {len(failed) + refused} failed"
+    )
+    if any(not isinstance(error, InfrastructureError) for error in failed):
+        return EXIT_FAILURES
+    return found.code or (EXIT_INFRASTRUCTURE if failed or refused else EXIT_OK)
+
+
+def _fitting(missing: list[DockerImage], locked: Lock) -> list[DockerImage]:
+    """Those whose bases the engine's disk has room for; why others are left out is printed."""
+    from builder import pulls
+    from builder.environment import engine
+    from builder.environment.room import room
+
+    present, free = room()
+    needed = pulls.of(missing, locked, engine.platform(), present, free)
+    for pull in needed:
+        if pull.refused:
+            print(f"{pull.stack.id}: {pull.refused}")
+    return [image for image, pull in zip(missing, needed, strict=True) if not pull.refused]
 
 
 def _built(found: Sequence[DockerImage]) -> list[DockerImage]:
@@ -125,32 +190,50 @@ def _built(found: Sequence[DockerImage]) -> list[DockerImage]:
 def _push(options: Options, work: Work) -> int:
     from builder.environment import images
 
-    for name, digest in images.push(_built(_images(work, ensure=False)), options.to).items():
-        print(f"{name}@{digest}")
-    return EXIT_OK
+    code = EXIT_OK
+    for image in _built(_images(work, frozen=True).images):
+        try:
+            pushed = images.push([image], options.to)
+        except UsageError as error:
+            msg = f"--to {options.to!r} is no place for images; write registry.example.com/team"
+            raise UsageError(msg) from error
+        except InfrastructureError as error:  # one that the registry refuses costs no other
+            _say(str(error))
+            code = EXIT_INFRASTRUCTURE
+        else:
+            for name, digest in pushed.items():
+                print(f"{name}@{digest}", flush=True)
+    return code
 
 
 def _verify(options: Options, work: Work) -> int:
-    from builder.environment import images
-
     out: list[dict[str, Any]] = []
-    wrong = 0
-    for image in _built(_images(work, ensure=False)):
+    code = EXIT_OK
+    for image in _built(_images(work, frozen=True).images):
         name = image.rendered.stack.id
-        if options.rebuild:
-            comparison = images.rebuild_twice(image)
-            out.append({"stack": name, **comparison.as_dict()})
-            lines, bad = comparison.lines(), not comparison.identical
-        else:
-            problems = images.verify(image)
-            out.append({"stack": name, "problems": problems})
-            lines, bad = problems or ["as promised"], bool(problems)
-        wrong += bad
+        entry, lines, bad = _verified(image, rebuild=options.rebuild)
+        out.append({"stack": name, **entry})
+        code = code if not bad or code == EXIT_FAILURES else bad
         if not options.json:
-            print("\n".join(f"{name}: {line}" for line in lines))
+            print("\n".join(f"{name}: {line}" for line in lines), flush=True)
     if options.json:
         print(json.dumps(out, indent=1))
-    return EXIT_FAILURES if wrong else EXIT_OK
+    return code
+
+
+def _verified(image: DockerImage, *, rebuild: bool) -> tuple[dict[str, Any], Sequence[str], int]:
+    """(what JSON says of it, lines of text, exit code) of one image. What goes wrong with one costs no other."""
+    from builder.environment import images
+
+    try:
+        if rebuild:
+            comparison = images.rebuild_twice(image)
+            return comparison.as_dict(), comparison.lines(), EXIT_OK if comparison.identical else EXIT_FAILURES
+        problems = images.verify(image)
+    except EngineMatrixError as error:
+        infrastructure = isinstance(error, InfrastructureError)
+        return {"error": str(error)}, str(error).splitlines(), EXIT_INFRASTRUCTURE if infrastructure else EXIT_FAILURES
+    return {"problems": problems}, problems or ["as promised"], EXIT_FAILURES if problems else EXIT_OK
 
 
 def _shell(options: Options, work: Work) -> int:
@@ -158,9 +241,11 @@ def _shell(options: Options, work: Work) -> int:
 
     cell = work.cells[0]
     wanted = (cell.exporter if options.exporter else cell.engine).id
-    for image in _images(work, ensure=False):
+    for image in _images(work, frozen=True).images:
         if image.rendered.stack.id == wanted:
+            if not image.ready():
+                _say(f"building {wanted}; its log: {image.folder / images.LOG}")
             image.make()
             return images.shell(image, work.project.artifacts)
-    msg = f"{wanted} has no image"
+    msg = f"{wanted} has no image that can be made here"
     raise UsageError(msg)

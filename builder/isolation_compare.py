@@ -18,7 +18,7 @@ def compare(venv: Way, docker: Way) -> dict[str, Any]:
     Both ways stand under one lock, so that what differs comes from the isolation: base system, C library, limits. A
     difference is another outcome or something else that was degraded; `numbers` are cells of one outcome whose outputs are
     not as far from the reference to the last bit. Cells that were not run one way are counted, not compared, as are those
-    (`alone`) whose families are realised in one way only.
+    (`alone`) whose families are realised in one way only: that need Docker, or have no image.
     """
     differences: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
@@ -26,10 +26,10 @@ def compare(venv: Way, docker: Way) -> dict[str, Any]:
     compared = alone = 0
     for name, one in venv.items():
         two = docker[name]
-        if one["isolation"] == two["isolation"]:
+        if one["isolation"] == two["isolation"] or "docker" in one["isolation"].values():
             alone += 1
             continue
-        absent = [way for way, cell in (("venv", one), ("docker", two)) if cell["status"] in ("skipped", "blocked")]
+        absent = [way for way, cell in (("venv", one), ("docker", two)) if not told_anything(cell)]
         for way in absent:
             missing[way] += 1
         if absent:
@@ -41,6 +41,13 @@ def compare(venv: Way, docker: Way) -> dict[str, Any]:
         elif numbers(one) != numbers(two):
             others.append({**entry, "venv": numbers(one), "docker": numbers(two)})
     return {"compared": compared, "differences": differences, "numbers": others, "missing": missing, "alone": alone}
+
+
+def told_anything(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell's outcome says something of its versions. One that is blocked by a step which failed does."""
+    return cell["status"] not in ("skipped", "blocked") or (
+        cell["status"] == "blocked" and cell["category"] != "infrastructure"
+    )
 
 
 def outcome(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
         yield f"{len(found['numbers'])} cells have one outcome and other last digits: {found['numbers'][0]['slug']}, ..."
     for way, number in found["missing"].items():
         if number:
-            yield f"{number} cells have no result in {way}; `enginematrix run --isolation {way}` makes it"
+            yield f"{number} cells have no result in {way}; `enginematrix run --isolation {way}` makes it, where this machine can"
     if found["alone"]:
         yield f"{found['alone']} cells are realised in one way only"
     yield f"{found['compared']} cells ran both ways, {len(found['differences'])} came out otherwise"

@@ -126,7 +126,8 @@ def ensure_locked(
         return current
     if frozen:
         names = ", ".join([*(label(current, stack) for stack in stacks), *sources][:5])
-        msg = f"{work.project.lock}: no entry for {names}; run `enginematrix lock` and commit the file"
+        option = f" --isolation {work.asked}" if work.asked else ""
+        msg = f"{work.project.lock}: no entry for {names}; run `enginematrix lock{option}` and commit the file"
         raise lock.LockError(msg)
     return update_lock(
         work, here, current, stacks, sources, cutoff=None, say=say, docker=docker, mirrors=mirrors

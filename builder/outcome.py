@@ -35,8 +35,7 @@ def outcome(
         "stages": stages, "comparison": None, "degraded": _degraded(chain, records), "found": None, "measure": None,
         "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None,
         "isolation": isolation(chain), "image": None,
-        "command": f"enginematrix repro {cell.id}" + (" --isolation docker" if "docker" in isolation(chain).values() else ""),
-        "when": None,
+        "command": f"enginematrix repro {cell.id}", "when": None,
         "seconds": 0.0,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]

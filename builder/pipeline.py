@@ -32,7 +32,7 @@ from builder import (
     spec,
 )
 from builder.environment import engine
-from builder.errors import InfrastructureError
+from builder.errors import EngineMatrixError, InfrastructureError
 from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
@@ -126,18 +126,24 @@ def select(
     )  # fmt: skip
 
 
-def in_docker(work: Work) -> frozenset[str]:
-    """The ids of the stacks that are realised as Docker images."""
+def in_docker(work: Work, *, here: bool = False) -> frozenset[str]:
+    """The ids of the stacks that are realised as Docker images; `here`: none where they could not be used on this machine,
+    for want of an engine or because virtual environments were asked for. A lock is for all machines, a run for this one."""
     families, available = work.spec.families, engine.available()
+    if here and (work.isolation == "venv" or not available):
+        return frozenset()
     stacks = locking.stacks_of(work, work.cells)
     return frozenset(
         s.id for s in stacks if isolation.choose(families[s.family], work.isolation, available) == "docker"
     )
 
 
-def ensure_locked(work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None]) -> lock.Lock:
-    """The lock, complete for what this machine can run; see locking.ensure_locked."""
-    docker = in_docker(work)
+def ensure_locked(
+    work: Work, here: machine.Machine, *, frozen: bool, say: Callable[[str], None], engine_needed: bool = True
+) -> lock.Lock:
+    """The lock, complete for what this machine can run (or, unless `engine_needed`, could with a Docker engine); see
+    locking.ensure_locked."""
+    docker = in_docker(work, here=engine_needed)
     mirrors = work.docker.mirrors if docker else {}
     return locking.ensure_locked(work, here, frozen=frozen, say=say, docker=docker, mirrors=mirrors)
 
@@ -162,6 +168,7 @@ def make_plan(
         platform=engine.platform(),
         images=work.project.images,
         refused=refused,
+        settings=work.spec.docker,
     )
     return planner.plan(work.cells)
 
@@ -250,7 +257,7 @@ def run(
         unlocked = str(error)
         locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
         say(unlocked)
-    with _in_use(store):
+    with in_use(store):
         plan, _ = planned(work, locked, here, store, again=again)
         prioritise(plan, work.order, store)
         todo = plan.todo()
@@ -260,9 +267,9 @@ def run(
             _execute(
                 plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo), unlocked
             )
-        cells = collect(plan, store, result)
+        cells = collect(plan, work, store, result)
         results.deliver(plan, store, cells, again=bool(todo))
-        both = both_ways(work, locked, here, store, cells)
+        both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both)
         _remember(work, store, plan, result, run_id, cells)
         if write:
@@ -279,8 +286,8 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
     reconcile(plan, store.light(), store.root / "objects")
     result = Result(report={}, ran=0)
     started = time.time()
-    cells = collect(plan, store, result)
-    both = both_ways(work, locked, here, store, cells)
+    cells = collect(plan, work, store, result)
+    both = _both_ways_if_readable(work, locked, here, store, cells)
     result.report = _report(work, locked, here, f"{utc(started)}-stored", started, command, policy, cells, result, both)
     if write:
         results.write_report(work.project, result.report)
@@ -295,61 +302,95 @@ def _execute(
     from builder.execute.local import Local
 
     store.sweep()
-    if any(step.data["isolation"] == "docker" for step in plan.environments()):
-        _prepare_docker(plan, work, store, jobs or here.cores)
     seconds = budget if budget is not None else work.budget
+    deadline = None if seconds is None else time.monotonic() + seconds
     busy = sum(any(step.wanted for step in chain.steps()) for chain in plan.chains)
     told_by = listener(busy, steps, lambda chain: results.judge([chain], store, result.infrastructure, "not run")[0])
     with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
-            unlocked=unlocked,
-            deadline=None if seconds is None else time.monotonic() + seconds,
+            unlocked=unlocked, deadline=deadline,
         )  # fmt: skip
         result.infrastructure = local.infrastructure
-        result.interrupted = not local.run()
+        try:
+            if any(step.data["isolation"] == "docker" for step in plan.environments()):
+                _prepare_docker(plan, work, store, jobs or here.cores, seconds, told.message)
+            result.interrupted = not local.run()
+        except KeyboardInterrupt:  # while images were built
+            result.interrupted = True
         result.over_budget = local.over_budget
     shutil.rmtree(store.root / "work" / run_id, ignore_errors=True)
 
 
-def _prepare_docker(plan: Plan, work: Work, store: Store, jobs: int) -> None:
-    """Remove containers that a killed run left, and with buildx build the missing images together: what fails here is tried,
-    and told, when its step comes."""
-    from builder.environment import container, images
+def _prepare_docker(
+    plan: Plan, work: Work, store: Store, jobs: int, seconds: float | None, say: Callable[[str], None]
+) -> None:
+    """Remove containers that a killed run left, and with buildx build the missing images together, within `seconds`: what
+    fails here is tried, and told, when its step comes."""
+    from builder.environment import buildkit, container, images
 
     with contextlib.suppress(InfrastructureError):
         container.sweep(engine.client(), store.root)
         if engine.builder_cli().buildx and (missing := images_to_make(plan, work, store)):
-            images.build(missing, jobs=jobs)
+            say(f"building {len(missing)} images; their logs: {store.root / 'images'}/*/{images.LOG}")
+            images.build(missing, jobs=jobs, timeout=min(buildkit.TIMEOUT, seconds or buildkit.TIMEOUT))
 
 
-def collect(plan: Plan, store: Store, result: Result) -> list[dict[str, Any]]:
+def collect(plan: Plan, work: Work, store: Store, result: Result) -> list[dict[str, Any]]:
     """Every chain's outcome."""
     not_run = "interrupted before it ran" if result.interrupted else ""
     if result.over_budget:
         not_run = "the time budget ended before it ran"
-    return results.judge(plan.chains, store, result.infrastructure, not_run)
+    cells = results.judge(plan.chains, store, result.infrastructure, not_run)
+    for cell in cells:
+        cell["command"] = f"enginematrix repro {cell['id']}{_isolated(work, set(cell['isolation'].values()))}"
+    return cells
+
+
+def _isolated(work: Work, ways: set[str]) -> str:
+    """What the command line must say for a cell to be realised in these ways again: nothing where the matrix says it."""
+    if work.isolation == work.spec.isolation and (work.isolation != "auto" or ways != {"docker"}):
+        return ""
+    return f" --isolation {min(ways) if len(ways) == 1 else work.isolation}"
+
+
+def compare_isolation(work: Work) -> dict[str, Any] | None:
+    """Where the selected cells came out otherwise in Docker than in virtual environments; see `both_ways`."""
+    locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
+    return both_ways(work, locked, machine.read(), Store(work.project.artifacts), None)
 
 
 def both_ways(
-    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, cells: list[dict[str, Any]]
+    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, cells: list[dict[str, Any]] | None
 ) -> dict[str, Any] | None:
     """Where the cells came out otherwise in Docker than in virtual environments, as far as both ways are stored. None where
-    no image was ever made."""
-    if not (store.root / "images").is_dir():
+    no image was ever made. `cells`: outcomes that are known already. Raises RenderError for a template that cannot be
+    rendered."""
+    if not any((store.root / "images").glob("*/image.json")):
         return None
     ways = {}
     each: tuple[Isolation, ...] = ("venv", "docker")
     for way in each:
-        if all(set(cell["isolation"].values()) == {way} for cell in cells):
+        if cells is not None and all(set(cell["isolation"].values()) == {way} for cell in cells):
             found = cells
         else:
-            plan = make_plan(replace(work, asked=way), locked, here)
+            other = replace(work, asked=way)
+            plan = make_plan(other, locked, here)
             reconcile(plan, store.light(), store.root / "objects")
-            found = collect(plan, store, Result(report={}, ran=0))
+            found = collect(plan, other, store, Result(report={}, ran=0))
         ways[way] = {cell["id"]: cell for cell in found}
     return isolation_compare.compare(ways["venv"], ways["docker"])
+
+
+def _both_ways_if_readable(
+    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, cells: list[dict[str, Any]],
+) -> dict[str, Any] | None:  # fmt: skip
+    """`both_ways`, for reports: a template that somebody is editing must not cost the report of a run without Docker."""
+    try:
+        return both_ways(work, locked, here, store, cells)
+    except EngineMatrixError:
+        return None
 
 
 # Reporting ---------------------------------------------------------------------------------------------------------
@@ -394,7 +435,7 @@ def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str,
 
 
 @contextlib.contextmanager
-def _in_use(store: Store) -> Iterator[None]:
+def in_use(store: Store) -> Iterator[None]:
     """Runs share the store; `gc` takes it alone."""
     with (store.root / "in-use").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_SH)

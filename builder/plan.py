@@ -18,11 +18,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from builder import fit
-from builder.isolation import Isolation, choose
+from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
 from builder.store import Light
-from builder.values import Cell, Family, Recipe, Stack, digest
+from builder.values import Cell, Docker, Family, Recipe, Stack, digest
 
 if TYPE_CHECKING:
     from builder.render import Rendered
@@ -191,9 +191,10 @@ class Planner:
         platform: str = "linux/amd64",
         images: Path | None = None,
         refused: Mapping[str, str] = MappingProxyType({}),
+        settings: Docker | None = None,
     ) -> None:
         """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
-        `refused`: stacks whose images this machine has no room for -> why."""
+        `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers."""
         self.families = families
         self.recipes = recipes
         self.reference_stacks = reference_stacks
@@ -206,6 +207,7 @@ class Planner:
         self.platform = platform
         self.images = images
         self.refused = refused
+        self.settings = settings or Docker()
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
@@ -257,7 +259,7 @@ class Planner:
         realised = choose(family, self.isolation, self.docker)
         pins = self.lock.entry(stack, docker=realised == "docker")
         rendered = self._image(stack, family, pins) if realised == "docker" else None
-        key = rendered.key if rendered is not None else _pins_key(pins)
+        key = self._realised_key(family, realised, pins, rendered)
         step = self._step(
             identity,
             kind="environment",
@@ -278,6 +280,17 @@ class Planner:
             step.state = "skip"
             step.skipped = f"{stack.family} {reason}"
         return step
+
+    def _realised_key(self, family: Family, realised: Realised, pins: Pins | None, rendered: Rendered | None) -> str:
+        """What names an environment in the keys of all that is made in it. In a container that is also how it is started: its
+        user, its runtime and its limits decide what fails, and a failure must not outlive them. An image that is not locked
+        yet has a key of its own: what was made in a virtual environment of the same packages says nothing of it."""
+        if realised == "venv":
+            return _pins_key(pins)
+        rules = family.image
+        how = [rules.user, rules.runtime] if rules is not None else []
+        image = rendered.key if rendered is not None else ["no image", _pins_key(pins)]
+        return digest(["docker", image, *how, self.settings.shm, self.settings.pids])
 
     def _image(self, stack: Stack, family: Family, pins: Pins | None) -> Rendered | None:
         """The stack's Dockerfile; None while the lock does not say what goes into it."""
@@ -442,6 +455,13 @@ def _pins_key(pins: Pins | None) -> str:
     if pins is None:
         return "unlocked"
     return pins.key if not pins.unresolved else digest(["unresolved", pins.python, pins.requirements, pins.unresolved])
+
+
+def unlocked(environment: Step) -> bool:
+    """Whether the lock does not say what goes into an environment, or what its image is based on."""
+    pins: Pins | None = environment.data["pins"]
+    in_image = environment.data["isolation"] == "docker"
+    return pins is None or (in_image and environment.data["rendered"] is None and not pins.unresolved)
 
 
 Again = Literal["", "failed", "all"]

@@ -24,6 +24,8 @@ class Pull:
 
     stack: Stack
     base: str
+    platform: str
+    """What it is pulled for: "linux/amd64"."""
     size: int
     """Bytes of the whole base image as the registry keeps it."""
     pull: int
@@ -56,12 +58,13 @@ def of(
         refused = ""
         if left is not None and disk > left:
             refused = f"needs about {gigabytes(disk)} of disk for {stack.base}, and the Docker engine has {gigabytes(left)} left"
+            refused += "; free some (`docker system df` shows what takes it)"
         else:
             have |= lacking
             left = None if left is None else left - disk
         out.append(
             Pull(
-                stack=stack, base=stack.base, size=base.size, pull=pull, disk=disk, refused=refused,
+                stack=stack, base=stack.base, platform=platform, size=base.size, pull=pull, disk=disk, refused=refused,
                 driver=stack.facts.get(rules.driver, "") if rules is not None else "",
             )
         )  # fmt: skip
@@ -83,7 +86,7 @@ def table(found: Iterable[Pull]) -> list[str]:
             continue
         needs = f", driver {pull.driver} or newer" if pull.driver else ""
         text = f"{gigabytes(pull.pull)} to pull of {gigabytes(pull.size)}, about {gigabytes(pull.disk)} of disk{needs}"
-        out.append(f"  image: {pull.stack.id}: {pull.base}: {pull.refused or text}")
+        out.append(f"  image: {pull.stack.id}: {pull.base} ({pull.platform}): {pull.refused or text}")
     if ready:
         out.append(f"  image: {ready} more to build, whose base images are here or stand above")
     return out

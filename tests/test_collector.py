@@ -91,6 +91,6 @@ def test_with_half_a_lock_nothing_is_removed(small: Small) -> None:
 
 def test_beside_a_run_it_does_nothing(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     store = small.run("1")
-    with pipeline._in_use(store):
+    with pipeline.in_use(store):
         assert cli.main(["-f", str(small.folder / "matrix.yaml"), "gc"]) == 3
     assert "a run is using these artifacts" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.jobs import Jobs
 from builder.image import agree
-from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle
+from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle, unlocked
 from builder.store import Light, StepRecord, Store
 from builder.values import Family
 
@@ -69,6 +69,10 @@ class Sessions:
     def jobs_of(self, environment: Step) -> Path:
         return self.folder / environment.key[:16]
 
+    def log_of(self, environment: Step, *, gpu: bool) -> Path:
+        """What a worker prints outside its jobs. Two of one environment run side by side, and each rewrites its own."""
+        return self.logs / f"{environment.key[:24]}{'.gpu' if gpu else ''}.log"
+
     def get(self, environment: Step, *, gpu: bool = False) -> Session:
         """The environment's worker, started if need be; `gpu`: one that is given the machine's GPUs, where that must be
         asked for. Raises WorkerDied, PackageError, InfrastructureError."""
@@ -84,7 +88,7 @@ class Sessions:
             realised = self.environments(environment)
             self.made[environment.name] = realised.make()
             family: Family = environment.data["family"]
-            log = self.logs / f"{environment.key[:24]}.log"
+            log = self.log_of(environment, gpu=gpu)
             self.jobs_of(environment).mkdir(parents=True, exist_ok=True)
             session = realised.start(
                 (*family.modules, *family.preload), log, max(120.0, environment.seconds),
@@ -98,9 +102,9 @@ class Sessions:
             self._open[environment.name, gpu] = session
             return session
 
-    def keep_log(self, environment: Step, store: Store) -> str | None:
+    def keep_log(self, environment: Step, store: Store, *, gpu: bool) -> str | None:
         """What the libraries said while they were imported, as the log of the environment's step."""
-        log = self.logs / f"{environment.key[:24]}.log"
+        log = self.log_of(environment, gpu=gpu)
         if not log.exists() or not log.stat().st_size:
             return None
         copy = self.logs / f"{environment.key[:24]}.import.log"
@@ -330,7 +334,7 @@ class Local:
                 ):
                     found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
                 elif step.kind == "environment" and found.state == "ok":
-                    self.sessions.get(step)
+                    self._session(step)
             step.state = "stored" if found.state == "ok" else "failed"
             step.mark = found.run
             if step.kind != "environment":  # that one's output is its pins, known beforehand
@@ -384,8 +388,7 @@ class Local:
         """Make an environment, start its worker, and hold what was imported against what was declared."""
         family: Family = step.data["family"]
         pins = step.data["pins"]
-        in_image = step.data["isolation"] == "docker"
-        if pins is None or (in_image and step.data["rendered"] is None and not pins.unresolved):
+        if unlocked(step):
             raise InfrastructureError(self.unlocked or "not in the lock; run `enginematrix lock`")
         if pins.unresolved:
             record: dict[str, Any] = {
@@ -395,7 +398,7 @@ class Local:
             return self.worker.finish(step, "failed", "", record, 0.0, {})
         started = time.monotonic()
         try:
-            probe = self.sessions.get(step).probe
+            probe = self._session(step).probe
         except PackageError as error:
             record = {
                 "end": {"exit": 1}, "stages": [{"stage": "environment"}], "log": None, "probe": {},
@@ -405,7 +408,8 @@ class Local:
         seconds = time.monotonic() - started
         record = {
             "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
-            "log": self.sessions.keep_log(step, self.store), "probe": probe, "differs": differs(family, step, probe),
+            "log": self.sessions.keep_log(step, self.store, gpu=self._needs_gpu(step)),
+            "probe": probe, "differs": differs(family, step, probe),
             "isolation": step.data["isolation"], "image": _image(step, self.sessions.made[step.name]),
         }  # fmt: skip
         for name, module in probe.get("modules", {}).items():
@@ -416,11 +420,18 @@ class Local:
         return self.worker.finish(step, "ok", step.output, record, seconds, {})
 
     def _session(self, step: Step) -> Session:
-        assert step.environment is not None
-        family: Family = step.environment.data["family"]
-        needs = {"build": family.needs, "run": family.run_needs, "measure": family.run_needs}.get(step.kind, ())
-        in_image = step.environment.data["isolation"] == "docker"  # elsewhere the GPUs are simply there
-        return self.sessions.get(step.environment, gpu=in_image and self.gpu and "nvidia-gpu" in needs)
+        environment = step if step.kind == "environment" else step.environment
+        assert environment is not None
+        return self.sessions.get(environment, gpu=self._needs_gpu(step))
+
+    def _needs_gpu(self, step: Step) -> bool:
+        """Whether a step's container is given the GPUs; elsewhere they are simply there. What a family needs to be worth
+        anything, it needs for being imported too: on a Jetson the libraries themselves come with the GPU."""
+        environment = step if step.kind == "environment" else step.environment
+        assert environment is not None
+        family: Family = environment.data["family"]
+        needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure") else ()))
+        return self.gpu and environment.data["isolation"] == "docker" and "nvidia-gpu" in needs
 
 
 def _image(step: Step, made: Mapping[str, Any]) -> dict[str, str] | None:
@@ -469,7 +480,9 @@ def differs_from(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> st
         return ""
     for name, module in before.get("modules", {}).items():
         other = now.get("modules", {}).get(name, {})
-        if module.get("version") != other.get("version") or "error" in other:
+        if "error" in module and "error" in other:  # what is imported ahead only "if it can"
+            continue
+        if module.get("version") != other.get("version") or "error" in module or "error" in other:
             return f"{name} is {other.get('version') or other.get('error')}, it was {module.get('version')}"
     was, has = before.get("distributions", {}), now.get("distributions", {})
     changed = sorted(name for name in was.keys() | has.keys() if was.get(name) != has.get(name))
