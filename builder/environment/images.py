@@ -164,10 +164,12 @@ def build(images: Sequence[DockerImage], *, jobs: int, timeout: float = buildkit
         )
     for key, group in alike.items():
         state = group[0].state()
-        for twin in group[1:]:  # another stack, the same Dockerfile: the same image
-            if state is not None and ends[key] is None:
+        for twin in group[1:] if state is not None else ():  # another store, the same Dockerfile: the same image
+            try:
                 twin.write()
-                twin.remember({**state, "stack": twin.name})
+                twin.remember({**(state or {}), "stack": twin.name})
+            except InfrastructureError as error:
+                ends[key] = error
     return ends
 
 
@@ -210,8 +212,7 @@ def _wave(cli: engine.Cli, wave: Sequence[DockerImage], options: buildkit.Option
             return ends
         log.unlink(missing_ok=True)
         for image in todo:
-            image.store.write_text(image.folder / LOG, ended.text)
-            ends[image.key] = _note(cli, image, time.monotonic() - started)
+            ends[image.key] = _note(cli, image, time.monotonic() - started, log=ended.text)
         return ends
 
 
@@ -230,8 +231,8 @@ def _one(cli: engine.Cli, image: DockerImage, options: buildkit.Options) -> Engi
         return error
 
 
-def _note(cli: engine.Cli, image: DockerImage, seconds: float) -> EngineMatrixError | None:
-    """Write image.json: the image is there."""
+def _note(cli: engine.Cli, image: DockerImage, seconds: float, log: str = "") -> EngineMatrixError | None:
+    """Write image.json: the image is there. `log`: what build.log shall say, where it does not yet."""
     try:
         found = buildkit.inspect(cli, image.rendered.tag)
     except InfrastructureError as error:
@@ -246,6 +247,8 @@ def _note(cli: engine.Cli, image: DockerImage, seconds: float) -> EngineMatrixEr
         "builder": "buildx" if cli.buildx else "docker", "pushed": {},
     }  # fmt: skip
     try:
+        if log:
+            image.store.write_text(image.folder / LOG, log)
         image.remember(state)
     except InfrastructureError as error:
         return error
