@@ -564,7 +564,7 @@ class Desk:
         families = {"ngc": self.family, "engine": factory.family()}
         cells = [SimpleNamespace(exporter=stack, engine=stack, model="model") for stack in self.stacks]
         spec = SimpleNamespace(families=families, reference_stack=lambda model: self.stacks[0], tools=None, recipes={})
-        return SimpleNamespace(project=self.project, spec=spec, cells=cells)
+        return SimpleNamespace(project=self.project, spec=spec, cells=cells, asked=None)
 
     @property
     def file(self) -> Lock:
