@@ -46,12 +46,15 @@ def read(section: Section) -> Docker:
     mirrors = {}
     for name, value, where in section.children("mirrors"):
         text = getattr(value, "value", "")
-        if not reference.is_mirror(text):
+        registry = reference.DOCKER_IO if name == "index.docker.io" else name
+        if not reference.is_host(registry):
+            section.source.error(where, f"{name!r} is no registry", "write its host: nvcr.io, docker.io")
+        elif not reference.is_mirror(text):
             section.source.error(
                 where, f"{text!r} cannot stand for {name!r}", "write a host and a path: example.com/nvcr"
             )
         else:
-            mirrors[name] = text
+            mirrors[registry] = text
     return Docker(
         mirrors=mirrors,
         build_network=_network(section.choice("build-network", NETWORKS)) or known.build_network,
