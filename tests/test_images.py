@@ -177,7 +177,7 @@ def test_bake_file(tmp_path: Path) -> None:
 def test_bake_understands_its_file(tmp_path: Path) -> None:
     cli = engine.builder_cli()
     if not cli.buildx:
-        pytest.skip("no docker command with buildx")
+        dockerparts.lacking("no docker command with buildx")
     (tmp_path / "a,b").write_text("")
     target = buildkit.Target(
         name="a.b+c", context=tmp_path, dockerfile=tmp_path / "Dockerfile", tag="t:1", platform="linux/arm64",
@@ -489,7 +489,7 @@ def command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Both ways of building, where both are here."""
     found = engine.builder_cli()
     if request.param == "buildx" and not found.buildx:
-        pytest.skip("no docker command with buildx")
+        dockerparts.lacking("no docker command with buildx")
     cli = found if request.param == "buildx" else engine.Cli(str(dockerparts.cli()), False)
     monkeypatch.setattr(engine, "builder_cli", lambda: cli)
     return cli
