@@ -304,7 +304,9 @@ def _plan(options: argparse.Namespace) -> int:
     if absent:
         names = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         lock_ = f"enginematrix lock{f' --isolation {options.isolation}' if options.isolation else ''}"
-        print(f"  not in the lock: {names}; `{lock_}` pins them, as `run` does, and then a plan says what must be pulled")
+        print(
+            f"  not in the lock: {names}; `{lock_}` pins them, as `run` does, and then a plan says what must be pulled"
+        )
     if options.explain:
         for step in todo:
             print(f"  {step.kind} {step.name}: {step.why}")
