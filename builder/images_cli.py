@@ -94,7 +94,8 @@ def _images(work: Work, *, frozen: bool) -> Found:
     registries and the package index are asked for what the lock lacks. Why there is none of a stack is printed.
 
     Raises LockError, RenderError, UsageError."""
-    from builder import lock, machine, pipeline
+    from builder import fit, lock, machine, pipeline
+    from builder.environment import engine
     from builder.environment.images import DockerImage
     from builder.store import Store
 
@@ -116,9 +117,13 @@ def _images(work: Work, *, frozen: bool) -> Found:
             _say(f"{step.name}: its family has no image")
         elif pins is not None and pins.unresolved:
             _say(f"{step.name}: {pins.unresolved.removeprefix(f'{step.name}: ')}")
-            code = code if code or step.skipped else EXIT_FAILURES
-        elif pins is not None and step.stack is not None and step.stack.base in locked.images:
-            _say(f"{step.name}: {step.skipped}")  # not for this architecture
+            if all(here.has(need) for need in family.needs):  # else `run` would leave it out, too
+                code = code or EXIT_FAILURES
+        elif pins is not None and step.stack is not None and (base := locked.images.get(step.stack.base)) is not None:
+            reason = fit.trouble(
+                step.stack, family, "docker", asked="docker", docker=True, image=base, platform=engine.platform(), machine=here
+            )  # fmt: skip
+            _say(f"{step.name}: {reason}")  # it is for other architectures
         else:  # a GPU that is lacking keeps nobody from making an image, but a run from locking its stack
             _say(f"{step.name}: not in the lock; run `enginematrix lock --isolation docker`")
     if not out and not code:

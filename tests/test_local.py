@@ -14,11 +14,13 @@ import factory
 import fake
 import pytest
 
+from builder.environment import Place
 from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.local import Local
-from builder.plan import Again, Plan, reconcile
+from builder.machine import Gpu
+from builder.plan import Again, Plan, Step, reconcile
 from builder.store import Store
 from builder.values import Attributes, Cell
 
@@ -361,3 +363,142 @@ def test_no_gpu_to_load_with_still_builds(tmp_path: Path) -> None:
     assert plan.chains[0].run.state == "skip"
     assert "run" not in world.stages()
     assert len(listener.chains) == 1
+
+
+# In images -----------------------------------------------------------------------------------------------------------
+
+
+class Containers(fake.World):
+    """Environments that are images: what each of their workers was given."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.places: list[tuple[str, bool, Path]] = []
+
+    def __call__(self, step: Step) -> fake.FakeEnvironment:
+        world = self
+
+        class Image(fake.FakeEnvironment):
+            def make(self) -> dict[str, Any]:
+                return {**super().make(), "tag": "t", "base": "b@d", "platform": "linux/amd64", "key": "k"}
+
+            def start(self, imports: tuple[str, ...], log: Path, seconds: float, *, place: Place) -> fake.FakeSession:
+                world.places.append((step.name, place.gpu, log))
+                log.write_text(f"log of a worker with{'' if place.gpu else 'out'} GPU\n")
+                return super().start(imports, log, seconds, place=place)
+
+        return Image(self, step)
+
+
+def in_containers(
+    tmp_path: Path, world: Containers, *, gpu: bool, rendered: object = "Dockerfile", unlocked: str = "", run: str = "run",
+    isolation: str = "docker", cells: list[Cell] | None = None, **family: Any,
+) -> tuple[Plan, Local]:  # fmt: skip
+    store = Store(tmp_path / "artifacts")
+    plan = factory.planner(*ENGINES, families={"engine": factory.family(**family)}, machine=GPU).plan(
+        cells or [factory.cell(ENGINES[0])]
+    )
+    for step in plan.steps:
+        if step.kind == "environment":
+            step.data = {**step.data, "isolation": isolation, "rendered": rendered}
+    reconcile(plan, store.light(), store.root / "objects")
+    local = Local(plan, store, world, fake.Listener(), run=run, jobs=1, cores=2, gpu=gpu, unlocked=unlocked)
+    assert local.run()
+    return plan, local
+
+
+GPU = dataclasses.replace(
+    factory.MACHINE, gpus=(Gpu(name="NVIDIA L4", compute_capability="8.9", memory=1, uuid="GPU-0"),), driver="550"
+)
+
+
+@pytest.mark.parametrize(
+    ("needs", "run_needs", "gpu", "isolation", "expected"),
+    [
+        ((), (), True, "docker", {False}),
+        ((), ("nvidia-gpu",), True, "docker", {False, True}),  # imported and built without, run with
+        (("nvidia-gpu",), ("nvidia-gpu",), True, "docker", {True}),  # one worker for all, its imports too
+        (("nvidia-gpu",), (), True, "docker", {True}),
+        ((), ("nvidia-gpu",), False, "docker", {False}),
+        (("nvidia-gpu",), ("nvidia-gpu",), True, "venv", {False}),  # there the GPUs are simply there
+    ],
+)
+def test_a_container_is_given_gpus_for_the_stages_that_need_them(
+    tmp_path: Path, needs: tuple[str, ...], run_needs: tuple[str, ...], gpu: bool, isolation: str, expected: set[bool]
+) -> None:
+    world = Containers()
+    plan, _ = in_containers(tmp_path, world, gpu=gpu, isolation=isolation, needs=needs, run_needs=run_needs)
+    assert plan.chains[0].run.state == "stored"
+    given = [with_gpu for name, with_gpu, _ in world.places if name == ENGINES[0].id]
+    assert set(given) == expected and len(given) == len(expected)
+    assert {with_gpu for name, with_gpu, _ in world.places if name != ENGINES[0].id} == {False}, "exporters need none"
+    assert sorted(world.closed) == sorted(world.started), "both workers of an environment are stopped"
+
+
+def test_two_workers_of_one_environment_have_logs_of_their_own(tmp_path: Path) -> None:
+    world = Containers()
+    plan, local = in_containers(tmp_path, world, gpu=True, run_needs=("nvidia-gpu",))
+    logs = [log for name, _, log in world.places if name == ENGINES[0].id]
+    assert len(set(logs)) == 2
+    found = local.store.step(plan.chains[0].engine.key)
+    assert found is not None
+    assert (local.store.root / found.record["log"]).read_text() == "log of a worker without GPU\n"
+    assert found.record["image"] == {"tag": "t", "base": "b", "digest": "d", "platform": "linux/amd64", "key": "k"}
+
+
+@pytest.mark.parametrize("why", ["", "registry.example.com does not answer"])
+def test_a_stack_whose_image_is_not_locked_is_no_evidence(tmp_path: Path, why: str) -> None:
+    world = Containers()
+    plan, local = in_containers(tmp_path, world, gpu=False, rendered=None, unlocked=why)
+    assert world.made == world.jobs == []
+    for step in (step for step in plan.steps if step.kind == "environment"):
+        assert local.infrastructure[step] == (why or "not in the lock; run `enginematrix lock`")
+        assert local.store.step(step.key) is None
+
+
+def test_a_stack_without_an_entry_in_the_lock_is_no_evidence_either(tmp_path: Path) -> None:
+    store = Store(tmp_path / "artifacts")
+    planner = factory.planner(*ENGINES)
+    del planner.lock.stacks[ENGINES[0].id]
+    plan = planner.plan([factory.cell(engine) for engine in ENGINES[:2]])
+    reconcile(plan, {}, store.root / "objects")
+    local = Local(plan, store, fake.World(), fake.Listener(), run="run", jobs=2, cores=2, unlocked="the index is away")
+    assert local.run()
+    assert local.infrastructure[plan.chains[0].engine] == "the index is away"
+    assert store.step(plan.chains[0].engine.key) is None
+    assert plan.chains[1].run.state == "stored", "and costs nobody else"
+
+
+def test_an_image_that_cannot_be_had_is_evidence_and_is_asked_for_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "artifacts")
+
+    def planned() -> Plan:
+        planner = factory.planner(*ENGINES)
+        pins = planner.lock.stacks[ENGINES[0].id]
+        planner.lock.stacks[ENGINES[0].id] = dataclasses.replace(pins, unresolved="nvcr.io/x/y:1: no such tag")
+        plan = planner.plan([factory.cell(ENGINES[0])])
+        reconcile(plan, store.light(), store.root / "objects")
+        return plan
+
+    plan = planned()
+    assert Local(plan, store, fake.World(), fake.Listener(), run="run", jobs=2, cores=2).run()
+    found = store.step(plan.chains[0].engine.key)
+    assert found is not None
+    assert (found.state, found.record["error"]["stage"]) == ("failed", "resolve")
+    assert found.record["error"]["message"] == "nvcr.io/x/y:1: no such tag"
+    assert planned().todo() == []
+
+
+def test_what_could_never_be_imported_ahead_does_not_make_it_another_environment(tmp_path: Path) -> None:
+    """Families name modules of newer releases too: those that are not there are simply not imported."""
+    world = fake.World()
+    lacking = {"fake": {"version": "1.0"}, "fake.new": {"error": "ModuleNotFoundError: No module named 'fake.new'"}}
+    world.probes[ENGINES[0].id] = {"modules": lacking}
+    go(tmp_path, [factory.cell(ENGINES[0])], world)
+    cells = [factory.cell(ENGINES[0]), factory.cell(ENGINES[0], target="more")]
+    plan, local, _ = go(tmp_path, cells, world, run="second")
+    assert (local.infrastructure, world.discarded) == ({}, [])
+    assert plan.chains[1].run.state == "stored"
+    world.probes[ENGINES[0].id] = {"modules": {**lacking, "fake.new": {"version": None}}}
+    plan, local, _ = go(tmp_path, [*cells, factory.cell(ENGINES[0], target="third")], world, run="third")
+    assert world.discarded == [ENGINES[0].id], "one that came since does"

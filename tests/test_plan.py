@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import factory
+import imageparts
 import pytest
+import stacks
 
+from builder.lock import Image
 from builder.machine import Gpu
-from builder.plan import Plan, Step, reconcile
+from builder.plan import Plan, Planner, Step, reconcile, unlocked
 from builder.store import Light
-from builder.values import Attributes
+from builder.values import Attributes, Docker, ImageRules, Stack
 
 
 def kinds(plan: Plan) -> dict[str, int]:
@@ -220,3 +224,134 @@ def test_limits_of_a_shared_step_are_the_widest_of_its_cells() -> None:
     export: Step = next(step for step in plan.steps if step.kind == "export")
     assert (export.seconds, export.memory) == (600.0, 2 << 30)
     assert plan.chains[0].build.seconds == 60.0
+
+
+# In images -----------------------------------------------------------------------------------------------------------
+
+
+def templates(folder: Path, body: str = "") -> Path:
+    """A folder of families, with a template for the engine's."""
+    (imageparts.templates(folder, body) / "tiny").rename(folder / "engine")
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return templates(tmp_path / "images")
+
+
+RULES = ImageRules(interpreter="python3", site="own", env={}, checks={"python": "python"})
+
+
+def docker_planner(images: Path, *, rules: ImageRules = RULES, **values: Any) -> Planner:
+    """A planner whose engine family can become images; its base is locked unless `locked` is False."""
+    made = factory.planner(families={"engine": factory.family(isolation=("venv", "docker"), image=rules)})
+    base = in_image().base
+    if values.pop("locked", True):
+        one = stacks.image(in_image())
+        made.lock.images[base] = Image(index=stacks.sha("i"), platforms={values.pop("on", "linux/amd64"): one})
+    for name, pins in made.lock.stacks.items():
+        made.lock.stacks[name] = dataclasses.replace(pins, hashes={pin: (stacks.sha(pin),) for pin in pins.packages})
+    made.images, made.isolation, made.docker = images, "docker", True
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def in_image() -> Stack:
+    return dataclasses.replace(factory.stack(), base="docker.io/library/python:3.11-slim-bookworm")
+
+
+def engine_of(planner: Planner) -> Step:
+    return planner.plan([factory.cell(in_image())]).chains[0].engine
+
+
+def test_an_image_and_an_environment_of_one_stack_share_nothing(images: Path) -> None:
+    docker = docker_planner(images).plan([factory.cell(in_image())]).chains[0]
+    venv = docker_planner(images, isolation="venv").plan([factory.cell(in_image())]).chains[0]
+    assert (docker.engine.data["isolation"], venv.engine.data["isolation"]) == ("docker", "venv")
+    assert docker.engine.key != venv.engine.key
+    assert docker.build.static != venv.build.static and docker.run.static != venv.run.static
+    assert docker.export.static == venv.export.static, "its family has no image: it is the same either way"
+
+
+def test_the_same_image_is_the_same_key(images: Path) -> None:
+    one, two = engine_of(docker_planner(images)), engine_of(docker_planner(images))
+    assert one.data["rendered"].key == two.data["rendered"].key
+    assert one.key == two.key
+
+
+def test_what_is_in_an_image_and_how_it_is_run_stands_in_its_key(images: Path, tmp_path: Path) -> None:
+    """A failure for want of shared memory must not outlive the limit, nor one for want of root the family's `user`."""
+    moved = docker_planner(images)
+    (base,) = moved.lock.images
+    other = stacks.image(in_image(), stacks.sha("another manifest"))
+    moved.lock.images[base] = Image(index=stacks.sha("i"), platforms={"linux/amd64": other})
+    template = templates(tmp_path / "other", '{% block system %}\nLABEL a="b"\n{% endblock %}')
+    found = [
+        docker_planner(images), moved, docker_planner(template), docker_planner(images, settings=Docker(shm=1 << 20)),
+        docker_planner(images, settings=Docker(pids=100)),
+        docker_planner(images, rules=dataclasses.replace(RULES, user="root")),
+        docker_planner(images, rules=dataclasses.replace(RULES, runtime="nvidia")),
+    ]  # fmt: skip
+    steps = [engine_of(planner) for planner in found]
+    assert len({step.key for step in steps}) == len({step.output for step in steps}) == len(found)
+
+
+def test_where_images_come_from_stands_in_no_key(images: Path) -> None:
+    mirrored = Docker(mirrors={"docker.io": "mirror.example.com"}, build_network="host", gpus="cdi")
+    assert engine_of(docker_planner(images)).key == engine_of(docker_planner(images, settings=mirrored)).key
+
+
+def test_an_image_that_is_not_locked_is_not_its_virtual_environment(images: Path, tmp_path: Path) -> None:
+    """What was made in an environment of the same packages is no evidence for it: nothing is stored, all is to run."""
+    venv = docker_planner(images, isolation="venv", locked=False).plan([factory.cell(in_image())])
+    light = finish(venv, tmp_path / "objects")
+    plan = docker_planner(images, locked=False).plan([factory.cell(in_image())])
+    reconcile(plan, light, tmp_path / "objects")
+    chain = plan.chains[0]
+    assert unlocked(chain.engine)
+    assert (chain.engine.state, chain.build.state, chain.run.state) == ("run", "run", "wait")
+    assert chain.engine in plan.environments()
+
+
+def test_a_refused_base_is_in_the_key_and_is_no_reason_to_ask_again(images: Path) -> None:
+    keys = set()
+    for refused in ("", "the tag lies", "there is no such tag"):
+        planner = docker_planner(images)
+        name = in_image().id
+        planner.lock.stacks[name] = dataclasses.replace(planner.lock.stacks[name], refused=refused)
+        step = engine_of(planner)
+        assert step.data["pins"].unresolved == refused
+        assert (step.data["rendered"] is None) is bool(refused)
+        assert not unlocked(step)
+        keys.add(step.key)
+    assert len(keys) == 3
+    planner = docker_planner(images, isolation="venv")
+    planner.lock.stacks[name] = dataclasses.replace(planner.lock.stacks[name], refused="the tag lies")
+    assert engine_of(planner).data["pins"].unresolved == "", "an environment of the same packages does without"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"docker": False}, "engine needs a Docker engine, and none is here"),
+        ({"on": "linux/arm64"}, "engine has no image for linux/amd64"),
+        ({"refused": {"engine-1.0-py3.11": "needs about 9 GB of disk"}}, "engine needs about 9 GB of disk"),
+    ],
+)
+def test_what_cannot_be_realised_here_is_skipped_with_the_reason(
+    images: Path, tmp_path: Path, values: dict[str, Any], reason: str
+) -> None:
+    plan = docker_planner(images, **values).plan([factory.cell(in_image())])
+    reconcile(plan, {}, tmp_path)
+    assert plan.chains[0].engine.state == "skip"
+    assert plan.chains[0].engine.skipped.startswith(reason)
+    assert plan.todo() == [] == plan.environments()
+
+
+def test_a_stack_that_exports_and_builds_is_one_image(images: Path) -> None:
+    cell = dataclasses.replace(factory.cell(in_image()), exporter=dataclasses.replace(in_image(), role="exporter"))
+    chain = docker_planner(images).plan([cell]).chains[0]
+    assert chain.exporter is chain.engine
+    assert chain.export.environment is chain.build.environment
