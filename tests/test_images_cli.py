@@ -4,128 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stacks
+from teams import NEW, NGC, OLD, ONNX, Engine, Team
 
-from builder import cli, collector, errors, locking, pipeline
+from builder import collector, errors, locking, pipeline
 from builder.environment import images as images_module
-from builder.environment import room
 from builder.environment.images import DockerImage, ImageError
-from builder.environment.rebuild import Comparison
 from builder.errors import EngineMatrixError, InfrastructureError
-from builder.lock import Image, Lock
+from builder.lock import Image
 from builder.project import Project
-
-ROOT = Path(__file__).parent.parent
-MATRIX = """\
-schema: 1
-name: images
-exporters:
-  onnx: {family: onnx, onnx: 1.23.2}
-engines:
-  ort: {family: onnxruntime, onnxruntime: [1.26.0, 1.31.1]}
-  ngc: {family: ngc-tensorrt, release: "24.01"}
-axes:
-  model: [squeezenet]
-  opset: [17]
-  precision: [fp32]
-  shapes: [static]
-"""
-ONNX, OLD, NEW, NGC = (
-    "onnx-1.23.2-py3.12",
-    "onnxruntime-1.26.0-py3.12",
-    "onnxruntime-1.31.1-py3.12",
-    "ngc-tensorrt-24.01",
-)
-
-
-class Engine:
-    """What the Docker engine would do."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.broken: dict[str, EngineMatrixError] = {}
-        self.calls: list[tuple[str, list[str]]] = []
-        self.free: int | None = None
-        self.different: set[str] = set()
-        for name in ("build", "push", "verify", "rebuild_twice", "shell"):
-            monkeypatch.setattr(images_module, name, getattr(self, name))
-        monkeypatch.setattr(room, "room", lambda: (frozenset(), self.free))
-
-    def build(self, images: Sequence[DockerImage], *, jobs: int) -> dict[str, Exception | None]:
-        self.calls.append(("build", [image.name for image in images]))
-        ends: dict[str, Exception | None] = {}
-        for image in images:
-            ends[image.key] = self.broken.get(image.name)
-            if ends[image.key] is None:
-                image.write()
-                image.remember({"key": image.key, "id": f"sha256:{image.name}", "tag": image.rendered.tag})
-        return ends
-
-    def _one(self, call: str, image: DockerImage) -> None:
-        self.calls.append((call, [image.name]))
-        if error := self.broken.get(image.name):
-            raise error
-
-    def push(self, images: Sequence[DockerImage], prefix: str) -> dict[str, str]:
-        images_module.reference.parse(f"{prefix}/x:1")
-        (image,) = images
-        self._one("push", image)
-        return {f"{prefix}/{image.name}:1": "sha256:" + "0" * 64}
-
-    def verify(self, image: DockerImage) -> list[str]:
-        self._one("verify", image)
-        return ["label org.enginematrix.cuda is '1', not '2'"] if image.name in self.different else []
-
-    def rebuild_twice(self, image: DockerImage) -> Comparison:
-        self._one("rebuild", image)
-        same = image.name not in self.different
-        return Comparison(identical=same, layers=(), files=(), configuration=() if same else ("Created",))
-
-    def shell(self, image: DockerImage, artifacts: Path) -> int:
-        self._one("shell", image)
-        return 7
-
-
-class Team:
-    """A project of the repository's own families, locked but for its NGC stack."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
-        (folder / "matrix.yaml").write_text(MATRIX)
-        for name in ("images", "recipes"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        work = pipeline.select(Project(matrix=folder / "matrix.yaml"), group="all", expression=None)
-        self.cells = {cell.engine.id: cell.id for cell in work.cells}
-        self.lock = Lock(cutoff=stacks.CUTOFF)
-        for stack in locking.stacks_of(work, work.cells):
-            if stack.family != "ngc-tensorrt":
-                self.lock.stacks[stack.id] = stacks.pins(stack)
-                one = stacks.image(stack)
-                platforms = {"linux/amd64": one, "linux/arm64": one}
-                self.lock.images[stack.base] = Image(index=stacks.sha(stack.base), platforms=platforms)
-        self.save()
-
-    def save(self) -> None:
-        (self.folder / "matrix.lock").write_text(self.lock.dumps())
-
-    def __call__(self, line: str, code: int = 0) -> tuple[str, str]:
-        """What `enginematrix images LINE` prints."""
-        self.capsys.readouterr()
-        assert cli.main(["-f", str(self.folder / "matrix.yaml"), "images", *line.split()]) == code
-        told = self.capsys.readouterr()
-        assert "Traceback" not in told.err
-        return told.out, told.err
-
-    def usage(self, line: str) -> str:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["-f", str(self.folder / "matrix.yaml"), "images", *line.split()])
-        assert ended.value.code == errors.EXIT_USAGE
-        return self.capsys.readouterr().err
 
 
 @pytest.fixture
@@ -144,12 +36,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def test_render_needs_no_engine_and_tells_of_each_stack(team: Team) -> None:
-    out, err = team("render")
+    out, err = team("images render")
     assert sorted(Path(line).parent.name for line in out.split()) == [ONNX, OLD, NEW]
     assert all(Path(line).read_text().startswith("ARG REGISTRY=docker.io\n") for line in out.split())
     assert f"{NGC}: not in the lock; run `enginematrix lock --isolation docker`" in err
     assert "GPU" not in err, "none is needed to make an image"
-    assert team("render")[0] == out
+    assert team("images render")[0] == out
 
 
 def test_a_gpu_is_no_matter_for_a_stack_that_is_locked(team: Team) -> None:
@@ -157,10 +49,10 @@ def test_a_gpu_is_no_matter_for_a_stack_that_is_locked(team: Team) -> None:
     team.lock.stacks[NGC] = stacks.pins(stack)
     team.lock.images[stack.base] = Image(index=stacks.sha("i"), platforms={"linux/amd64": stacks.image(stack)})
     team.save()
-    assert NGC in team("render")[0]
+    assert NGC in team("images render")[0]
     team.lock.images[stack.base] = Image(index=stacks.sha("i"), platforms={"linux/s390x": stacks.image(stack)})
     team.save()
-    out, err = team("render")
+    out, err = team("images render")
     assert NGC not in out
     assert f"{NGC}: has no image for linux/amd64: {stack.base} is for linux/s390x" in err
 
@@ -170,7 +62,7 @@ def test_frozen_asks_nobody(team: Team) -> None:
     team.save()
     before = (team.folder / "matrix.lock").read_text()
     for line in ("render --frozen", "build --frozen", "push --to registry.example.com/x", "verify"):
-        _, err = team(line, code=errors.EXIT_USAGE)
+        _, err = team(f"images {line}", code=errors.EXIT_USAGE)
         assert OLD in err and "run `enginematrix lock --isolation docker`" in err
     assert (team.folder / "matrix.lock").read_text() == before
 
@@ -185,7 +77,7 @@ def test_a_registry_that_is_away_costs_no_others_images(team: Team, monkeypatch:
     team.lock.stacks[NGC] = stacks.pins(ngc)
     team.lock.images[ngc.base] = Image(index=stacks.sha("i"), platforms={"linux/amd64": stacks.image(ngc)})
     team.save()
-    out, err = team("render", code=errors.EXIT_INFRASTRUCTURE)
+    out, err = team("images render", code=errors.EXIT_INFRASTRUCTURE)
     assert NGC in out
     assert "Connection refused" in err and f"{OLD}: not in the lock" in err
 
@@ -196,14 +88,14 @@ def test_what_the_lock_refuses_fails(team: Team, engine: Engine) -> None:
     for name, pins in team.lock.stacks.items():
         team.lock.stacks[name] = dataclasses.replace(pins, refused=f"{base}: no such tag")
     team.save()
-    _, err = team("build", code=errors.EXIT_FAILURES)
+    _, err = team("images build", code=errors.EXIT_FAILURES)
     assert f"{OLD}: {base}: no such tag" in err
     assert engine.calls == []
 
 
 def test_a_broken_template_is_bad_input(team: Team) -> None:
     (team.folder / "images" / "onnxruntime" / "Dockerfile.j2").write_text("FROM {{ nothing }}\n")
-    _, err = team("render", code=errors.EXIT_USAGE)
+    _, err = team("images render", code=errors.EXIT_USAGE)
     assert "onnxruntime/Dockerfile.j2:1" in err and "nothing" in err
 
 
@@ -211,9 +103,9 @@ def test_a_broken_template_is_bad_input(team: Team) -> None:
 
 
 def test_build_makes_what_is_missing_once(team: Team, engine: Engine) -> None:
-    out, _ = team("build")
+    out, _ = team("images build")
     assert "3 built, 0 were there, 0 failed" in out and "enginematrix/onnxruntime:" in out
-    assert team("build")[0] == "Nothing to do: 3 images are there.\n"
+    assert team("images build")[0] == "Nothing to do: 3 images are there.\n"
     assert [call for call, _ in engine.calls] == ["build"]
 
 
@@ -226,33 +118,33 @@ def test_build_makes_what_is_missing_once(team: Team, engine: Engine) -> None:
 )
 def test_one_image_that_fails_costs_no_other(team: Team, engine: Engine, error: EngineMatrixError, code: int) -> None:
     engine.broken[OLD] = error
-    out, _ = team("build", code=code)
+    out, _ = team("images build", code=code)
     assert f"{OLD}: {error}" in out and "2 built, 0 were there, 1 failed" in out
     engine.broken.clear()
-    assert "1 built, 2 were there, 0 failed" in team("build")[0]
+    assert "1 built, 2 were there, 0 failed" in team("images build")[0]
 
 
 def test_evidence_comes_before_infrastructure(team: Team, engine: Engine) -> None:
     engine.broken = {OLD: ImageError("lies", "..."), NEW: InfrastructureError("down")}
-    team("build", code=errors.EXIT_FAILURES)
+    team("images build", code=errors.EXIT_FAILURES)
 
 
 def test_what_the_disk_has_no_room_for_is_not_begun(team: Team, engine: Engine) -> None:
     engine.free = 1
-    out, _ = team("build", code=errors.EXIT_INFRASTRUCTURE)
+    out, _ = team("images build", code=errors.EXIT_INFRASTRUCTURE)
     assert engine.calls == []
     assert f"{OLD}: needs about" in out and "docker system df" in out and "3 failed" in out
 
 
 def test_selecting_takes_the_stacks_of_the_cells(team: Team, engine: Engine) -> None:
-    team("build --select onnxruntime=1.31.1")
+    team("images build --select onnxruntime=1.31.1")
     assert engine.calls == [("build", [ONNX, NEW])]
-    _, err = team("build --select onnxruntime=9", code=errors.EXIT_USAGE)
+    _, err = team("images build --select onnxruntime=9", code=errors.EXIT_USAGE)
     assert "no onnxruntime '9' in this matrix" in err
 
 
 def test_no_cell_that_failed_is_nothing_to_do(team: Team, engine: Engine) -> None:
-    assert team("build --failed")[0].startswith("Nothing to do")
+    assert team("images build --failed")[0].startswith("Nothing to do")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +155,7 @@ def test_no_cell_that_failed_is_nothing_to_do(team: Team, engine: Engine) -> Non
     ],
 )  # fmt: skip
 def test_bad_arguments(team: Team, line: str, words: str) -> None:
-    assert words in team.usage(line)
+    assert words in team.usage(f"images {line}")
 
 
 def test_gc_does_not_take_what_is_being_built(team: Team, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +169,7 @@ def test_gc_does_not_take_what_is_being_built(team: Team, engine: Engine, monkey
         return {image.key: None for image in images}
 
     monkeypatch.setattr(images_module, "build", build)
-    team("build")
+    team("images build")
     assert "a run is using these artifacts" in said[0]
 
 
@@ -286,17 +178,17 @@ def test_gc_does_not_take_what_is_being_built(team: Team, engine: Engine, monkey
 
 @pytest.mark.parametrize("line", ["push --to registry.example.com/team", "verify", "verify --rebuild"])
 def test_without_images_there_is_nothing_to_push_or_verify(team: Team, engine: Engine, line: str) -> None:
-    _, err = team(line, code=errors.EXIT_USAGE)
+    _, err = team(f"images {line}", code=errors.EXIT_USAGE)
     assert f"{OLD}: not built; run `enginematrix images build`" in err
     assert engine.calls == []
 
 
 def test_push_tells_each_digest_and_goes_on_after_a_failure(team: Team, engine: Engine) -> None:
-    team("build")
-    out, _ = team("push --to registry.example.com/team")
+    team("images build")
+    out, _ = team("images push --to registry.example.com/team")
     assert out.splitlines()[0] == f"registry.example.com/team/{ONNX}:1@sha256:" + "0" * 64
     engine.broken[ONNX] = InfrastructureError("denied")
-    out, err = team("push --to registry.example.com/team", code=errors.EXIT_INFRASTRUCTURE)
+    out, err = team("images push --to registry.example.com/team", code=errors.EXIT_INFRASTRUCTURE)
     assert len(out.splitlines()) == 2 and "denied" in err
 
 
@@ -304,26 +196,26 @@ def test_push_tells_each_digest_and_goes_on_after_a_failure(team: Team, engine: 
     "prefix", ["https://registry.example.com/x", "Registry/Team", "registry.example.com/x:1", "a//b"]
 )
 def test_a_bad_prefix_is_told_before_anything_is_pushed(team: Team, engine: Engine, prefix: str) -> None:
-    team("build")
-    _, err = team(f"push --to {prefix}", code=errors.EXIT_USAGE)
+    team("images build")
+    _, err = team(f"images push --to {prefix}", code=errors.EXIT_USAGE)
     assert f"--to {prefix!r}" in err and "registry.example.com/team" in err
     assert ("push", [ONNX]) not in engine.calls
 
 
 def test_verify_says_what_each_is(team: Team, engine: Engine) -> None:
-    team("build")
-    assert team("verify")[0].splitlines() == [f"{name}: as promised" for name in (ONNX, OLD, NEW)]
+    team("images build")
+    assert team("images verify")[0].splitlines() == [f"{name}: as promised" for name in (ONNX, OLD, NEW)]
     engine.different.add(OLD)
-    out, _ = team("verify", code=errors.EXIT_FAILURES)
+    out, _ = team("images verify", code=errors.EXIT_FAILURES)
     assert f"{OLD}: label org.enginematrix.cuda is '1', not '2'" in out
 
 
 @pytest.mark.parametrize("line", ["verify --json", "verify --rebuild --json"])
 def test_verify_as_json_is_whole_though_one_fails(team: Team, engine: Engine, line: str) -> None:
-    team("build")
+    team("images build")
     engine.different.add(NEW)
     engine.broken[ONNX] = InfrastructureError("the Docker engine went away")
-    out, _ = team(line, code=errors.EXIT_FAILURES)
+    out, _ = team(f"images {line}", code=errors.EXIT_FAILURES)
     found = {entry["stack"]: entry for entry in json.loads(out)}
     assert found[ONNX]["error"] == "the Docker engine went away"
     if "--rebuild" in line:
@@ -331,24 +223,24 @@ def test_verify_as_json_is_whole_though_one_fails(team: Team, engine: Engine, li
     else:
         assert found[OLD]["problems"] == [] and len(found[NEW]["problems"]) == 1
     engine.different.clear()
-    team(line, code=errors.EXIT_INFRASTRUCTURE)
+    team(f"images {line}", code=errors.EXIT_INFRASTRUCTURE)
 
 
 def test_shell_is_of_the_engine_or_the_exporter(team: Team, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    team("build")
-    team(f"shell {team.cells[NEW]}", code=7)
-    team(f"shell {team.cells[NEW]} --exporter", code=7)
+    team("images build")
+    team(f"images shell {team.cells[NEW]}", code=7)
+    team(f"images shell {team.cells[NEW]} --exporter", code=7)
     assert engine.calls[1:] == [("shell", [NEW]), ("shell", [ONNX])]
 
 
 def test_shell_builds_what_is_missing_and_says_so(team: Team, engine: Engine) -> None:
-    _, err = team(f"shell {team.cells[NEW]}", code=7)
+    _, err = team(f"images shell {team.cells[NEW]}", code=7)
     assert f"building {NEW}" in err and "build.log" in err
     assert engine.calls == [("build", [NEW]), ("shell", [NEW])], "and nothing else"
 
 
 def test_shell_without_an_image_says_why(team: Team, engine: Engine) -> None:
-    _, err = team(f"shell {team.cells[NGC]}", code=errors.EXIT_USAGE)
+    _, err = team(f"images shell {team.cells[NGC]}", code=errors.EXIT_USAGE)
     assert f"{NGC}: not in the lock" in err and f"{NGC} has no image" in err
-    _, err = team("shell nothing", code=errors.EXIT_USAGE)
+    _, err = team("images shell nothing", code=errors.EXIT_USAGE)
     assert "nothing" in err
