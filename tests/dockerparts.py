@@ -130,7 +130,7 @@ def python_base(version: str) -> str:
     (context / "Dockerfile").write_text(
         f"FROM {base('bookworm')}\nCOPY python/ /usr/local/\nRUN ldconfig && python{version} -c 'import ssl, sqlite3, ctypes'\n"
     )
-    docker("build", "-q", "-t", name, str(context))
+    docker("build", "-q", "--network", "host", "-t", name, str(context))
     shutil.rmtree(context)
     return name
 
