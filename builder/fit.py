@@ -9,6 +9,9 @@ from builder.machine import Machine
 from builder.requirements_nvidia import unsatisfied
 from builder.values import Family, Stack
 
+#: Brands that NVML gives data center GPUs: `tesla` up to Turing, `nvidia` from Ampere on (as `nvidia-smi -q` shows them).
+DATA_CENTER = ("tesla", "nvidia")
+
 
 def trouble(
     stack: Stack, family: Family, realised: Realised, *, asked: Isolation, docker: bool, image: Image | None, platform: str,
@@ -18,8 +21,10 @@ def trouble(
     against it.
 
     The driver is held against what the image itself demands (NVIDIA_REQUIRE_CUDA, which the NVIDIA container toolkit
-    enforces when a container starts), and where it demands nothing against the catalog's floor. Only where a GPU is
-    there and the family uses it: without one, an engine is built and not loaded.
+    enforces when a container starts), and against the catalog's floor. The floor is what NVIDIA's release notes ask for;
+    data center GPUs may do with an older driver, by the image's forward compatibility package
+    (https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html). Only where a GPU is there and the family
+    uses it: without one, an engine is built and not loaded.
     """
     if realised == "venv":
         return ""
@@ -42,7 +47,8 @@ def trouble(
         if reason:
             return f"demands another driver than this machine's {machine.driver}: {reason}"
     floor = stack.facts.get(family.image.driver, "") if family.image is not None else ""
-    if not demand and floor and machine.driver and below(machine.driver, floor):
+    held = any(gpu.brand not in DATA_CENTER for gpu in machine.gpus)
+    if held and floor and machine.driver and below(machine.driver, floor):
         return f"needs driver {floor} or newer, this machine has {machine.driver}"
     return ""
 

@@ -91,15 +91,21 @@ def test_every_gpu_must_do() -> None:
     assert "535.161.08" in trouble(image=image(DEMAND), machine=machine("535.161.08", "12.2", L4, other))
 
 
-def test_the_catalogs_floor_counts_where_the_image_demands_nothing() -> None:
+def test_the_catalogs_floor_counts_for_all_but_data_center_gpus() -> None:
     facts = {"driver": "570"}
-    assert trouble(facts=facts) == "needs driver 570 or newer, this machine has 550.54.15"
-    assert trouble(facts={"driver": "550"}) == ""
-    assert trouble(facts={"driver": "550.54.15"}) == ""
-    assert trouble(facts={"driver": "550.90"}) != ""
-    assert trouble(facts=facts, image=image("cuda>=12.0")) == "", "the toolkit enforces its demand, and no more"
-    assert trouble(facts=facts, machine=machine(None, None)) == "", "a driver that nobody knows is not too old"
-    assert trouble(dataclasses.replace(FAMILY, image=None), facts=facts) == ""
+    desktop = machine("550.54.15", "12.4", dataclasses.replace(L4, brand="geforce"))
+    assert trouble(facts=facts, machine=desktop) == "needs driver 570 or newer, this machine has 550.54.15"
+    assert trouble(facts=facts, machine=desktop, image=image("cuda>=9.0")) != "", (
+        "NVIDIA's images demand next to nothing"
+    )
+    assert trouble(facts=facts) == "", "forward compatibility may do"
+    assert trouble(facts=facts, machine=machine("550.54.15", "12.4", dataclasses.replace(L4, brand="nvidia"))) == ""
+    assert trouble(facts={"driver": "550"}, machine=desktop) == ""
+    assert trouble(facts={"driver": "550.54.15"}, machine=desktop) == ""
+    assert trouble(facts={"driver": "550.90"}, machine=desktop) != ""
+    unknown = dataclasses.replace(desktop, driver=None)
+    assert trouble(facts=facts, machine=unknown) == "", "a driver that nobody knows is not too old"
+    assert trouble(dataclasses.replace(FAMILY, image=None), facts=facts, machine=desktop) == ""
 
 
 def test_without_a_gpu_or_a_use_for_it_no_driver_is_asked_for() -> None:
