@@ -57,7 +57,9 @@ class Rendered:
 
     @property
     def tag(self) -> str:
-        return f"enginematrix/{self.stack.family}:{self.key[:16]}"
+        """Names of images have small letters only, and single marks between them; the key tells families apart."""
+        family = re.sub(r"[^a-z0-9]+", "-", self.stack.family.lower()).strip("-")
+        return f"enginematrix/{family}:{self.key[:16]}"
 
 
 def render(
@@ -102,6 +104,10 @@ def render(
     names = {name.replace("-", "_"): value for name, value in values.items()}
     names.update(base=base, build=build, labels=_labels(stack, pins, image, cutoff))
     dockerfile = templates.fill(images, family, stack, names)
+    start = f"FROM ${{REGISTRY}}/{base.path}@{base.manifest}"
+    if not any(line == start or line.startswith(f"{start} ") for line in dockerfile.splitlines()):
+        msg = f"{images / family.name / templates.TEMPLATE}: makes no {start!r}, so nothing holds it to the base that is locked; "
+        raise RenderError(msg + 'begin it with {% extends "base.Dockerfile.j2" %}')
     return Rendered(
         stack=stack, platform=platform, dockerfile=dockerfile, files=files, registry=registry, pins=pins, python=python
     )
@@ -173,6 +179,8 @@ def _check_values(stack: Stack, image: PlatformImage, pins: Pins) -> None:
 def _epoch(stack: Stack, cutoff: str) -> int:
     """Seconds since 1970 of an instant such as 2026-11-20T00:00:00Z."""
     try:
+        if not cutoff.isprintable():  # Python 3.11 takes any character between date and time
+            raise ValueError(cutoff)
         moment = datetime.datetime.fromisoformat(cutoff.replace("Z", "+00:00"))
     except ValueError as error:
         msg = f"{stack.id}: the cut-off {cutoff!r} is not an instant"

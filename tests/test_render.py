@@ -129,8 +129,9 @@ def test_the_cut_off_is_the_clock() -> None:
 
     assert "ARG SOURCE_DATE_EPOCH=1795132800\n" in text("2026-11-20T00:00:00Z")
     assert text("2026-11-20T00:00:00Z") != text("2026-11-21T00:00:00Z")
-    with pytest.raises(RenderError, match="'yesterday' is not an instant"):
-        text("yesterday")
+    for bad in ("yesterday", "2026-11-20\n00:00:00Z", ""):
+        with pytest.raises(RenderError, match=re.escape(f"{bad!r} is not an instant")):
+            text(bad)
 
 
 HOSTILE = [
@@ -175,6 +176,14 @@ def test_an_option_of_pip_is_no_pin() -> None:
         locked = replace(pins(found), packages=(pin,), hashes={pin: (image(found).manifest,)})
         with pytest.raises(RenderError, match="in the lock is not a pin"):
             render.render(found, read("onnx").family, locked, image(found), "linux/amd64", IMAGES, CUTOFF)
+
+
+@pytest.mark.parametrize("name", ["ours", "Our.Runtime", "a..b_-c", "X-"])
+def test_a_family_of_any_name_has_a_tag_that_docker_takes(name: str) -> None:
+    """The grammar of github.com/distribution/reference: path-component and tag."""
+    made = rendered("onnx", "{onnx: 1.23.2}")
+    tag = replace(made, stack=replace(made.stack, family=name)).tag
+    assert re.fullmatch(r"enginematrix/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*:[0-9a-f]{16}", tag), tag
 
 
 def test_labels_are_quoted() -> None:
@@ -251,6 +260,59 @@ class TestTemplates:
     def test_a_template_chosen_by_a_value(self, images: Path) -> None:
         with pytest.raises(RenderError, match="as it is written"):
             self.fill(images, "{% extends release %}")
+
+    @pytest.mark.parametrize(
+        ("template", "message"),
+        [
+            ("{% block sytem %}RUN x\n{% endblock %}", ":2: the template that it extends has no block 'sytem'; perhaps"),
+            ("RUN apt-get install x\n", r":2: 'RUN apt-get install x' stands in no block.*; the blocks are check, "),
+            ("\n{{ release }}\n", r":[23]: '\{\{ \.\.\. \}\}' stands in no block"),
+        ],
+    )  # fmt: skip
+    def test_what_jinja_would_leave_out(self, images: Path, template: str, message: str) -> None:
+        with pytest.raises(RenderError, match=r"ngc-tensorrt/Dockerfile\.j2" + message):
+            self.fill(images, '{% extends "base.Dockerfile.j2" %}\n' + template)
+
+    def test_a_comment_a_variable_and_a_block_in_a_block_are_no_mistake(self, images: Path) -> None:
+        template = (
+            '{% extends "base.Dockerfile.j2" %}\n{# why #}\n{% block system %}\n'
+            '{% set name = "X" %}\n{% block inner scoped %}ENV {{ name }}=1{% endblock %}\n{% endblock %}\n'
+        )
+        assert "\nENV X=1\n" in self.fill(images, template)
+
+    @pytest.mark.parametrize("template", ["", "RUN x\n", "FROM scratch\n", "FROM docker.io/library/ubuntu:latest\n"])
+    def test_a_template_that_is_on_no_locked_base(self, images: Path, template: str) -> None:
+        with pytest.raises(RenderError, match=r"ngc-tensorrt/Dockerfile\.j2: makes no 'FROM .*@sha256:.*begin it with"):
+            self.fill(images, template)
+
+    def test_a_template_of_its_own_may_name_its_stage(self, images: Path) -> None:
+        template = "ARG REGISTRY=nvcr.io\nFROM ${REGISTRY}/{{ base.path }}@{{ base.manifest }} AS first\n"
+        assert self.fill(images, template).endswith(" AS first\n")
+
+    @pytest.mark.parametrize(
+        ("expression", "message"),
+        [
+            ("1 // 0", ":3: ZeroDivisionError"),
+            ("release + 1", ":3: TypeError"),
+            ("release | nosuch", ":3: No filter named 'nosuch'"),
+        ],
+    )
+    def test_an_expression_that_fails(self, images: Path, expression: str, message: str) -> None:
+        with pytest.raises(RenderError, match=r"ngc-tensorrt/Dockerfile\.j2" + message):
+            self.fill(images, self.BLOCK + "{{ " + expression + " }}{% endblock %}\n")
+
+    def test_a_circle(self, images: Path) -> None:
+        with pytest.raises(RenderError, match=r"ngc-tensorrt/Dockerfile\.j2: extends itself"):
+            self.fill(images, '{% extends "ngc-tensorrt/Dockerfile.j2" %}\n')
+
+    def test_a_file_that_is_no_text_costs_its_own_family_only(self, images: Path) -> None:
+        (images / "other").mkdir()
+        (images / "other" / "Dockerfile.j2").write_bytes(b"\xff\xfe")
+        (images / "folder.j2").mkdir()
+        assert self.fill(images, '{% extends "base.Dockerfile.j2" %}\n')
+        (images / "ngc-tensorrt" / "Dockerfile.j2").write_bytes(b"{# \xff #}")
+        with pytest.raises(RenderError, match=r"ngc-tensorrt/Dockerfile\.j2: is not UTF-8"):
+            self.fill(images, None)
 
     def test_no_script(self, images: Path) -> None:
         (images / "check.py").unlink()
