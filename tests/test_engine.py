@@ -95,6 +95,16 @@ def test_configuration_without_a_context(tmp_path: Path, text: str) -> None:
     assert engine.endpoint().source == "the usual socket"
 
 
+def test_without_home_the_folder_at_hand_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    context(tmp_path / ".docker", "theirs", "tcp://elsewhere.example.com:2376")
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "theirs"}')
+    for name in ("DOCKER_CONFIG", "HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", str(tmp_path / "home")))
+    assert engine.endpoint().source == "the usual socket"
+
+
 def test_context_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONTEXT", "gone")
     assert not engine.available()
@@ -253,6 +263,12 @@ class TestCommand:
         on_path(monkeypatch, tmp_path)
         with pytest.raises(DockerMissing, match="no `docker` command on PATH; install Docker"):
             engine.builder_cli()
+
+    def test_a_folder_that_cannot_be_looked_into(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Root's own after `su`. Root itself may look everywhere, so here it is a name that no file system takes."""
+        found = command(tmp_path, "a", version=NEW, buildx=BUILDX)
+        on_path(monkeypatch, tmp_path / ("x" * 300), found)
+        assert engine.builder_cli() == Cli(f"{found}/docker", True)
 
     def test_each_says_what_it_lacks(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         folders = [

@@ -77,6 +77,41 @@ def test_context_that_is_right_is_left_alone(lonely: DockerImage) -> None:
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
+def test_all_images_may_be_kept_elsewhere(lonely: DockerImage, tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (lonely.folder.parent).symlink_to(tmp_path / "big")
+    assert (lonely.write() / "Dockerfile").read_text() == lonely.rendered.dockerfile
+    assert (tmp_path / "big" / lonely.name / "Dockerfile").is_file()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "check.py", "requirements", "wheels", "wheels/own"])
+def test_a_link_in_a_context_leads_nowhere(lonely: DockerImage, tmp_path: Path, name: str) -> None:
+    """Whoever keeps wheels of his own there finds them again: nothing behind a link is written or removed."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "other-1.0-py3-none-any.whl").write_text("mine")
+    link = lonely.folder / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(mine)
+    with pytest.raises(
+        InfrastructureError, match=f"{name}: a symbolic link, where a build context has none; remove it"
+    ):
+        build_context.complete(lonely.store, lonely.rendered)
+    assert [path.name for path in mine.rglob("*")] == ["other-1.0-py3-none-any.whl"]
+
+
+def test_a_umask_changes_no_layer(lonely: DockerImage) -> None:
+    """Modes are part of what BuildKit knows a mounted file or folder by."""
+    before = os.umask(0o077)
+    try:
+        root = build_context.complete(lonely.store, lonely.rendered)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (root / "wheels").iterdir()}
+    assert modes == {0o755}
+    assert {(root / name).stat().st_mode & 0o777 for name in lonely.rendered.files} == {0o644}
+
+
 def test_uv_stands_in_many_contexts_once(tmp_path: Path, templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         imageparts.rendered(templates, ZERO, {f"tiny=={v}": ZERO}, of=imageparts.stack(v))
@@ -255,6 +290,13 @@ def test_secrets_are_the_files_of_this_machine(tmp_path: Path) -> None:
         assert found.files == {"certificates": tmp_path / "ca.crt", "netrc": tmp_path / ".netrc"}
         assert found.hide("a fakepassword here") == "a *** here"
     with lent(SSL_CERT_FILE=str(tmp_path), NETRC="/nowhere", HOME=str(tmp_path)) as found:
+        assert found.files == {}
+
+
+def test_a_home_that_cannot_be_looked_into_lends_nothing(tmp_path: Path) -> None:
+    """Root's own after `su`. Root itself may look everywhere, so here it is a name that no file system takes."""
+    home = str(tmp_path / ("x" * 300))
+    with lent(HOME=home, SSL_CERT_FILE=f"{home}/ca.crt") as found:
         assert found.files == {}
 
 

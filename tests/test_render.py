@@ -276,7 +276,7 @@ class TestTemplates:
     def test_a_comment_a_variable_and_a_block_in_a_block_are_no_mistake(self, images: Path) -> None:
         template = (
             '{% extends "base.Dockerfile.j2" %}\n{# why #}\n{% block system %}\n'
-            '{% set name = "X" %}\n{% block inner scoped %}ENV {{ name }}=1{% endblock %}\n{% endblock %}\n'
+            '{% block inner %}{% set name = "X" %}ENV {{ name }}=1{% endblock %}\n{% endblock %}\n'
         )
         assert "\nENV X=1\n" in self.fill(images, template)
 

@@ -37,19 +37,23 @@ def write(store: Store, rendered: Rendered) -> Path:
     BuildKit need not look at it again. Raises InfrastructureError when the disk refuses."""
     root = folder(store, rendered)
     wanted = {root / "Dockerfile": rendered.dockerfile, **{root / name: text for name, text in rendered.files.items()}}
+    groups = [root / "wheels" / group for group in _groups(rendered)]
     try:
+        # What is written and removed below is ours only where no link leads elsewhere. All of `images/` may be a link.
+        for path in (root / "requirements", root / "wheels", *groups, *wanted):
+            if path.is_symlink():
+                msg = f"{path}: a symbolic link, where a build context has none; remove it and run again"
+                raise InfrastructureError(msg)
         for path, text in wanted.items():
-            if not path.resolve().is_relative_to(root):
-                msg = f"{path} is outside its build context"
-                raise AssertionError(msg)
             path.parent.mkdir(parents=True, exist_ok=True)
             if _read(path) != text:
                 store.write_text(path, text)
-            path.chmod(0o644)  # modes are part of BuildKit's cache keys, whatever this user's umask
+            path.chmod(0o644)  # modes are part of BuildKit's cache keys, whatever this user's umask; folders' too
         for stale in set((root / "requirements").glob("*")) - set(wanted):
             stale.unlink(missing_ok=True)
-        for group in _groups(rendered):
-            (root / "wheels" / group).mkdir(parents=True, exist_ok=True)
+        for group in groups:
+            group.mkdir(parents=True, exist_ok=True)
+            group.chmod(0o755)
     except OSError as error:
         msg = f"{root}: cannot be written: {error}; free some space or check its rights"
         raise InfrastructureError(msg) from error
@@ -116,7 +120,8 @@ def wheels(pins: Pins, environ: Mapping[str, str], platform: str) -> Iterator[tu
                 wanted[canonicalize_name(name.partition("[")[0]), Version(version)] = pins.hashes[pin]
     for entry in environ.get("UV_FIND_LINKS", "").split(","):
         place = Path(entry.strip().removeprefix("file://"))
-        for wheel in sorted(place.glob("*.whl")) if entry.strip() and place.is_dir() else ():
+        there = bool(entry.strip()) and os.path.isdir(place)  # noqa: PTH112 - false for what this user may not enter
+        for wheel in sorted(place.glob("*.whl")) if there else ():
             try:
                 project, release, _, tags = parse_wheel_filename(wheel.name)
             except InvalidWheelFilename:

@@ -56,9 +56,12 @@ def lent(environ: Mapping[str, str]) -> Iterator[Secrets]:
     files: dict[str, Path] = {}
     hidden: set[str] = set()
     home = Path(environ.get("HOME") or "/nonexistent")
-    if (certificates := Path(environ.get("SSL_CERT_FILE") or "/nonexistent")).is_file():
+    # os.path.isfile, since a folder that this user may not enter (HOME is root's, after `su`) is no error: nothing is lent
+    certificates = Path(environ.get("SSL_CERT_FILE") or "/nonexistent")
+    if os.path.isfile(certificates):  # noqa: PTH113
         files["certificates"] = certificates
-    if (logins := Path(environ.get("NETRC") or home / ".netrc")).is_file():
+    logins = Path(environ.get("NETRC") or home / ".netrc")
+    if os.path.isfile(logins):  # noqa: PTH113
         files["netrc"] = logins
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             hidden |= {password for _, _, password in netrc.netrc(str(logins)).hosts.values() if password}
@@ -138,7 +141,7 @@ def _uv_toml(environ: Mapping[str, str], home: Path) -> Path | None:
         return Path(environ["UV_CONFIG_FILE"])
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     places = (user / "uv" / "uv.toml", Path("/etc/xdg/uv/uv.toml"), Path("/etc/uv/uv.toml"))
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def _parsed(text: str, source: Path | None) -> dict[str, Any]:

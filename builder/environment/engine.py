@@ -100,7 +100,7 @@ def endpoint() -> Endpoint:
 
 
 def _current_context() -> str:
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path(os.environ.get("HOME", ""), ".docker"))
+    folder = Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"))  # noqa: PTH111 - never raises
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -243,7 +243,8 @@ def _builder_cli(path: str, _config: str, _home: str) -> Cli:
     for folder in path.split(os.pathsep):
         command = Path(folder or ".", "docker")
         real = os.path.realpath(command)
-        if real in seen or not (command.is_file() and os.access(command, os.X_OK)):
+        # os.path's, since a folder that this user may not enter (root's, after `su`) is no error: there is no command
+        if real in seen or not (os.path.isfile(command) and os.access(command, os.X_OK)):  # noqa: PTH113
             continue
         seen.add(real)
         lack = _lack_of_buildx(str(command))
