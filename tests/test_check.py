@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import dockerparts
 import pytest
 
 from builder import image
+from builder.environment import interpreters
 
 CHECK = Path(__file__).parent.parent / "images" / "check.py"
 GCC = shutil.which("gcc")
@@ -223,12 +226,13 @@ def test_wrong_arguments(bad: list[str], tree: Tree) -> None:
 
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8", "3.13"])
 def test_it_runs_on_old_and_new_pythons(version: str, tree: Tree) -> None:
-    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
-    if not found:
-        pytest.skip(f"no Python {version} here")
+    found = interpreters.installed(os.environ).get(version)
+    if found is None:
+        dockerparts.lacking(f"no Python {version} here")
+        return
     tree.distribution("torch", "1.6.0a0+9907a3e")
     done = subprocess.run(
-        [found[-1], CHECK, "--root", tree.root, "--python", version, "--distribution", "torch=1.6"],
+        [str(found), CHECK, "--root", tree.root, "--python", version, "--distribution", "torch=1.6"],
         capture_output=True, text=True, env={},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -387,8 +387,8 @@ def test_image_that_needs_root(make: Callable[..., ContainerFake]) -> None:
 def test_checkout_below_root(image: str) -> None:
     """Images keep /root to root; a checkout there must be reached all the same."""
     base = Path("/root/.cache")
-    if os.geteuid() != 0 or Path.home() != Path("/root"):
-        pytest.skip("this machine's user is not root in /root")
+    if os.geteuid() != 0 or not os.access("/root", os.W_OK):
+        pytest.skip("only root has /root")
     folder = base / f"enginematrix-test-{os.getpid()}"
     folder.mkdir(parents=True)
     try:
