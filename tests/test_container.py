@@ -620,6 +620,31 @@ def test_input_that_the_containers_user_cannot_read(make: Callable[..., Containe
     (tmp_path / "private").mkdir(mode=0o700)
     with pytest.raises(InfrastructureError, match="private cannot be read by the container's user 65534; run `chmod"):
         make(readonly=[tmp_path / "private"]).session.start()
+    (tmp_path / "private").chmod(0o755)
+    (tmp_path / "private" / ".git").mkdir(mode=0o700)  # nobody's input
+    (tmp_path / "private" / "gone").symlink_to("/no/such")
+    (tmp_path / "private" / "inner").mkdir()
+    (tmp_path / "private" / "inner" / "weights").touch(mode=0o600)
+    with pytest.raises(InfrastructureError, match=r"inner/weights cannot be .* run `chmod -R o\+rX \S+/private`"):
+        make(readonly=[tmp_path / "private"]).session.start()
+    (tmp_path / "private" / "inner" / "weights").chmod(0o444)
+    make(readonly=[tmp_path / "private"]).session.start()
+
+
+@docker
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's jobs are another user's")
+def test_a_umask_that_closes_files_to_the_containers_user(make: Callable[..., ContainerFake]) -> None:
+    """Objects that are stored while a container runs would be closed to it, and its jobs fail for want of rights."""
+    fake = make()
+    before = os.umask(0o027)
+    try:
+        with pytest.raises(
+            InfrastructureError, match="the umask 027 keeps files from .* user 65534; run `umask 022` first"
+        ):
+            fake.session.start()
+    finally:
+        os.umask(before)
+    assert fake.session.start()
 
 
 @docker

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import secrets
 import select
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -147,17 +149,20 @@ class ContainerSession(BaseSession):
         return container
 
     def _prepare_folders(self) -> None:
-        """Raises InfrastructureError for a folder that is not there, or that the container's user could not read."""
+        """Raises InfrastructureError for a folder that is not there, or with files that the container's user could not read."""
         self.writable.mkdir(parents=True, exist_ok=True)
         if self._owner is not None:
             os.chown(self.writable, *self._owner)
+        # What is written while the container runs would be closed to it too, and its jobs would fail for want of rights.
+        if self._owner is not None and (umask := _umask()) & 0o005:
+            msg = f"the umask {umask:03o} keeps files from the container's user {self._owner[0]}; run `umask 022` first"
+            raise InfrastructureError(msg)
         for path in (self.main.parent, *self.readonly):
             if not path.exists():
                 msg = f"{path} is not there"
                 raise InfrastructureError(msg)
-            mode = path.stat().st_mode
-            if self._owner is not None and mode & 0o005 != (0o005 if path.is_dir() else 0o004):
-                msg = f"{path} cannot be read by the container's user {self._owner[0]}; run `chmod -R o+rX` on it"
+            if self._owner is not None and (closed := _closed(path)):
+                msg = f"{closed} cannot be read by the container's user {self._owner[0]}; run `chmod -R o+rX {path}`"
                 raise InfrastructureError(msg)
 
     def _create(self, client: Any, name: str, body: Mapping[str, Any]) -> None:
@@ -302,6 +307,32 @@ def _listening(owner: tuple[int, int] | None) -> Iterator[tuple[socket.socket, P
             yield listener, path
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _closed(path: Path) -> str:
+    """The first of a file, or of a folder and all in it, that others may not read; '' for none. Hidden ones are nobody's
+    input."""
+
+    def closed(path: str | Path) -> bool:
+        mode = Path(path).lstat().st_mode
+        wanted = 0 if stat.S_ISLNK(mode) else 0o005 if stat.S_ISDIR(mode) else 0o004
+        return mode & wanted != wanted
+
+    if closed(path):
+        return str(path)
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # another run's
+                if not name.startswith(".") and closed(f"{folder}/{name}"):
+                    return f"{folder}/{name}"
+    return ""
+
+
+def _umask() -> int:
+    """This process's umask, without changing it for a moment, as os.umask would for all threads (proc(5), status)."""
+    found = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(encoding="utf-8"), re.M)
+    return int(found[1], 8) if found else 0
 
 
 @functools.lru_cache(maxsize=4)
