@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -756,24 +757,43 @@ def test_verify_tells_what_is_wrong(parts: Parts, lends: None, tmp_path: Path) -
 
 
 @docker
+def test_verify_looks_as_cells_do(parts: Parts, lends: None, tmp_path: Path) -> None:
+    """An environment that only root may enter is of no use to cells."""
+    image = parts.image(tmp_path, 0)
+    image.make()
+    name = "enginematrix-test/closed"
+    text = f"FROM {image.rendered.tag}\nRUN chmod 700 /opt/enginematrix\n"
+    dockerparts.docker("build", "-q", "--network", "none", "-t", name, "-", input=text)
+    image.remember({**(image.state() or {}), "id": name})
+    assert any("ermission denied" in line for line in images.verify(image))
+    dockerparts.docker("rmi", name)
+
+
+@docker
 def test_shell_sees_the_environment_and_can_change_nothing(
     parts: Parts, lends: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = parts.image(tmp_path / "store", 0)
+    store = tmp_path / 'a "store", and: more'
+    image = parts.image(store, 0)
     with pytest.raises(InfrastructureError, match="not built"):
-        images.shell(image, tmp_path / "store")
+        images.shell(image, store)
     image.make()
     said: list[str] = []
 
     def call(command: list[str], env: dict[str, str]) -> int:
-        script = f"python -c 'import tiny; print(tiny.__version__)'; ls {tmp_path}/store; touch /x {tmp_path}/store/x; exit 7"
+        place = shlex.quote(str(store))
+        script = f"python -c 'import tiny; print(tiny.__version__)'; ls {place}; touch /x {place}/x; id -u; "
+        script += "printf '#!/bin/sh\\necho ran' >/tmp/x; chmod +x /tmp/x; /tmp/x; "
+        script += "grep -E 'CapEff|NoNew' /proc/self/status; exit 7"
         done = subprocess.run(command, env=env, input=script, capture_output=True, text=True)
         said.append(done.stdout + done.stderr)
         return done.returncode
 
     monkeypatch.setattr(subprocess, "call", call)
-    assert images.shell(image, tmp_path / "store") == 7
+    assert images.shell(image, store) == 7
     assert said[0].startswith("1.0\n") and "images\n" in said[0] and said[0].count("Read-only file system") == 2
+    assert f"\n{os.geteuid() or 65534}\nran\n" in said[0], "who cells are, and libraries that compile in /tmp"
+    assert re.search(r"CapEff:\s+0+\nNoNewPrivs:\s+1\n", said[0])
 
 
 @docker

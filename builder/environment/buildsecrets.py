@@ -35,7 +35,7 @@ class Secrets:
 
     def arguments(self) -> list[str]:
         """As `--secret` and bake files take them: CSV, so a path may hold a comma."""
-        return [f"id={name},{_csv(f'src={path}')}" for name, path in self.files.items()]
+        return [f"id={name},{csv(f'src={path}')}" for name, path in self.files.items()]
 
     def hide(self, text: str) -> str:
         for secret in self.hidden:
@@ -43,7 +43,8 @@ class Secrets:
         return _LOGIN.sub("://***@", text)
 
 
-def _csv(value: str) -> str:
+def csv(value: str) -> str:
+    """A field as the docker command's --secret and --mount take it, whatever commas and quotes are in it."""
     return '"' + value.replace('"', '""') + '"' if re.search(r'[",\n]', value) else value
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.environment import buildkit, engine, reference
+from builder.environment.buildsecrets import csv
+from builder.environment.container_config import user_of
 from builder.errors import InfrastructureError
 
 if TYPE_CHECKING:
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
 
 #: Seconds for all checks of one image.
 CHECKING = 600.0
-#: As cells' containers are, as far as looking needs it: no network, nothing to write to but /tmp, no capabilities.
-_CONFINED = ("--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")  # noqa: S108
+#: As cells' containers are (container_config.py), as far as looking needs it.
+_CONFINED = (
+    "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777",  # noqa: S108
+    "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--ulimit", "core=0", "--env", "HOME=/tmp",
+    "--env", "NVIDIA_VISIBLE_DEVICES=void", "--log-driver", "none",
+)  # fmt: skip
 
 
 def push(images: Sequence[DockerImage], prefix: str) -> dict[str, str]:
@@ -65,7 +71,7 @@ def verify(image: DockerImage) -> list[str]:
             problems.append(f"label {name} is {labels.get(name)!r}, not {value!r}")
     # By standard input: an engine on another machine sees no file of this one.
     ended = buildkit.ask(
-        cli, "run", *_CONFINED, "--entrypoint", image.rendered.python, str(found["Id"]), "-B", "-",
+        cli, "run", *_CONFINED, *_as_cells(image), "--entrypoint", image.rendered.python, str(found["Id"]), "-B", "-",
         *promised_versions(image.rendered.dockerfile),
         input=image.rendered.files["check.py"].encode(), seconds=CHECKING,
     )  # fmt: skip
@@ -98,12 +104,24 @@ def shell(image: DockerImage, artifacts: Path) -> int:
     """A shell in a container as cells have it, with the store at its own path, read-only. Its exit code."""
     root = str(artifacts.resolve())
     command = [
-        engine.builder_cli().path, "run", *_CONFINED, *(["--tty"] if os.isatty(0) else []), "--env", "HOME=/tmp",
-        "--workdir", "/tmp", "--mount", f"type=bind,source={root},target={root},readonly", "--entrypoint", "/bin/sh",  # noqa: S108
+        engine.builder_cli().path, "run", *_CONFINED, *_as_cells(image), *(["--tty"] if os.isatty(0) else []),
+        "--workdir", "/tmp", "--mount", f"type=bind,{csv(f'source={root}')},{csv(f'target={root}')},readonly",  # noqa: S108
+        "--pids-limit", str(image.settings.pids), "--shm-size", str(image.settings.shm), "--entrypoint", "/bin/sh",
         str(_state(image)["id"]), "-c", 'PATH="$(dirname "$1"):$PATH"; exec "$(command -v bash || echo sh)"', "sh",
         image.rendered.python,
     ]  # fmt: skip
     return subprocess.call(command, env=buildkit.environ())  # noqa: S603
+
+
+def _as_cells(image: DockerImage) -> list[str]:
+    """The user that the image's cells are, who may not see what root sees. Raises InfrastructureError."""
+    rules = image.family.image
+    try:
+        uid, gid = user_of(rules.user if rules else "any", engine.client().info())
+    except engine.errors() as error:
+        msg = f"the Docker engine does not describe itself: {error}"
+        raise InfrastructureError(msg) from error
+    return ["--user", f"{uid}:{gid}"]
 
 
 def _state(image: DockerImage) -> dict[str, Any]:
