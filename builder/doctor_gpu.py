@@ -1,0 +1,498 @@
+"""GPUs and their driver: the kernel's files, NVML, and `nvidia-smi` as the second source. `look` asks, `judge` decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder.doctor_host import Check, Host, clean, size
+
+#: Seconds: a driver without persistence mode wakes each card when it is asked, about a second a card.
+SECONDS = 10.0
+DRIVER = ("/proc/driver/nvidia", "/sys/module/nvidia", "/dev/nvidiactl", "/dev/nvidia0")
+WSL = "/usr/lib/wsl/lib"
+DISPLAY = ("0x0300", "0x0302")
+"""PCI classes of a display controller: VGA, 3D."""
+MODPROBE = "https://manpages.ubuntu.com/manpages/noble/man1/nvidia-modprobe.1.html"
+_KERNEL = re.compile(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)")
+_CUDA = re.compile(r"\d+\.\d+")
+INSTALL = (
+    "install NVIDIA's driver (Ubuntu: `sudo ubuntu-drivers install`; others: https://www.nvidia.com/drivers) and reboot"
+)
+USES = "TensorRT and TensorRT for RTX load engines on a GPU only; the other families use none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smi:
+    """What nvidia-smi tells."""
+
+    driver: str
+    cuda: str
+    gpus: tuple[Mapping[str, Any], ...]
+    """Each: uuid, name, memory (MiB), mig (true, false, None)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    loaded: bool
+    kernel: str = ""
+    """Version of the kernel's module, '' when the kernel does not tell."""
+    nodes: Mapping[str, bool] = field(default_factory=dict)
+    """Device node -> whether this user may read and write it; before anything was asked, which can make nodes."""
+    made: tuple[str, ...] = ()
+    """Nodes that came up while NVML was asked."""
+    minors: tuple[int, ...] = ()
+    """Minor numbers of the cards that the kernel's driver has."""
+    nvml: Mapping[str, Any] = field(default_factory=dict)
+    nvml_error: str = ""
+    smi: Smi | None = None
+    smi_path: str = ""
+    smi_error: str = ""
+    pci: Mapping[str, str] = field(default_factory=dict)
+    """PCI address of an NVIDIA display controller -> the kernel driver that has it."""
+    jetson: str = ""
+    wsl: bool = False
+    container: bool = False
+    visible: str | None = None
+    """CUDA_VISIBLE_DEVICES."""
+
+    @property
+    def gpus(self) -> Sequence[Mapping[str, Any]]:
+        gpus: Sequence[Mapping[str, Any]] = self.nvml.get("gpus") or ()
+        return gpus
+
+    @property
+    def driver(self) -> str:
+        return str(self.nvml.get("driver") or self.kernel or "")
+
+    @property
+    def cuda(self) -> str:
+        return str(self.nvml.get("cuda") or "")
+
+
+def look(host: Host, python: str = sys.executable) -> Seen:
+    """Ask files, NVML and nvidia-smi. Neither is asked where no driver is loaded: both would load it."""
+    wsl = host.exists(f"{WSL}/libnvidia-ml.so.1")
+    loaded = any(host.exists(path) for path in DRIVER)
+    before = _nodes(host)
+    version = _KERNEL.search(host.text("/proc/driver/nvidia/version"))
+    smi_path = host.which("nvidia-smi", WSL) or ""
+    nvml: Mapping[str, Any] = {}
+    nvml_error = smi_error = ""
+    smi = None
+    if loaded or wsl:
+        nvml, nvml_error = _nvml(host, python)
+        if smi_path:
+            smi, smi_error = _smi(host, smi_path)
+    after = _nodes(host)
+    return Seen(
+        loaded=loaded or wsl,
+        kernel=version[1] if version else clean(host.text("/sys/module/nvidia/version"), 30),
+        nodes=before, made=tuple(name for name in after if name not in before), minors=_minors(host),
+        nvml=nvml, nvml_error=nvml_error, smi=smi, smi_path=smi_path, smi_error=smi_error,
+        pci=_pci(host), jetson=_jetson(host), wsl=wsl, container=in_container(host) != "",
+        visible=host.environ.get("CUDA_VISIBLE_DEVICES"),
+    )  # fmt: skip
+
+
+def in_container(host: Host) -> str:
+    """What kind of container this is, '' for none."""
+    if host.exists("/.dockerenv"):
+        return "Docker"
+    if host.exists("/run/.containerenv"):
+        return "Podman"
+    named = re.search(r"(?:^|\0)container=([\w.-]+)", host.text("/proc/1/environ"))
+    if named:
+        return named[1]
+    return "Kubernetes" if host.environ.get("KUBERNETES_SERVICE_HOST") else ""
+
+
+def _nodes(host: Host) -> dict[str, bool]:
+    names = [name for name in host.names("/dev") if re.fullmatch(r"nvidia(\d+|ctl|-uvm|-modeset)", name)]
+    return {f"/dev/{name}": os.access(host.path(f"/dev/{name}"), os.R_OK | os.W_OK) for name in names}
+
+
+def _minors(host: Host) -> tuple[int, ...]:
+    folder = "/proc/driver/nvidia/gpus"
+    texts = (host.text(f"{folder}/{name}/information") for name in host.names(folder))
+    return tuple(int(found[1]) for text in texts if (found := re.search(r"Device Minor:\s*(\d{1,4})\s", text)))
+
+
+def _pci(host: Host) -> dict[str, str]:
+    folder = "/sys/bus/pci/devices"
+    out = {}
+    for name in host.names(folder):
+        if host.text(f"{folder}/{name}/vendor").strip() != "0x10de":
+            continue
+        if host.text(f"{folder}/{name}/class").strip()[:6] in DISPLAY:
+            driver = host.path(f"{folder}/{name}/driver")
+            out[name] = driver.readlink().name if driver.is_symlink() else ""
+    return out
+
+
+def _jetson(host: Host) -> str:
+    model = clean(host.text("/proc/device-tree/model"), 60)
+    return model if re.search(r"Jetson|Orin|Xavier|Thor", model) else ""
+
+
+def _nvml(host: Host, python: str) -> tuple[Mapping[str, Any], str]:
+    """NVML in a process of its own, with this one's import path and no other."""
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from builder.doctor_nvml import main; main()"
+    root = str(Path(__file__).resolve().parent.parent)
+    path = json.dumps([entry for entry in sys.path if entry] + [root])
+    answer = host.ask([python, "-I", "-c", code, path], SECONDS)
+    if answer.code is None:
+        return {}, answer.error
+    if answer.code:
+        last = answer.error.strip().splitlines()[-1:] or ["no message"]
+        how = f"was killed by signal {-answer.code}" if answer.code < 0 else f"ended with {answer.code}"
+        return {}, f"asking it {how}: {clean(last[0])}"
+    try:
+        found = json.loads(answer.out.strip().splitlines()[-1])
+        return found, clean(found["error"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return {}, f"gave no answer that can be read: {clean(answer.out, 60)!r}"
+
+
+def _smi(host: Host, path: str) -> tuple[Smi | None, str]:
+    answer = host.ask([path, "-q", "-x"], SECONDS)
+    if answer.code is None:
+        return None, answer.error
+    if answer.code:
+        return None, clean(answer.out or answer.error) or f"ended with exit code {answer.code}"
+    try:
+        return parse(answer.out), ""
+    except ValueError as error:
+        return None, f"its answer cannot be read: {error}"
+
+
+def parse(text: str) -> Smi:
+    """The output of `nvidia-smi -q -x`. Raises ValueError."""
+    if "<!ENTITY" in text:
+        msg = "it defines entities"
+        raise ValueError(msg)
+    try:
+        log = ET.fromstring(text)  # noqa: S314 - no entities, and no more than doctor_host.LIMIT bytes
+    except (ET.ParseError, ValueError, RecursionError) as error:
+        msg = clean(error, 80)
+        raise ValueError(msg) from error
+    if log.tag != "nvidia_smi_log":
+        msg = f"it is a <{clean(log.tag, 30)}>, no <nvidia_smi_log>"
+        raise ValueError(msg)
+    gpus = []
+    for gpu in log.iter("gpu"):
+        memory = re.match(r"(\d{1,9}) MiB", _of(gpu, "fb_memory_usage/total"))
+        mig = _of(gpu, "mig_mode/current_mig")
+        gpus.append(
+            {
+                "uuid": _of(gpu, "uuid"),
+                "name": _of(gpu, "product_name"),
+                "memory": int(memory[1]) if memory else None,
+                "mig": {"Enabled": True, "Disabled": False}.get(mig),
+            }
+        )
+    return Smi(driver=_of(log, "driver_version"), cuda=_of(log, "cuda_version"), gpus=tuple(gpus))
+
+
+def _of(node: ET.Element, path: str) -> str:
+    return clean(node.findtext(path) or "", 100)
+
+
+# -- what it means
+
+
+def judge(seen: Seen) -> list[Check]:
+    checks = [_driver(seen), *_device_nodes(seen), _gpus(seen), *_second(seen)]
+    if seen.visible is not None:
+        checks.append(_visible(seen))
+    return checks
+
+
+def _driver(seen: Seen) -> Check:
+    name, matters = "NVIDIA driver", "it decides which CUDA, and so which engines and images, run here"
+    data = {"version": seen.driver or None, "kernel_module": seen.kernel or None, "cuda": seen.cuda or None}
+    if not seen.loaded:
+        if seen.pci and not seen.jetson:
+            return Check(name=name, state="problem", need="gpu", matters=matters, data=data, **_unloaded(seen))
+        installed = f"; {seen.smi_path} is installed, which needs one" if seen.smi_path else ""
+        return Check(
+            name=name, state="absent", need="gpu", found=f"no NVIDIA driver is loaded{installed}", matters=matters,
+            mend="on a machine with an NVIDIA GPU: " + INSTALL, data=data,
+        )  # fmt: skip
+    if "mismatch" in f"{seen.nvml_error} {seen.smi_error}".lower():
+        return Check(
+            name=name, state="problem", need="gpu", data=data,
+            found=f"driver/library version mismatch: the kernel has {seen.kernel or 'another version'}, the libraries are newer "
+            "or older", matters="nothing can use the GPU until both are of one version",
+            mend="reboot (a package update replaced the libraries while the old module stayed loaded)"
+            if not seen.container else "start the container again: the driver of its host has changed",
+        )  # fmt: skip
+    versions = {
+        "the kernel's module": seen.kernel,
+        "NVML": seen.nvml.get("driver"),
+        "nvidia-smi": seen.smi and seen.smi.driver,
+    }
+    told = {who: str(version) for who, version in versions.items() if version}
+    # In WSL the library's version is that of the Linux side, and Windows has its own.
+    if len(set(told.values())) > 1 and not seen.wsl:
+        return Check(
+            name=name, state="problem", need="gpu", data=data, matters="one of them is not the driver that runs",
+            found="two versions of the driver: " + ", ".join(f"{who} says {version}" for who, version in told.items()),
+            mend="reboot, and remove the driver that is not wanted (two installations: a package's and a .run file's)",
+        )  # fmt: skip
+    if seen.nvml_error and not seen.gpus:
+        hint = (
+            "run `make setup`"
+            if "nvidia-ml-py" in seen.nvml_error
+            else "`dmesg | grep -i nvrm` tells what the kernel saw"
+        )
+        return Check(
+            name=name, state="problem", need="gpu", data=data, found=f"{seen.driver or 'a driver'} is loaded, and NVML does not "
+            f"answer: {seen.nvml_error}", matters="EngineMatrix asks NVML for GPUs, and then sees none", mend=hint,
+        )  # fmt: skip
+    cuda = f", runs CUDA up to {seen.cuda}" if seen.cuda else ", which CUDA it runs is not told"
+    return Check(
+        name=name,
+        state="ok",
+        need="gpu",
+        found=f"{seen.driver or 'version not told'}{cuda}",
+        matters=matters,
+        data=data,
+    )
+
+
+def _unloaded(seen: Seen) -> dict[str, str]:
+    address, driver = next(iter(seen.pci.items()))
+    cards = f"an NVIDIA GPU is at PCI {address}" if len(seen.pci) == 1 else f"{len(seen.pci)} NVIDIA GPUs are on PCI"
+    if driver.startswith("vfio"):
+        return {
+            "found": f"{cards}, kept for virtual machines ({driver})",
+            "mend": "give it back to the host, or run in that machine",
+        }
+    if driver == "nouveau":
+        return {"found": f"{cards}, driven by nouveau, which has no CUDA", "mend": INSTALL}
+    mend = (
+        "pass it on: start the container with `--gpus all`"
+        if seen.container
+        else f"`sudo modprobe nvidia`, or {INSTALL}"
+    )
+    return {"found": f"{cards}, and NVIDIA's driver is not loaded", "mend": mend}
+
+
+def _device_nodes(seen: Seen) -> list[Check]:
+    if not seen.loaded or seen.wsl or seen.jetson:
+        return []
+    # In a container only the cards that were passed on have to be there.
+    cards = [] if seen.container else [f"/dev/nvidia{minor}" for minor in seen.minors]
+    wanted = ["/dev/nvidiactl", "/dev/nvidia-uvm", *cards]
+    lacking = [name for name in wanted if name not in seen.nodes]
+    if not any(re.fullmatch(r"/dev/nvidia\d+", name) for name in seen.nodes) and not cards:
+        lacking.append("/dev/nvidia0")
+    closed = [name for name, usable in seen.nodes.items() if not usable and not name.endswith("modeset")]
+    name, matters = (
+        "device nodes",
+        "CUDA reaches a GPU through them; without one of them it finds no device, or fails to start",
+    )
+    data = {
+        "nodes": sorted(seen.nodes),
+        "missing": lacking,
+        "no_permission": closed,
+        "made_when_asked": list(seen.made),
+    }
+    made = [node for node in lacking if node in seen.made]
+    if lacking and len(made) == len(lacking):
+        return [
+            Check(
+                name=name, state="warning", need="gpu", data=data, matters="they are made when they are first needed, by "
+                "nvidia-modprobe; a container that starts before that does not have them",
+                found=f"{', '.join(lacking)} came up when the driver was asked",
+                mend="enable nvidia-persistenced, or run `sudo nvidia-modprobe -c 0 -u` at boot",
+            )
+        ]  # fmt: skip
+    if lacking:
+        minors = [node.removeprefix("/dev/nvidia") for node in lacking if node[-1].isdigit()] or ["0"]
+        create = " ".join(f"-c {minor}" for minor in minors)
+        mend = (
+            "start the container with its GPUs: `docker run --gpus all` (a rebooted host: `nvidia-modprobe -c 0 -u` there first)"
+            if seen.container
+            else f"`sudo nvidia-modprobe {create} -u` ({MODPROBE})"
+        )
+        found = f"the driver is loaded, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not there"
+        return [Check(name=name, state="problem", need="gpu", data=data, matters=matters, found=found, mend=mend)]
+    if closed:
+        mend = "add yourself to the group that owns them (`ls -l /dev/nvidia*`; often `video`), then log in again"
+        found = f"no permission to use {', '.join(closed)}"
+        return [Check(name=name, state="problem", need="gpu", data=data, matters=matters, found=found, mend=mend)]
+    return [Check(name=name, state="ok", need="gpu", data=data, matters=matters, found=", ".join(sorted(seen.nodes)))]
+
+
+def _gpus(seen: Seen) -> Check:
+    name = "GPUs"
+    data = {"gpus": list(seen.gpus)}
+    if not seen.gpus:
+        if seen.jetson:
+            return Check(
+                name=name, state="warning", need="gpu", data=data, matters=USES,
+                found=f"{seen.jetson}: the GPU of a Jetson board is not told by NVML, so EngineMatrix does not see it",
+                mend="nothing mends it yet; engines for it are built on the board with the l4t images",
+            )  # fmt: skip
+        if seen.loaded:
+            found = f"NVML tells of none: {seen.nvml_error}" if seen.nvml_error else "the driver has none"
+            mend = (
+                "mend the driver first, see above"
+                if seen.nvml_error
+                else "pass the GPU on to this container or machine"
+            )
+            return Check(name=name, state="problem", need="gpu", data=data, matters=USES, found=found, mend=mend)
+        mend = "engines of families that only load on a GPU are built here and loaded on a machine that has one"
+        return Check(name=name, state="absent", need="gpu", data=data, matters=USES, found="no NVIDIA GPU", mend=mend)
+    found = "; ".join(_described(gpu) for gpu in seen.gpus)
+    broken = seen.nvml_error and f"not all of them answer: {seen.nvml_error}"
+    if broken:
+        mend = "`dmesg | grep -i xid` tells why; a card that fell off the bus comes back with a reboot"
+        matters = (
+            "engines built for some of the cards would look as if built for this machine: EngineMatrix then uses none"
+        )
+        return Check(
+            name=name, state="problem", need="gpu", data=data, found=f"{found}; {broken}", matters=matters, mend=mend
+        )
+    for gpu in seen.gpus:
+        if gpu.get("mig") and not gpu.get("mig_instances"):
+            smi = f"`sudo nvidia-smi -i {gpu['index']}"
+            mend = f"make instances ({smi} mig -cgi PROFILE -C`, -lgip lists profiles), or turn it off ({smi} -mig 0`)"
+            matters = "CUDA has no device on a card in MIG mode without instances"
+            found = f"{found}; GPU {gpu['index']} is in MIG mode and has no instance"
+            return Check(name=name, state="problem", need="gpu", data=data, found=found, matters=matters, mend=mend)
+        if gpu.get("compute_mode") == "prohibited":
+            mend = f"`sudo nvidia-smi -i {gpu['index']} -c 0`"
+            found = f"{found}; GPU {gpu['index']} is in compute mode `prohibited`"
+            return Check(
+                name=name,
+                state="problem",
+                need="gpu",
+                data=data,
+                found=found,
+                matters="CUDA is refused on it",
+                mend=mend,
+            )
+    for gpu in seen.gpus:
+        if gpu.get("ecc_errors"):
+            found = f"{found}; GPU {gpu['index']} had {gpu['ecc_errors']} uncorrected memory errors since its driver was loaded"
+            matters = "numbers computed on it cannot be trusted"
+            mend = "reset the card or reboot; errors that return mean a card to replace"
+            return Check(name=name, state="warning", need="gpu", data=data, found=found, matters=matters, mend=mend)
+        if gpu.get("mig") is not None and gpu.get("mig") != gpu.get("mig_pending"):
+            found = f"{found}; MIG mode of GPU {gpu['index']} changes at its next reset"
+            return Check(
+                name=name, state="warning", need="gpu", data=data, found=found, matters="until then it is what it was",
+                mend="reset the card when nothing uses it, or reboot",
+            )  # fmt: skip
+    return Check(name=name, state="ok", need="gpu", data=data, found=found, matters=USES)
+
+
+def _described(gpu: Mapping[str, Any]) -> str:
+    text = f"{clean(gpu['name'], 60)}, {size(gpu['memory'])}, compute capability {gpu['compute_capability']}"
+    text += f", {clean(gpu['uuid'], 60)}"
+    if gpu.get("mig"):
+        parts = ", ".join(f"{clean(each['name'] or 'instance', 40)} {each['uuid']}" for each in gpu["mig_instances"])
+        text += f", MIG on: {parts or 'no instance'}"
+    if gpu.get("ecc") is not None:
+        text += f", ECC {'on' if gpu['ecc'] else 'off'}"
+    if gpu.get("persistence") is not None:
+        text += f", persistence {'on' if gpu['persistence'] else 'off'}"
+    return text
+
+
+def _second(seen: Seen) -> list[Check]:
+    """nvidia-smi held against NVML."""
+    if not seen.loaded:
+        return []
+    name, matters = (
+        "nvidia-smi",
+        "the second source for what NVML says; a difference means that one of them is not the driver's",
+    )
+    if not seen.smi_path:
+        return [
+            Check(name=name, state="absent", need="gpu", found="not on PATH: nothing to hold NVML against", matters=matters,
+                  mend="install the driver's utilities (Ubuntu: nvidia-utils-<branch>), or pass them on to the container")
+        ]  # fmt: skip
+    if seen.smi is None:
+        state: Any = "problem" if seen.nvml_error else "warning"
+        mend = "reboot" if "mismatch" in seen.smi_error.lower() else "run it by hand: it says more"
+        found = f"{seen.smi_path} does not tell: {seen.smi_error}"
+        return [Check(name=name, state=state, need="gpu", found=found, matters=matters, mend=mend)]
+    wrong = differences(seen)
+    data = {
+        "path": seen.smi_path,
+        "driver": seen.smi.driver,
+        "cuda": seen.smi.cuda,
+        "gpus": list(seen.smi.gpus),
+        "differences": wrong,
+    }
+    if wrong:
+        mend = (
+            f"find out whose they are (`ldconfig -p | grep libnvidia-ml`, `readlink -f {seen.smi_path}`), then reboot"
+        )
+        found = "differs from NVML: " + "; ".join(wrong)
+        return [Check(name=name, state="problem", need="gpu", found=found, matters=matters, mend=mend, data=data)]
+    return [Check(name=name, state="ok", need="gpu", found="says the same as NVML", matters=matters, data=data)]
+
+
+def differences(seen: Seen) -> list[str]:
+    """In what NVML and nvidia-smi differ: driver, CUDA, GPUs by UUID with name, memory (MiB) and MIG mode."""
+    assert seen.smi is not None
+    smi, out = seen.smi, []
+    if seen.nvml.get("driver") and smi.driver and seen.nvml["driver"] != smi.driver:
+        out.append(f"driver {clean(seen.nvml['driver'], 30)} here, {smi.driver} there")
+    if seen.cuda and _CUDA.fullmatch(smi.cuda) and seen.cuda != smi.cuda:
+        out.append(f"CUDA {seen.cuda} here, {smi.cuda} there")
+    ours, theirs = {gpu["uuid"]: gpu for gpu in seen.gpus}, {gpu["uuid"]: gpu for gpu in smi.gpus}
+    out += [f"{uuid} is not in nvidia-smi's list" for uuid in ours if uuid not in theirs]
+    out += [f"{uuid or 'a GPU without UUID'} is in nvidia-smi's list only" for uuid in theirs if uuid not in ours]
+    for uuid in ours:
+        if uuid not in theirs:
+            continue
+        mine, other = ours[uuid], theirs[uuid]
+        if mine["name"] != other["name"]:
+            out.append(f"{uuid} is {clean(mine['name'], 60)} here, {other['name']} there")
+        if other["memory"] is not None and abs(mine["memory"] / 2**20 - other["memory"]) > 1:
+            out.append(f"{uuid} has {mine['memory'] >> 20} MiB here, {other['memory']} MiB there")
+        if other["mig"] is not None and mine.get("mig") is not None and mine["mig"] != other["mig"]:
+            out.append(
+                f"MIG mode of {uuid} is {'on' if mine['mig'] else 'off'} here, {'on' if other['mig'] else 'off'} there"
+            )
+    return out
+
+
+def _visible(seen: Seen) -> Check:
+    """CUDA takes the entries up to the first that is none of its devices (CUDA programming guide, environment variables)."""
+    text = clean(seen.visible, 100)
+    entries = [entry.strip() for entry in (seen.visible or "").split(",")]
+    known = [str(index) for index in range(len(seen.gpus))]
+    uuids = [str(gpu["uuid"]) for gpu in seen.gpus] + [
+        str(i["uuid"]) for gpu in seen.gpus for i in gpu.get("mig_instances", ())
+    ]
+    name, matters = "CUDA_VISIBLE_DEVICES", "workers keep it: CUDA shows them these GPUs alone"
+    if entries[0] in known or (len(entries[0]) > 4 and any(uuid.startswith(entries[0]) for uuid in uuids)):
+        bad = next(
+            (e for e in entries if e not in known and not any(u.startswith(e) for u in uuids if len(e) > 4)), None
+        )
+        if bad is not None:
+            found = f"{text}: {bad!r} is no GPU here, and CUDA stops reading there"
+            return Check(
+                name=name, state="warning", need="gpu", found=found, matters=matters, mend="name GPUs that are here"
+            )
+        return Check(name=name, state="ok", need="gpu", found=text, matters=matters)
+    if not seen.gpus:
+        return Check(name=name, state="ok", need="gpu", found=f"{text!r}, and no GPU is here", matters=matters)
+    found = f"{text!r} hides every GPU"
+    return Check(
+        name=name, state="problem", need="gpu", found=found, matters=matters, mend="`unset CUDA_VISIBLE_DEVICES`"
+    )
