@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from builder import versions
+from builder.environment import reference
+from builder.errors import UsageError
 from builder.match import Match
 from builder.nodes import Map, Seq, Text
 from builder.section import NAME, Section
@@ -23,12 +25,23 @@ USERS = ("any", "root")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 PART = re.compile(r"[A-Za-z0-9._-]+")
 """A value in an image's name: narrower than a version, which may have '+' or '!'."""
-#: registry/repository:tag. The registry is named always, so that a mirror can stand for it; the digest is the lock's.
-REFERENCE = re.compile(
+_REFERENCE = re.compile(
     r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 )
-_INTERPRETER = re.compile(r"/?[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_INTERPRETER = re.compile(r"/?[A-Za-z0-9._][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is registry/repository:tag. The registry is named always, so that a mirror can stand for it: Docker takes
+    "nvidia/cuda:12.4.1" for one of docker.io. The digest is the lock's."""
+    if not _REFERENCE.fullmatch(text) or not reference.is_host(text.partition("/")[0]):
+        return False
+    try:
+        reference.parse(text)
+    except UsageError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +92,9 @@ def _bases(image: Section, known: Sequence[str], condition: Condition) -> tuple[
         sections = [Section(image.source, Map({"use": node}, {"use": node.where}, node.where, 1), BASE_KEYS, "a base")]
     elif isinstance(node, Seq) and node.items:
         sections = [Section(image.source, item, BASE_KEYS, "a base rule") for item in node.items]
+    elif node is not None:
+        image.error("base", "'base' must be an image with its tag, or a list of rules of which each says which to use")
+        return ()
     else:
         image.missing("base", 'an image with its tag, such as "docker.io/library/python:{python}-slim-bookworm"')
         return ()
@@ -86,8 +102,9 @@ def _bases(image: Section, known: Sequence[str], condition: Condition) -> tuple[
     for section in sections:
         text, where = section.text("use", required=True), section.where("use")
         _placeholders(image, text, where, known)
-        if text and not REFERENCE.fullmatch(PLACEHOLDER.sub("1", text)):
-            image.source.error(where, f"{text!r} is not an image with registry and tag", "registry/repository:tag")
+        if text and not is_reference(PLACEHOLDER.sub("1", text)):
+            hint = "registry/repository:tag, such as docker.io/library/ubuntu:24.04"
+            image.source.error(where, f"{text!r} is not an image with registry and tag", hint)
         rules.append(BaseRule(text=text, when=condition(section, "if"), where=where))
     return tuple(rules)
 
@@ -124,5 +141,8 @@ def choose(rules: Sequence[BaseRule], values: Mapping[str, str]) -> tuple[str, s
             for name in PLACEHOLDER.findall(rule.text):
                 if not PART.fullmatch(values.get(name, "")):
                     return "", name, rule
-            return PLACEHOLDER.sub(lambda found: values[found[1]], rule.text), "", rule
+            text = PLACEHOLDER.sub(lambda found: values[found[1]], rule.text)
+            if not is_reference(text):  # a capital letter in a repository
+                return "", next(iter(PLACEHOLDER.findall(rule.text)), ""), rule
+            return text, "", rule
     return "", "", None

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from builder import imagerules, templates
+from builder.environment import reference
 from builder.lock import Pins, PlatformImage
 from builder.section import VALUE
 from builder.templates import RenderError
@@ -75,7 +76,7 @@ def render(
         msg = f"{stack.id}: the lock has no packages for it: {pins.unresolved}"
         raise RenderError(msg)
     _check_values(stack, image, pins)
-    registry, _, rest = stack.base.partition("/")
+    named = reference.parse(stack.base)
     interpreter = _filled(stack, rules.interpreter)
     files = {name: _script(images, name) for name in SCRIPTS}
     if pins.packages:
@@ -98,7 +99,7 @@ def render(
         recheck=[*script, "check", python, stack.python, *promised] if pins.packages and rules.site == "system" else [],
     )
     base = SimpleNamespace(
-        registry=registry, path=rest.rpartition(":")[0], reference=stack.base, manifest=image.manifest
+        registry=named.registry, path=named.repository, reference=stack.base, manifest=image.manifest
     )
     values: dict[str, object] = {**stack.facts, **stack.fields, "python": stack.python}
     names = {name.replace("-", "_"): value for name, value in values.items()}
@@ -109,7 +110,13 @@ def render(
         msg = f"{images / family.name / templates.TEMPLATE}: makes no {start!r}, so nothing holds it to the base that is locked; "
         raise RenderError(msg + 'begin it with {% extends "base.Dockerfile.j2" %}')
     return Rendered(
-        stack=stack, platform=platform, dockerfile=dockerfile, files=files, registry=registry, pins=pins, python=python
+        stack=stack,
+        platform=platform,
+        dockerfile=dockerfile,
+        files=files,
+        registry=named.registry,
+        pins=pins,
+        python=python,
     )
 
 
@@ -160,7 +167,7 @@ def _check_values(stack: Stack, image: PlatformImage, pins: Pins) -> None:
         if not VALUE.fullmatch(value):
             msg = f"{stack.id!r}: {name} is {value!r}, which cannot stand in a Dockerfile"
             raise RenderError(msg)
-    if not imagerules.REFERENCE.fullmatch(stack.base):
+    if not imagerules.is_reference(stack.base):
         msg = f"{stack.id}: {stack.base!r} is not an image with registry and tag"
         raise RenderError(msg)
     if not _HASH.fullmatch(image.manifest):

@@ -191,7 +191,11 @@ WRONG = {
     "base-field": ("tensorrt:{release}", "tensorrt:{release2}", "11:13: unknown field or fact {release2}; perhaps 'release'?"),
     "base-condition": ('{if: {tensorrt: "<8"}', '{if: {tensort: "<8"}', "10:13: unknown axis 'tensort'; perhaps 'tensorrt'?"),
     "base-nothing": ('\n    - {if: {tensorrt: "<8"}, use: "nvcr.io/nvidia/old:{release}-py3"}\n    - {use: "nvcr.io/nvidia/tensorrt:{release}-py3"}', " []",
-                     "image has no 'base'"),
+                     "'base' must be an image with its tag, or a list of rules"),
+    "hub-short": ("nvcr.io/nvidia/tensorrt:", "nvidia/tensorrt:", "not an image with registry and tag; registry/repository:tag, such as docker.io/"),
+    "port": ("nvcr.io/nvidia/tensorrt:", "nvcr.io:70000/nvidia/tensorrt:", "is not an image with registry and tag"),
+    "dots": ("nvcr.io/nvidia/tensorrt:", "nvcr.io/nvidia...x/tensorrt:", "is not an image with registry and tag"),
+    "interpreter-option": ("interpreter: python3", 'interpreter: "-c"', "12:16: '-c' is not the name or path of a program"),
     "package-fact": ("cuda-python=={cuda}", "cuda-python=={cuba}", "19:31: unknown axis {cuba}; perhaps 'cuda'?"),
     "no-python": ("facts: ngc-tensorrt\n", "", "has no 'python'; a list such as"),
 }  # fmt: skip
@@ -229,6 +233,13 @@ def test_no_base_rule_takes_a_stack(project: Project) -> None:
     project.write("images/ngc/family.yaml", NGC.replace('    - {use: "nvcr.io/nvidia/tensorrt:{release}-py3"}\n', ""))
     message = refused(project, entry('release: "24.01"'))
     assert "no base rule of family 'ngc' takes {'release': '24.01'}; end with a rule without 'if'" in message
+
+
+def test_a_capital_letter_in_a_repository(project: Project) -> None:
+    project.write("images/ngc/family.yaml", NGC.replace("nvidia/tensorrt:{release}", "nvidia/{numpy}:{release}"))
+    assert project.spec(entry('release: "24.01", numpy: 1.0rc1')).engines[0].base == "nvcr.io/nvidia/1.0rc1:24.01-py3"
+    message = refused(project, entry('release: "24.01", numpy: 1.0RC1'))
+    assert "'1.0RC1' cannot be part of an image's name" in message
 
 
 def test_a_base_that_reads_what_a_stack_has_not(project: Project) -> None:

@@ -170,6 +170,16 @@ def test_no_hostile_value_reaches_a_dockerfile(bad: str) -> None:
     attempt(by=replace(locked, hashes={**locked.hashes, pin: (bad,)}))
 
 
+def test_an_image_of_docker_io_is_asked_for_where_it_was_locked() -> None:
+    """Locking asks for docker.io/library/ubuntu; behind a mirror nothing adds the `library/` to a Dockerfile's `ubuntu`."""
+    found = replace(stack("onnx", "{onnx: 1.23.2}"), base="docker.io/ubuntu:24.04")
+    made = render.render(found, read("onnx").family, pins(found), image(found), "linux/amd64", IMAGES, CUTOFF)
+    assert made.registry == "docker.io" and "FROM ${REGISTRY}/library/ubuntu@sha256:" in made.dockerfile
+    hub = replace(found, base="nvidia/cuda:12.4.1-base-ubuntu22.04")  # ARG REGISTRY would stand for `nvidia`
+    with pytest.raises(RenderError, match="is not an image with registry and tag"):
+        render.render(hub, read("onnx").family, pins(found), image(found), "linux/amd64", IMAGES, CUTOFF)
+
+
 def test_an_option_of_pip_is_no_pin() -> None:
     found = stack("onnx", "{onnx: 1.23.2}")
     for pin in ("--index-url==http://evil", "onnx @ http://evil", "onnx==1.0 --hash=sha256:0", "-r /etc/passwd"):
