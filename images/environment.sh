@@ -52,6 +52,8 @@ install() {
 
 : >/run/started
 sleep 0.05 # a change in the same tick of the clock would not be newer
+# What an image's own variables tell uv (UV_INDEX_URL, UV_EXCLUDE_NEWER, UV_OFFLINE...) is meant for who works in it.
+for name in $(env | sed -n 's/^\(UV_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 export HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 export UV_CACHE_DIR="$mounted/cache" UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
 if [ -e /run/secrets/certificates ]; then export SSL_CERT_FILE=/run/secrets/certificates; fi

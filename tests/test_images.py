@@ -672,6 +672,20 @@ def test_a_base_that_is_gone(parts: Parts, lends: None, command: engine.Cli, tmp
 
 
 @docker
+def test_a_base_with_a_user_and_variables_of_its_own(parts: Parts, lends: None, tmp_path: Path) -> None:
+    """As images that people work in have them: neither is anything against its versions."""
+    name = "enginematrix-test/lived-in"
+    lines = [f"FROM {dockerparts.base('bookworm')}", "RUN mkdir /home/them && chown 4242 /home/them", "USER 4242"]
+    lines += ["ENV UV_EXCLUDE_NEWER=2000-01-01 UV_OFFLINE=1 UV_INDEX_URL=http://127.0.0.1:1/simple UV_PYTHON=3.9"]
+    lines += ["WORKDIR /home/them", 'ENTRYPOINT ["/bin/false"]', 'SHELL ["/bin/false", "-c"]', "VOLUME /opt"]
+    dockerparts.docker("build", "-q", "--network", "host", "-t", name, "-", input="\n".join(lines) + "\n")
+    image = parts.image(tmp_path, 0, manifest=parts.registry.push(name, "nvidia/tiny:lived-in"))
+    image.make()
+    assert images.verify(image) == []
+    dockerparts.docker("rmi", name)
+
+
+@docker
 def test_a_base_without_python(parts: Parts, lends: None, tmp_path: Path) -> None:
     bare = dockerparts.derived(dockerparts.base("bookworm"), run="rm -f /usr/bin/python3*")
     manifest = parts.registry.push(bare, "nvidia/tiny:bare")

@@ -62,8 +62,8 @@ def _sound(made: render.Rendered) -> None:
     assert text.isascii() and text.endswith("\n") and not text.endswith("\n\n")
     assert "\\\n\n" not in text and "\n\n\n" not in text and not re.search(r"[ \t]+$", text, re.MULTILINE)
     instructions = re.findall(r"^([A-Z]+) ", text, re.MULTILINE)
-    assert instructions[:3] == ["ARG", "FROM", "ARG"] and instructions[-1] == "LABEL"
-    assert set(instructions[3:-1]) == {"RUN"}
+    assert instructions[:4] == ["ARG", "FROM", "ARG", "USER"] and instructions[-1] == "LABEL"
+    assert set(instructions[4:-1]) == {"RUN"}
     assert re.search(r"^FROM \$\{REGISTRY\}/[a-z0-9/._-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     for command in re.findall(r"^    (\[.*\])$", text, re.MULTILINE):
         assert json.loads(command)[:2] == ["/bin/sh", "/mnt/enginematrix/environment.sh"]

@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/l4t-jetpack:r35.1.0
 FROM ${REGISTRY}/nvidia/l4t-jetpack@sha256:27adbe7568293a8e97b5a463ffb100f997cc5ff6697342ab4161af6c55e6e783
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/l4t-jetpack:r35.4.1
 FROM ${REGISTRY}/nvidia/l4t-jetpack@sha256:67cdbca50d690a3813e4cd58081fbd87fa50146fba225419a5c8463294131cad
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

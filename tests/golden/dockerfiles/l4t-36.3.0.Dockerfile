@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/l4t-tensorrt:r8.6.2-runtime
 FROM ${REGISTRY}/nvidia/l4t-tensorrt@sha256:0a2e284f6f495e5db8d441b5bc851983b4b8d060cbcfb165dcb9b94d1a271040
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

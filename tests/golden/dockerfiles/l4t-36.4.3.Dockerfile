@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/l4t-tensorrt:r10.3.0-devel
 FROM ${REGISTRY}/nvidia/l4t-tensorrt@sha256:0fb41e37deeb4663736180d05d4494002b829c6ac8f23b260bf76abbe3557cae
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/pytorch:20.06-py3
 FROM ${REGISTRY}/nvidia/pytorch@sha256:7797a0fa68378d5a7dce13ac15903c003a855ff3ada4085981400a9b372a805e
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

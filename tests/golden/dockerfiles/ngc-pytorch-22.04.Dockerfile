@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/pytorch:22.04-py3
 FROM ${REGISTRY}/nvidia/pytorch@sha256:c88bcade3b93aa443b8510967100f15ed4df63eb6a321ec0ab6fe6ba1ce359d5
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

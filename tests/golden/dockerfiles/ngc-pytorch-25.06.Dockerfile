@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/pytorch:25.06-py3
 FROM ${REGISTRY}/nvidia/pytorch@sha256:163e272b3db7a41abacd58d8a99aa6136c8f1667eddf915229ba0a13da1b010b
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

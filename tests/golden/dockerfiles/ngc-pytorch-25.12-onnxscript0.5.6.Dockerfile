@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/pytorch:25.12-py3
 FROM ${REGISTRY}/nvidia/pytorch@sha256:85a18d47752ba3606a52e08f1c54cb1c6e57ce65bd9b4e7abf4e1a743d7c3ea2
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

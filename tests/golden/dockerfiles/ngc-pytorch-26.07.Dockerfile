@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/pytorch:26.07-py3
 FROM ${REGISTRY}/nvidia/pytorch@sha256:08e21f8eff2f808318611300b67943f6c1ca36943122e879ad2b3fffa6a9dd25
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

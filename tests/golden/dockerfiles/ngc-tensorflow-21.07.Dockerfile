@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorflow:21.07-tf2-py3
 FROM ${REGISTRY}/nvidia/tensorflow@sha256:97d50f9df47fbdcc5c0abad9581baa5cdc32cdce2df3958c00b521f43abe7b1f
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

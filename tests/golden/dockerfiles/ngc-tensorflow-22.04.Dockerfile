@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorflow:22.04-tf2-py3
 FROM ${REGISTRY}/nvidia/tensorflow@sha256:a0b15bce0fcf503adec28df93e7120869f45f4c32f631253837a58d5f695fbf5
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:21.07-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:05870746597bb1210d5f371f304b7cec4ab906838d5e5b708ace082f2e31d6ea
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

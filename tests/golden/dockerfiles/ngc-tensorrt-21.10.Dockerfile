@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:21.10-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:f9dd4ddb8a7675c0b3e54370fcafe5f3d342f72e0bf6d8c8d0212f34e828dcf7
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

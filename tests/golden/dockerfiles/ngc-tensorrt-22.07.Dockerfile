@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:22.07-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:05b947890ccc02d1102e0ac1b19f719a10984e71b3d5daf89c624bd2e615c9bc
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

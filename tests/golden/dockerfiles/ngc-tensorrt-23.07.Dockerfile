@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:23.07-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:d60fee5de00a2033e5b91fd84ad6ed2e5cd0e7acfbd2b625de4f84efa46b58ed
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:24.01-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:daa83c611a2fd6baa9303c36feefdef4657184b1613cd2e0c647e91181748a5a
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

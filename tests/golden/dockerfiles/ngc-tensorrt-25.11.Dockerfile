@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:25.11-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:ceb5d3bf9e162de1256c1ea9a00699d6e070dbe6821f8fd29f54a5b138fea77a
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

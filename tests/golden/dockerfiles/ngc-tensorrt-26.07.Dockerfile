@@ -2,6 +2,8 @@ ARG REGISTRY=nvcr.io
 # nvcr.io/nvidia/tensorrt:26.07-py3
 FROM ${REGISTRY}/nvidia/tensorrt@sha256:d55549d0cbd948850fb0fab3475935b0743e5b52cc36b78ba0f6fddd140317d6
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

@@ -2,6 +2,8 @@ ARG REGISTRY=docker.io
 # docker.io/library/python:3.12-slim-bookworm
 FROM ${REGISTRY}/library/python@sha256:cbe742636fb7f11e9ae85f3dc5227b6ff856c901ec24b6f59057f0dc1706febd
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

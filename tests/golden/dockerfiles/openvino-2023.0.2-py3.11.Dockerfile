@@ -2,6 +2,8 @@ ARG REGISTRY=docker.io
 # docker.io/library/python:3.11-slim-bookworm
 FROM ${REGISTRY}/library/python@sha256:3d51109efa94d44a06c5232bd6f9bf9a62210e714749563bb911359264e375d2
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \

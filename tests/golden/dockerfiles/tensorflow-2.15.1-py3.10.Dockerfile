@@ -2,6 +2,8 @@ ARG REGISTRY=docker.io
 # docker.io/library/python:3.10-slim-bookworm
 FROM ${REGISTRY}/library/python@sha256:22779f1fa98cef38e22c91d8bd187e5c9c3b1b0db253e3c38b7b059ab0e0f26f
 ARG SOURCE_DATE_EPOCH=1795132800
+# To build; containers are told their user when they start.
+USER root
 
 # The base holds what the catalog promises, or nothing is built on it.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
