@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,23 @@ def test_a_hostile_value_is_an_error_at_its_place(key: str, bad: str, project: P
     assert message.startswith(where), message
     assert message.count("matrix.yaml:") == 1
     assert "cannot be" in message
+
+
+def test_what_the_documentation_shows_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "docker.md").read_text()
+    blocks = [textwrap.dedent(found) for found in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.M)]
+    ours = next(text.strip("\n") for text in blocks if "family: ours" in text)
+    path = tmp_path / "ours" / "family.yaml"
+    path.parent.mkdir()
+    path.write_text(ours + "\n")
+    errors: list[SpecError] = []
+    assert family.load(path, "family.yaml", errors) is not None, errors
+    entries = re.findall(r"^ +\w[\w-]*: (\{family: ([\w-]+), .*?\})(?: |$)", page, re.M)
+    assert [name for _, name in entries] == ["ngc-tensorrt", "ngc-pytorch", "l4t", "ours"]
+    for text, name in entries:
+        file = family.load(path, "family.yaml", []) if name == "ours" else read(name)
+        assert file is not None
+        assert expand(file, text.replace(f"family: {name}, ", "")), text
 
 
 WRONG = {
