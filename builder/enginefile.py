@@ -70,15 +70,17 @@ def read(path: Path) -> EngineFile:
     regular file, is empty, or is of no format known here."""
     path = _file(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Asked before it is opened: opening a device may already do something.
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) if regular else -1
     except OSError as error:
         msg = f"{path}: {error.strerror}"
         raise UsageError(msg) from None
+    if not regular:
+        msg = f"{path}: not a regular file"
+        raise UsageError(msg)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path}: not a regular file"
-            raise UsageError(msg)
         if status.st_size == 0:
             msg = f"{path}: empty (0 bytes)"
             raise UsageError(msg)

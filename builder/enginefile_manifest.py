@@ -124,13 +124,14 @@ def _get(data: Any, *keys: str) -> Any:
 def _load(path: Path) -> dict[str, Any] | str:
     """The object in a regular file of a sane size, or why there is none."""
     try:
+        # Asked before it is opened: opening a device may already do something.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return "is no regular file"
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return "is no regular file"
-        content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         return f"is larger than {MAX_BYTES} bytes"
     try:
