@@ -195,8 +195,7 @@ def _libraries(given: list[str]) -> dict[str, str]:
             msg = f"--with {text}: give LIBRARY=VERSION, such as tensorrt=10.3.0.26"
             raise UsageError(msg)
         if name not in LIBRARIES:
-            hint = versions.nearest(name, LIBRARIES)
-            msg = f"--with {text}: no library {name!r}; {hint or 'known are ' + ', '.join(LIBRARIES)}"
+            msg = f"--with {text}: no library {name!r}; {versions.nearest(name, LIBRARIES)}"
             raise UsageError(msg)
         if name in libraries:
             msg = f"--with {text}: {name} is given twice"
