@@ -207,7 +207,7 @@ def run(command: Sequence[str], *, options: Options, log: Path | None = None, in
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to stop, which ends the build in the engine too; then kill what is left of it and of its plugins."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):  # not SIGINT: what is started behind a shell's `&` ignores it
         with contextlib.suppress(OSError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
