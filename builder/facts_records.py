@@ -157,7 +157,7 @@ class TensorRT(Entry):
     cudnn: str = column(_text)
     opset_from: int = column(_number)
     opset_until: int = column(_number)
-    capability_from: str = column(_version)
+    capability_from: str = column(_version, required=True)
     capability_until: str = column(_version)
     also: tuple[str, ...] = column(_versions)
 
@@ -228,6 +228,8 @@ class Exporter(Entry):
     default: str = column(_choice("script", "graph"), required=True)
     script_default: int = column(_number)
     script_until: int = column(_number)
+    soft: bool = column(_flag)
+    """Opsets above `script_until` are documented not to be there, but not refused."""
     graph_default: int = column(_number)
     graph_from: int = column(_number)
     graph_until: int = column(_number)
