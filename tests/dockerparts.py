@@ -54,7 +54,7 @@ def trouble() -> str:
     found = cli()
     if found is None:
         return "no docker command with BuildKit on PATH"
-    done = subprocess.run([found, "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True)
+    done = subprocess.run([found, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
     if done.returncode or not done.stdout.strip():
         return f"no Docker engine answers: {done.stderr.strip()}"
     for name in ("debootstrap", "docker-registry"):
