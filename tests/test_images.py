@@ -339,6 +339,11 @@ def test_generated_configuration_is_for_us_alone_and_goes(tmp_path: Path) -> Non
             },
         ),
         (
+            {"UV_INDEX_MINE_USERNAME": "me", "UV_INDEX_MINE_PASSWORD": "pw"},  # for an index that the file names
+            '[[index]]\nname = "mine"\nurl = "https://g/"\n',
+            {"index": [{"name": "mine", "url": "https://me:pw@g/"}]},
+        ),
+        (
             {"UV_INSECURE_HOST": "a:80 b", "UV_INDEX_STRATEGY": "unsafe-best-match"}, 'allow-insecure-host = ["c"]\n',
             {"allow-insecure-host": ["a:80", "b", "c"], "index-strategy": "unsafe-best-match"},
         ),
@@ -425,6 +430,8 @@ def pull(text: str) -> str:
         ("#5 [2/2] RUN sleep 6\nERROR: failed to solve: Unavailable: error reading from server: EOF\n", InfrastructureError,
          "error reading from server: EOF"),
         ("#4 [2/2] RUN sleep 6\nunexpected EOF\n", InfrastructureError, "unexpected EOF"),
+        ("failed to dial gRPC: cannot connect to the Docker daemon. Is 'docker daemon' running on this host?: dial unix "
+         "/var/run/docker.sock: connect: permission denied\n", InfrastructureError, "permission denied; add yourself to the gr"),
         ("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?\n", InfrastructureError,
          "Cannot connect to the Docker daemon"),
         ("", InfrastructureError, "ended without a message"),

@@ -110,7 +110,8 @@ def uv_config(environ: Mapping[str, str], home: Path) -> str:
     further = [word for name in _FURTHER for word in environ.get(name, "").split()]
     hosts = environ.get("UV_INSECURE_HOST", "").split()
     plain = {key: environ[name] for name, key in _PLAIN.items() if environ.get(name)}
-    if not (default or further or hosts or plain):
+    logins = any(value and re.fullmatch(r"UV_INDEX_.+_(USERNAME|PASSWORD)", name) for name, value in environ.items())
+    if not (default or further or hosts or plain or (own and logins)):
         if own:
             return own
         default = environ.get("PIP_INDEX_URL", "")
