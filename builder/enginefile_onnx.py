@@ -11,6 +11,7 @@ _MODEL = {1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: L
           25: LENGTH, 26: LENGTH}  # fmt: skip
 _NAMES = {2: "producer", 3: "producer_version", 4: "domain"}
 MAX_EXTERNAL = 16
+MAX_OPSETS = 64
 OPTIMISED = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of ONNX Runtime's own optimiser: no exporter writes them."""
 
@@ -36,10 +37,13 @@ def match(content: Content) -> Header | None:
                 graph = field
             elif field.number == 8:
                 domain, version = _opset(walk, field)
+                if len(opsets) == MAX_OPSETS:
+                    raise Exhausted
                 opsets[domain or "ai.onnx"] = version
     except Damaged as error:
         damage = str(error)
     except Exhausted:
+        details["opset_import_complete"] = False
         notes.append("it has more fields than were read: opset imports may be missing")
     if not 1 <= details.get("ir_version", 0) <= 1000 or (graph is None and not opsets):
         return None

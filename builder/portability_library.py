@@ -122,7 +122,9 @@ def _onnxruntime(file: EngineFile, asked: str, about: str) -> Answer:
     strange = sorted(set(opsets) - ONNXRUNTIME_DOMAINS)
     if strange:
         return unknown(about, f"it imports {', '.join(strange)}, which takes a library of custom operators", rule)
-    if 0 < wanted[1] < 7:
+    if not details.get("opset_import_complete", True) or not opsets:
+        return unknown(about, "not all of its opset imports are known", rule)
+    if "ai.onnx" in opsets and wanted[1] < 7:
         return unknown(about, f"its opset is {wanted[1]}, and ONNX Runtime promises 7 and newer", rule)
     if details.get("optimised_by") == "onnxruntime":
         return _optimised(file.header.version, asked, about)

@@ -127,6 +127,7 @@ def padded(head: bytes, size: int, path: Path) -> Path:
 
 def varint(value: int) -> bytes:
     out = b""
+    value %= 1 << 64  # as an int64 is written
     while value > 0x7F:
         out += bytes([value & 0x7F | 0x80])
         value >>= 7

@@ -133,6 +133,8 @@ def test_a_compiled_engine_belongs_to_one_library(rtx: Path, name: str, version:
         (8, {"": 17, "ai.onnx.ml": 4}, "1.16.3", "will-not-load", "its opset of ai.onnx.ml is 4"),
         (8, {"": 6}, "1.20", "unknown", "promises 7 and newer"),
         (8, {"": 17, "com.acme": 1}, "1.20", "unknown", "it imports com.acme"),
+        (8, {f"domain{index}": 1 for index in range(100)}, "1.20", "unknown", "it imports domain0"),
+        (8, {**dict.fromkeys(("ai.onnx.ml", "com.microsoft"), 1), "": -1}, "1.20", "unknown", "promises 7"),
         (8, {"": 17}, "1.99", "loads", ""),
         (99, {"": 17}, "1.99", "unknown", "is not recorded"),
         (8, {"": 17}, "1.2", "unknown", "is not recorded"),
@@ -146,6 +148,12 @@ def test_onnx_in_onnxruntime(
     answer = about(written(tmp_path, enginefiles.onnx(ir=ir, opsets=opsets)), f"onnxruntime={version}")
     assert answer.verdict == verdict
     assert because in answer.because
+
+
+def test_opsets_that_were_not_all_read_leave_it_open(tmp_path: Path) -> None:
+    data = enginefiles.number(1, 8) + enginefiles.block(7, b"") + enginefiles.block(6, b"") * 200_001
+    path = written(tmp_path, data + enginefiles.block(8, enginefiles.number(2, 99)))
+    assert "not all of its opset imports are known" in about(path, "onnxruntime=1.20").because
 
 
 def test_a_model_that_onnxruntime_optimised(tmp_path: Path) -> None:

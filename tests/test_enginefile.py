@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from builder import enginefile
 from builder.enginefile import EngineFile
+from builder.enginefile_content import Content, Exhausted
 from builder.errors import UsageError
 
 
@@ -240,6 +241,15 @@ def test_no_archive_is_unpacked(tmp_path: Path) -> None:
     assert time.monotonic() - began < 1
 
 
+def test_nothing_compressed_is_read(tmp_path: Path) -> None:
+    path = enginefiles.archive(
+        tmp_path / "m.pt", {"m/version": "3\n" * 20, "m/data.pkl": "", "m/code/a.py": "", "m/constants.pkl": ""},
+        zipfile.ZIP_DEFLATED,
+    )  # fmt: skip
+    header = enginefile.read(path).header
+    assert (header.format, header.details) == ("torchscript", {"files": 4})
+
+
 def test_an_archive_whose_list_lies_elsewhere(tmp_path: Path) -> None:
     path = enginefiles.archive(tmp_path / "m.pt", {"m/data.pkl": "x"})
     data = bytearray(path.read_bytes())
@@ -407,6 +417,40 @@ def test_a_link_to_an_engine_is_followed(tmp_path: Path) -> None:
 
 
 # Hostile bytes
+
+
+def test_a_message_of_too_many_fields_is_read_in_part(tmp_path: Path) -> None:
+    data = enginefiles.number(1, 8) + enginefiles.block(7, b"") + enginefiles.block(6, b"") * 300_000
+    file = of(tmp_path, data + enginefiles.block(8, enginefiles.number(2, 17)))
+    assert "it has more fields than were read" in file.notes[0]
+    assert (file.header.details["opset_import"], file.header.damage) == ({}, "")
+    many = enginefiles.onnx(opsets={f"domain{index}": 1 for index in range(1000)})
+    assert len(of(tmp_path, many).header.details["opset_import"]) == 64
+
+
+def test_the_budget_of_a_file_ends(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        content = Content(descriptor, 100_000, budget=10_000)
+        assert len(content.at(0, 5000)) == 5000
+        assert content.at(4000, 1000) == bytes(1000)  # what was read already costs nothing
+        with pytest.raises(Exhausted):
+            content.at(50_000, 6000)
+        assert Content(descriptor, 100_000).at(99_999, 10) == b"\0"
+        assert [Content(descriptor, 100_000).at(*place) for place in ((-1, 5), (100_000, 5), (0, -5))] == [b""] * 3
+    finally:
+        os.close(descriptor)
+
+
+def test_a_flatbuffer_that_points_out_of_the_file(tmp_path: Path) -> None:
+    data = bytearray(enginefiles.ort("6"))
+    data[16:20] = struct.pack("<i", 1 << 30)
+    assert "points out of the file" in of(tmp_path, bytes(data)).header.damage
+    data = bytearray(enginefiles.ort("6"))
+    data[24:28] = struct.pack("<I", 1 << 30)
+    assert "reaches past the end" in of(tmp_path, bytes(data)).header.damage
+
 
 SEEDS = (
     enginefiles.PLAN_8_6, enginefiles.PLAN_7_1, enginefiles.RTX_1_4, enginefiles.TFLITE, enginefiles.FROZEN_GRAPH,
