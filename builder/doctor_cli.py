@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -36,6 +37,8 @@ def call(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.as_dict(), indent=1))
     else:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a path may have letters that a terminal's encoding has not
         show(report, sys.stdout)
     return EXIT_FAILURES if report.problems else EXIT_OK
 

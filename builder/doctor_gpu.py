@@ -276,6 +276,11 @@ def _unloaded(seen: Seen) -> dict[str, str]:
             "found": f"{cards}, kept for virtual machines ({driver})",
             "mend": "give it back to the host, or run in that machine",
         }
+    if driver == "nvidia":
+        return {
+            "found": f"{cards}, and its driver is not to be seen in here",
+            "mend": "pass it on: start the container with `--gpus all`",
+        }
     if driver == "nouveau":
         return {"found": f"{cards}, driven by nouveau, which has no CUDA", "mend": INSTALL}
     mend = (
@@ -351,7 +356,7 @@ def _gpus(seen: Seen) -> Check:
                 else "pass the GPU on to this container or machine"
             )
             return Check(name=name, state="problem", need="gpu", data=data, matters=USES, found=found, mend=mend)
-        mend = "engines of families that only load on a GPU are built here and loaded on a machine that has one"
+        mend = "use a machine with an NVIDIA GPU; what can be built without one is built here and loaded there"
         return Check(name=name, state="absent", need="gpu", data=data, matters=USES, found="no NVIDIA GPU", mend=mend)
     found = "; ".join(_described(gpu) for gpu in seen.gpus)
     broken = seen.nvml_error and f"not all of them answer: {seen.nvml_error}"

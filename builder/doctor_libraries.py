@@ -127,18 +127,15 @@ def _library(path: Path, origin: Origin) -> Library | None:
 
 
 def _cached(host: Host) -> tuple[list[Library], str]:
-    """`ldconfig -p`; only libraries for this machine's own word size are in the way of anything."""
+    """`ldconfig -p`: what is found, and why it could not be asked."""
     command = host.which("ldconfig", "/sbin", "/usr/sbin")
     if command is None:
         return [], "no ldconfig"
     answer = host.ask([command, "-p"], SECONDS)
     if answer.code != 0:
         return [], clean(answer.error) or f"ldconfig -p ends with {answer.code}"
-    found = (
-        _library(Path(path), "loader cache")
-        for _, kind, path in _CACHED.findall(answer.out)
-        if "64" in kind or "," not in kind
-    )
+    # "libc6,x86-64", "libc6,AArch64"; those for 32 bits ("libc6") are in nothing's way.
+    found = (_library(Path(path), "loader cache") for _, kind, path in _CACHED.findall(answer.out) if "64" in kind)
     return [library for library in found if library is not None], ""
 
 

@@ -116,8 +116,8 @@ _BRANDS = (
 )  # fmt: skip
 """NVML's brands by number (nvml.h, nvmlBrandType_t), as the NVIDIA container toolkit spells them in requirements."""
 
-_DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0")
-"""Any of them is there where a driver is loaded."""
+_DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvidia0", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
+"""Any of them is there where a driver is loaded; in WSL, which has no such device nodes, Windows lends its library."""
 
 
 def _nvml() -> tuple[tuple[Gpu, ...], str | None, str | None, str]:

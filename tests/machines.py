@@ -40,7 +40,7 @@ def host(folder: Path, files: Mapping[str, str] | None = None, **environ: str) -
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     bin_ = folder / "bin"
     bin_.mkdir(exist_ok=True)
     return Host(root=root, environ={"PATH": str(bin_), "HOME": str(folder), **environ})

@@ -14,6 +14,7 @@ import pytest
 from machines import H200, LOADED, OPEN, SMI, UUID, VERSION, command, host, nvml, python, says
 
 from builder import doctor_gpu, doctor_nvml
+from builder import machine as machine_module
 from builder.doctor_gpu import Seen, Smi
 from builder.doctor_host import Check, Host, clean
 
@@ -88,6 +89,7 @@ def test_a_version_that_the_kernel_does_not_tell_is_not_made_up(tmp_path: Path) 
         ("", "an NVIDIA GPU is at PCI 0000:01:00.0, and NVIDIA's driver is not loaded"),
         ("nouveau", "driven by nouveau, which has no CUDA"),
         ("vfio-pci", "kept for virtual machines (vfio-pci)"),
+        ("nvidia", "its driver is not to be seen in here"),
     ],
 )
 def test_a_card_without_its_driver_is_a_problem(tmp_path: Path, driver: str, found: str) -> None:
@@ -361,6 +363,7 @@ def test_wsl_has_its_driver_elsewhere(tmp_path: Path) -> None:
     machine = host(tmp_path, {"/usr/lib/wsl/lib/libnvidia-ml.so.1": ""})
     seen = look(tmp_path, machine, nvml(H200))
     assert seen.wsl and judged(seen)["GPUs"].state == "ok"
+    assert f"{doctor_gpu.WSL}/libnvidia-ml.so.1" in machine_module._DRIVER  # a run looks there too
 
 
 # -- NVML itself, made up

@@ -50,7 +50,8 @@ def test_every_place_is_looked_in(tmp_path: Path) -> None:
     says(
         tmp_path, "ldconfig",
         f"2 libs found in cache\n\tlibcudnn.so.9 (libc6,x86-64) => {usr}/libcudnn.so.9\n"
-        f"\tlibnvinfer.so.10.3.0 (libc6) => {usr}/libnvinfer.so.10.3.0\n"
+        f"\tlibnvinfer.so.10.3.0 (libc6,x86-64) => {usr}/libnvinfer.so.10.3.0\n"
+        f"\tlibcuda.so.1 (libc6) => /lib32/libcuda.so.570.1\n"
         f"\tlibcudnn.so.8 (libc6,x86-64) => \x1b[31m\n\tlibm.so.6 (libc6,x86-64) => /lib/libm.so.6\n",
     )  # fmt: skip
     mine = put(tmp_path / "mine", "libcudart.so.12.4.127")
