@@ -17,6 +17,7 @@ import tarfile
 import textwrap
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,18 @@ def test_secrets_are_the_files_of_this_machine(tmp_path: Path) -> None:
         assert found.hide("a fakepassword here") == "a *** here"
     with lent(SSL_CERT_FILE=str(tmp_path), NETRC="/nowhere", HOME=str(tmp_path)) as found:
         assert found.files == {}
+
+
+@pytest.mark.parametrize(
+    "password", ["fake-pass", "fake%2Fpass", "fake\"pa'ss", "fake@pa@ss", "fake:pass", "fake$X`y`pass"]
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "UV_EXTRA_INDEX_URL", "WHATEVER"])
+def test_a_password_in_any_address_is_hidden(name: str, password: str, tmp_path: Path) -> None:
+    address = f"http://me:{password}@proxy.example.com:3128/"
+    with lent(HOME=str(tmp_path), **{name: address}) as found:
+        for line in (f"{name}={address}", f"login with {password}", f"decoded {urllib.parse.unquote(password)}!"):
+            hidden = found.hide(line)
+            assert "fake" not in hidden and "ss@" not in hidden and "pass" not in hidden.replace("password", ""), hidden
 
 
 def test_a_home_that_cannot_be_looked_into_lends_nothing(tmp_path: Path) -> None:

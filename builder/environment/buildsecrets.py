@@ -82,9 +82,10 @@ def lent(environ: Mapping[str, str]) -> Iterator[Secrets]:
 
 
 def _logins(text: str) -> set[str]:
-    """Passwords in addresses, as they stand and decoded."""
+    """Passwords in addresses, as they stand and decoded; also where a quote or an `@` in one was left as it is."""
     found = set()
-    for login in _LOGIN.findall(text):
+    words = [re.split(r"[/?#]", word.partition("://")[2])[0] for word in text.split() if "://" in word]
+    for login in {*_LOGIN.findall(text), *(word.rpartition("@")[0] for word in words if "@" in word)}:
         password = login.partition(":")[2] or login
         found |= {login, password, urllib.parse.unquote(password)}
     return found
