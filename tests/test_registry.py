@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -684,3 +685,15 @@ def test_a_real_registrys_words(real: dockerparts.Registry) -> None:
         resolve("nvcr.io/nvidia/tensorrt:99.99-py3", {"nvcr.io": real.address})
     with pytest.raises(NoSuchImage, match=r"other:1: no such image: (NAME|MANIFEST)_UNKNOWN"):
         resolve("nvcr.io/nvidia/other:1", {"nvcr.io": real.address})
+
+
+def test_authorities_that_are_not_there_or_not_ours_to_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "authorities.crt"
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(InfrastructureError, match=r"SSL_CERT_FILE=\S+/authorities\.crt: no such file; it is to name"):
+        transport.certificates()
+    path.touch()
+    assert transport.certificates() == str(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+    with pytest.raises(InfrastructureError, match=r"authorities\.crt: cannot be read by this user"):
+        transport.certificates()

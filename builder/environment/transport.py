@@ -167,8 +167,9 @@ def certificates() -> str | bool:
     companies put their own; requests' own when the system has none. Raises InfrastructureError."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         if path := os.environ.get(name):
-            if not Path(path).exists():
-                raise InfrastructureError(f"{name}={path}: no such file; it is to name the authorities to trust")
+            if not os.access(path, os.R_OK):
+                what = "cannot be read by this user" if os.path.lexists(path) else "no such file"
+                raise InfrastructureError(f"{name}={path}: {what}; it is to name the authorities to trust")
             return path
     return next((path for path in BUNDLES if Path(path).exists()), True)
 
