@@ -31,6 +31,7 @@ from builder.facts_records import (
     PyTorch,
     TensorFlow,
     TensorRT,
+    TensorRTRTX,
     Tf2onnx,
     Toolkit,
     TorchTensorRT,
@@ -259,6 +260,10 @@ def _capabilities(catalog: Catalog) -> Iterator[tuple[str, Where]]:
                 f"TensorRT {release.key}: {release.capability_from} is above {release.capability_until}",
                 release.where,
             )
+    for rtx in catalog.table(TensorRTRTX).values():
+        for item in rtx.capabilities:
+            if item not in table:
+                yield f"TensorRT for RTX {rtx.key}: compute capability {item} is not in the table", rtx.where
     for listed in catalog.table(Architectures).values():
         for item in listed.capabilities:
             if compiles(listed.cuda, item, catalog=catalog).value is False:

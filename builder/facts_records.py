@@ -163,6 +163,14 @@ class TensorRT(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorRTRTX(Entry):
+    patch: str = column(_version, required=True)
+    cuda: tuple[str, ...] = column(_versions)
+    python: tuple[str, ...] = column(_versions)
+    capabilities: tuple[str, ...] = column(_versions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Onnx(Entry):
     date: str = column(_date)
     ir: int = column(_number)
@@ -276,7 +284,7 @@ FILES: dict[str, dict[str, type[Entry]]] = {
         "packages": CompatPackage,
     },
     "gpus.yaml": {"capabilities": Capability, "gpus": Gpu},
-    "tensorrt.yaml": {"releases": TensorRT},
+    "tensorrt.yaml": {"releases": TensorRT, "rtx": TensorRTRTX},
     "onnx.yaml": {"releases": Onnx, "irs": Ir},
     "onnxruntime.yaml": {"releases": OnnxRuntime},
     "openvino.yaml": {"releases": OpenVINO},

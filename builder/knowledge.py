@@ -20,6 +20,7 @@ from builder.knowledge_hardware import (
     gpu,
     precision,
     tensorrt_releases,
+    tensorrt_rtx_takes,
     tensorrt_takes,
     toolkits,
 )
@@ -39,5 +40,6 @@ from builder.knowledge_software import (
 __all__ = [
     "CATALOG", "ENGINES", "KINDS", "PRECISIONS", "Answer", "Catalog", "DriverCuda", "Fact", "Gpu", "Image", "Opsets", "Range",
     "Runs", "Wheel", "capability", "compiles", "default_opset", "driver_cuda", "driver_runs", "gpu", "image", "ir", "minor",
-    "number", "opsets", "precision", "takes_opset", "tensorrt_releases", "tensorrt_takes", "toolkits", "wheel",
+    "number", "opsets", "precision", "takes_opset", "tensorrt_releases", "tensorrt_rtx_takes", "tensorrt_takes",
+    "toolkits", "wheel",
 ]  # fmt: skip

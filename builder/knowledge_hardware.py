@@ -18,6 +18,7 @@ from builder.facts_records import (
     Minimum,
     MinorVersions,
     TensorRT,
+    TensorRTRTX,
     Toolkit,
 )
 
@@ -212,6 +213,24 @@ def tensorrt_releases(capability: str, *, catalog: Catalog = CATALOG) -> Answer[
     ends = [taken[0], taken[-1]] if taken else list(answers)[-1:]
     used = tuple(found for key in dict.fromkeys(ends) for found in answers[key].facts)
     return Answer(value=taken, facts=used, unknown=f"not recorded for TensorRT {', '.join(open_)}" if open_ else "")
+
+
+def tensorrt_rtx_takes(release: str, capability: str, *, catalog: Catalog = CATALOG) -> Answer[bool]:
+    """Whether a release of TensorRT for RTX takes a compute capability. Above its least one, a capability that its support
+    matrix does not name is unknown. Raises SpecErrors."""
+    table = catalog.table(TensorRTRTX)
+    entry = find(table, minor(release))
+    if entry is None:
+        return Answer(value=None, unknown=absent(table, minor(release), "TensorRT for RTX"))
+    if not entry.capabilities or versions.version(capability) is None:
+        reason = f"whether TensorRT for RTX {entry.key} takes {capability} is not recorded"
+        return Answer(value=None, unknown=reason)
+    used = (fact(entry, f"TensorRT for RTX {entry.key} takes compute capabilities {', '.join(entry.capabilities)}"),)
+    if capability in entry.capabilities:
+        return Answer(value=True, facts=used)
+    if number(capability) < min(map(number, entry.capabilities)):
+        return Answer(value=False, facts=used)
+    return Answer(value=None, facts=used, unknown=f"TensorRT for RTX {entry.key} does not name {capability}")
 
 
 _NOISE = frozenset(

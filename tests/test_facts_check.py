@@ -21,6 +21,13 @@ def test_what_is_known_is_listed() -> None:
 
 
 PLANTED = [
+    (
+        "capability",
+        "tensorrt.yaml",
+        'capabilities: ["7.5", "8.6", "8.9", "12.0", "12.1"]',
+        'capabilities: ["7.5", "8.6", "8.9", "12.0", "12.7"]',
+        "TensorRT for RTX 1.5: compute capability 12.7 is not in the table",
+    ),
     # rule, file, what is there, what is planted, the message
     (
         "duplicate",
@@ -168,43 +175,43 @@ PLANTED = [
     (
         "opset",
         "onnx.yaml",
-        'ir: "7", opset: "13", ml: "2"',
-        'ir: "7", opset: "11", ml: "2"',
+        "ir: 7, opset: 13, ml: 2",
+        "ir: 7, opset: 11, ml: 2",
         "opset 11 of 1.8.0 is below 12 of an older release",
     ),
     (
         "opset",
         "onnxruntime.yaml",
-        'opset: "20", ir: "9"',
-        'opset: "20", ir: "10"',
+        "opset: 20, ir: 9",
+        "opset: 20, ir: 10",
         "ONNX Runtime 1.17 takes IR 10, its ONNX 1.15.0 has 9",
     ),
     (
         "opset",
         "onnxruntime.yaml",
-        'opset: "20", ir: "9"',
-        'opset: "19", ir: "9"',
+        "opset: 20, ir: 9",
+        "opset: 19, ir: 9",
         "ONNX Runtime 1.17 takes opset 19, its ONNX 1.15.0 has 20",
     ),
     (
         "opset",
         "tensorrt.yaml",
-        'opset-from: "9", opset-until: "24"',
-        'opset-from: "9", opset-until: "8"',
+        "opset-from: 9, opset-until: 24",
+        "opset-from: 9, opset-until: 8",
         "TensorRT 10.15: opsets from 9 to 8",
     ),
     (
         "opset",
         "tensorrt.yaml",
-        'opset-from: "9", opset-until: "24"',
-        'opset-from: "9", opset-until: "12"',
+        "opset-from: 9, opset-until: 24",
+        "opset-from: 9, opset-until: 12",
         "opset_until 12 of 10.15 is below 20 of an older release",
     ),
     (
         "opset",
         "pytorch.yaml",
-        'script-default: "18"',
-        'script-default: "16"',
+        "script-default: 18",
+        "script-default: 16",
         "script_default 16 of 2.8 is below 17 of an older release",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,21 @@ def test_check_of_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.Capt
     catalog = copied(tmp_path, "gpus.yaml", "kind: geforce", "kind: gforce")
     assert run("check", catalog=catalog) == EXIT_FAILURES
     assert "'gforce' is not a value of 'kind'; perhaps 'geforce'?" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(facts.CATALOG).parents[1] / "docs" / "facts.md").read_text(encoding="utf-8")
+    commands = [
+        line.removeprefix("$ enginematrix facts").partition("#")[0]
+        for line in text.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) >= 9
+    for command in commands:
+        assert run(*shlex.split(command)) == EXIT_OK, command
+        assert capsys.readouterr().out.strip(), command
+    for file in facts.CATALOG.glob("*.yaml"):
+        assert f"`{file.name}`" in text
 
 
 def test_the_module_is_light_to_import() -> None:

@@ -260,6 +260,17 @@ def test_what_tensorrt_takes(tensorrt: str, capability: str, takes: bool | None)
     assert (answer.unknown != "") == (takes is None)
 
 
+@pytest.mark.parametrize(
+    ("release", "capability", "takes"),
+    [("1.4.0.76", "8.9", True), ("1.4", "7.0", False), ("1.4", "8.0", None), ("1.5", "12.1", True), ("1.7.1", "8.9", None),
+     ("1.9", "8.9", None)],
+)  # fmt: skip
+def test_what_tensorrt_for_rtx_takes(release: str, capability: str, takes: bool | None) -> None:
+    answer = knowledge.tensorrt_rtx_takes(release, capability)
+    assert answer.value is takes
+    assert (answer.unknown != "") == (takes is None)
+
+
 def test_the_tensorrt_releases_of_a_gpu() -> None:
     volta = knowledge.tensorrt_releases("7.0")
     assert volta.value is not None and volta.value[-1] == "10.4"
