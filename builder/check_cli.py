@@ -36,11 +36,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "engine", metavar="ENGINE", type=Path, help="a file, a folder of artifacts/engines/, or a SavedModel"
     )
     machine = parser.add_mutually_exclusive_group()
-    machine.add_argument("--gpu", metavar="GPU", help='ask about this GPU: "RTX 4090", sm89 or 8.9')
+    machine.add_argument("--gpu", metavar="GPU", help='ask about this GPU: "RTX 4090", sm89 or 8.9 (default: none)')
     machine.add_argument("--here", action="store_true", help="ask about this machine: its GPUs, driver and platform")
     parser.add_argument(
-        "--with", dest="libraries", metavar="LIBRARY=VERSION", action="append", default=[],
-        help="ask about this release of a library, such as tensorrt=10.3.0.26 (may be given for several libraries)",
+        "--with", dest="libraries", metavar="LIBRARY=VERSION", action="append",
+        help="ask about this release of a library, such as tensorrt=10.3.0.26 (default: none; may be given for several libraries)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
@@ -144,7 +144,7 @@ def _gpu_dict(gpu: Gpu) -> dict[str, Any]:
 def _asked(options: argparse.Namespace) -> Asked:
     from builder.portability_answer import Asked, Gpu
 
-    libraries = _libraries(options.libraries)
+    libraries = _libraries(options.libraries or [])
     if options.gpu is not None:
         capability = compute_capability(options.gpu)
         name = "" if _CAPABILITY.fullmatch(options.gpu.strip()) else options.gpu.strip()
