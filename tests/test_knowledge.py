@@ -241,7 +241,8 @@ def test_compute_capabilities() -> None:
     assert knowledge.precision("8.9", "fp8").value is True
     assert knowledge.precision("7.5", "bf16").value is False
     assert knowledge.precision("6.1", "fp16").value is False
-    assert knowledge.precision("6.0", "fp16").value is None
+    assert knowledge.precision("6.0", "fp16").value is True
+    assert knowledge.precision("10.3", "fp16").value is None
     assert knowledge.precision("5.0", "fp32").value is True
 
 
