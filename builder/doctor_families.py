@@ -182,19 +182,26 @@ def _way(
             return Way(isolation=way, can="no", why=why, mend="run it on such a machine")
     if needs and gpu is not None:
         return _no(way, gpu, "needs an NVIDIA GPU. ")
-    if way == "venv":
-        lacking = known["interpreters"].data if "interpreters" in known else {}
-        missing = [each for each in families.pythons(family.name) if each in lacking.get("missing", ())]
-        if missing and not lacking.get("may_fetch"):
-            why = f"needs Python {', '.join(missing)}, which is not here and may not be fetched"
-            return Way(isolation=way, can="no", why=why, mend=f"`uv python install {' '.join(missing)}`")
+    missing = _missing(families, family.name, known) if way == "venv" else []
+    if missing and len(missing) == len(families.pythons(family.name)):
+        why = f"needs Python {', '.join(missing)}, which is not here and may not be fetched"
+        return Way(isolation=way, can="no", why=why, mend=f"`uv python install {' '.join(missing)}`")
     if run_needs and gpu is not None:
         return Way(isolation=way, can="build", why=f"nothing here loads them. {gpu.name}: {gpu.found}", mend=gpu.mend)
-    return (
-        _gpu_image(families, file, known, driver, runtimes)
-        if run_needs and way == "docker"
-        else Way(isolation=way, can="run")
-    )
+    if missing:
+        why = f"but for its stacks with Python {', '.join(missing)}, which is not here and may not be fetched"
+        return Way(isolation=way, can="run", why=why, mend=f"`uv python install {' '.join(missing)}`")
+    if run_needs and way == "docker":
+        return _gpu_image(families, file, known, driver, runtimes)
+    return Way(isolation=way, can="run")
+
+
+def _missing(families: Families, name: str, known: Mapping[str, Check]) -> list[str]:
+    """The Pythons that a family asks for, are not here, and may not be fetched."""
+    lacking = known["interpreters"].data if "interpreters" in known else {}
+    if lacking.get("may_fetch"):
+        return []
+    return [version for version in families.pythons(name) if version in lacking.get("missing", ())]
 
 
 def _gpu_image(

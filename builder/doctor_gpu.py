@@ -370,8 +370,11 @@ def _gpus(seen: Seen) -> Check:
         )
     for gpu in seen.gpus:
         if gpu.get("mig") and not gpu.get("mig_instances"):
-            smi = f"`sudo nvidia-smi -i {gpu['index']}"
-            mend = f"make instances ({smi} mig -cgi PROFILE -C`, -lgip lists profiles), or turn it off ({smi} -mig 0`)"
+            i = gpu["index"]
+            mend = (
+                f"make instances (`sudo nvidia-smi mig -i {i} -cgi PROFILE -C`, -lgip lists profiles), or turn it off"
+            )
+            mend += f" (`sudo nvidia-smi -i {i} -mig 0`)"
             matters = "CUDA has no device on a card in MIG mode without instances"
             found = f"{found}; GPU {gpu['index']} is in MIG mode and has no instance"
             return Check(name=name, state="problem", need="gpu", data=data, found=found, matters=matters, mend=mend)

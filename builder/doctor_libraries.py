@@ -65,6 +65,8 @@ class Seen:
     """Those of them that are not there."""
     stubs: tuple[str, ...]
     """Those of them that hold the toolkit's stub of libcuda."""
+    stub_loads: bool = False
+    """Whether one of the stubs has the name that programs load, libcuda.so.1; the toolkit's own name is for linking."""
     trouble: str = ""
     """Why the loader's cache could not be read."""
 
@@ -86,13 +88,12 @@ def look(host: Host, path: Sequence[str] | None = None) -> Seen:
     for toolkit in toolkits:
         for below in ("lib64", "lib", *(f"targets/{name}/lib" for name in _names(Path(toolkit, "targets")))):
             note(_in_folder(Path(toolkit, below), "toolkit"))
+    stubs = {folder: _names(Path(folder)) for folder in search if "stubs" in Path(folder).parts}
+    stubs = {folder: names for folder, names in stubs.items() if any(name.startswith("libcuda.so") for name in names)}
     return Seen(
         libraries=(*found.values(), *_packages(sys.path if path is None else path)),
         toolkits=toolkits, search=search, missing=tuple(folder for folder in search if not os.path.isdir(folder)),  # noqa: PTH112
-        stubs=tuple(
-            folder for folder in search
-            if "stubs" in Path(folder).parts and any(name.startswith("libcuda.so") for name in _names(Path(folder)))
-        ), trouble=trouble,
+        stubs=tuple(stubs), stub_loads=any("libcuda.so.1" in names for names in stubs.values()), trouble=trouble,
     )  # fmt: skip
 
 
@@ -336,9 +337,10 @@ def _search(seen: Seen) -> list[Check]:
     text = clean(":".join(seen.search), 300)
     if seen.stubs:
         found = f"{seen.stubs[0]} holds the stub of libcuda, which is for linking only"
+        state: State = "problem" if seen.stub_loads else "warning"
         mend = "take it off LD_LIBRARY_PATH"
-        matters = "programs find the stub in place of the driver, and no GPU"
-        return [*out, Check(name=name, state="problem", need="gpu", found=found, matters=matters, mend=mend, data=data)]
+        matters = "a program that finds the stub in place of the driver sees no GPU"
+        return [*out, Check(name=name, state=state, need="gpu", found=found, matters=matters, mend=mend, data=data)]
     if seen.missing:
         found = f"{', '.join(clean(folder, 100) for folder in seen.missing)} is not there; all: {text}"
         return [

@@ -439,11 +439,11 @@ def test_a_full_disk_stops_all(known: Families) -> None:
 def test_interpreters_that_may_not_be_fetched(known: Families, of_matrix: Families) -> None:
     lacking = good("interpreters", missing=["3.10"], may_fetch=False)
     found = verdicts(known, lacking)
-    assert (
-        found["tensorrt"].can == "no"
-        and "needs Python 3.10" in found["tensorrt"].why
-        and found["openvino"].can == "run"
-    )
+    assert found["tensorrt"].can == "run" and found["tensorrt"].why.startswith("but for its stacks with Python 3.10")
+    assert found["tensorrt"].mend == "`uv python install 3.10`" and not found["openvino"].why
+    found = verdicts(known, good("interpreters", missing=["3.10", "3.12"], may_fetch=False))
+    assert found["tensorrt"].can == "no" and "needs Python 3.10, 3.12, which is not here" in found["tensorrt"].why
+    assert found["tensorrt"].mend.startswith("`--isolation docker` can")
     assert verdicts(known, good("interpreters", missing=["3.10"], may_fetch=True))["tensorrt"].can == "run"
     assert known.pythons("torch") == ["3.10", "3.11"] and known.pythons("ngc-tensorrt") == []
     assert set(of_matrix.pythons("torch")) <= {"3.10", "3.11"}
@@ -466,7 +466,7 @@ def test_the_matrix_says_what_is_used(of_matrix: Families) -> None:
 def test_a_broken_family_and_a_broken_matrix(tmp_path: Path) -> None:
     made = project(tmp_path)
     (tmp_path / "images/torch/family.yaml").write_text("family: [\n")
-    (tmp_path / "images/onnx/family.yaml").write_text("famly: onnx\n")
+    (tmp_path / "images/onnx/family.yaml").write_text("kind: onnx\n")
     made.matrix.write_text("schema: 9\n")
     found = doctor_families.look(made)
     assert set(found.broken) == {"torch", "onnx"} and "images/onnx/family.yaml:1:1" in found.broken["onnx"]

@@ -217,7 +217,7 @@ def test_where_nodes_have_other_names_they_are_not_asked_for(changes: dict[str, 
 @pytest.mark.parametrize(
     ("card", "state", "found", "mend"),
     [
-        ({"mig": True, "mig_pending": True}, "problem", "GPU 0 is in MIG mode and has no instance", "mig -cgi"),
+        ({"mig": True, "mig_pending": True}, "problem", "GPU 0 is in MIG mode and has no instance", "mig -i 0 -cgi"),
         ({"compute_mode": "prohibited"}, "problem", "compute mode `prohibited`", "-c 0"),
         ({"ecc_errors": 3}, "warning", "3 uncorrected memory errors", "replace"),
         ({"mig_pending": True}, "warning", "MIG mode of GPU 0 changes at its next reset", "reset"),
