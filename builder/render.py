@@ -91,7 +91,7 @@ def render(
         epoch=_epoch(stack, cutoff),
         dependencies=DEPENDENCIES,
         own=OWN,
-        check=[*script, "check", interpreter, stack.python, *promised],
+        check=[*script, "check", interpreter, stack.python if pins.packages else "", *promised],
         create=[*script, "create", interpreter, stack.python, rules.site, f"{MOUNTED}/{DEPENDENCIES}"]
         if DEPENDENCIES in files
         else [],

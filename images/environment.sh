@@ -7,7 +7,8 @@
 #   environment.sh add FILE                                   installs what FILE pins into it
 #
 # INTERPRETER is looked for first, then pythonVERSION, then python3: an image may have the right Python under another name,
-# and the check says whether it is the right one. SITE: own or system (sees the image's own packages).
+# and the check says whether it is the right one. With VERSION '' nothing else will do: jobs are run by INTERPRETER itself, where
+# no environment is made. SITE: own or system (sees the image's own packages).
 #
 # /run, /tmp and /mnt are temporary file systems while this runs: what is mounted and written there leaves no trace in the
 # layer. Variables: SOURCE_DATE_EPOCH.
@@ -17,10 +18,10 @@ mounted=/mnt/enginematrix
 target=/opt/enginematrix/env
 
 find_python() {
-    for name in "$1" "python$2" python3; do
+    for name in "$1" ${2:+"python$2" python3}; do
         if command -v "$name"; then return; fi
     done
-    echo "no Python in the image: none of $1, python$2, python3 on its PATH ($PATH)" >&2
+    echo "no Python in the image: none of $1${2:+, python$2, python3} on its PATH ($PATH)" >&2
     exit 1
 }
 

@@ -714,6 +714,22 @@ def test_a_base_without_python(parts: Parts, lends: None, tmp_path: Path) -> Non
 
 
 @docker
+def test_where_nothing_is_installed_no_other_python_will_do(parts: Parts, tmp_path: Path) -> None:
+    """Its jobs are run by the interpreter that the family names; the check is of that one."""
+    for interpreter in ("python3.99", "python3"):
+        kind = imageparts.family(interpreter=interpreter)
+        it = imageparts.image(
+            tmp_path, imageparts.rendered(parts.templates, parts.manifest, kind=kind), parts.registry.address, kind
+        )
+        if interpreter == "python3":
+            it.make()
+            assert images.verify(it) == []
+        else:
+            with pytest.raises(ImageError, match=r"no Python in the image: none of python3\.99 on its PATH"):
+                it.make()
+
+
+@docker
 def test_a_registry_that_is_down(parts: Parts, lends: None, command: engine.Cli, tmp_path: Path) -> None:
     # A base that the engine does not have: one that it has, it does not ask for.
     with pytest.raises(InfrastructureError, match="connection refused; check the network"):

@@ -107,6 +107,7 @@ def test_a_stack_without_packages_runs_on_the_python_of_its_image() -> None:
     assert made.python == "python3"
     assert sorted(made.files) == ["check.py", "environment.sh"]
     assert made.dockerfile.count("RUN") == 1 and "uv" not in made.dockerfile
+    assert '"check", "python3", "", "--python", ' in made.dockerfile, "another Python would start no worker"
     assert rendered("l4t", "{l4t: 36.4.3}").python == "/opt/enginematrix/env/bin/python"
 
 
