@@ -18,7 +18,9 @@ from typing import Any, Generic, TypeVar
 from builder import doctor_engine as engines
 from builder import doctor_families as families
 from builder import doctor_gpu as gpus
+from builder import doctor_gpu_checks as gpu_checks
 from builder import doctor_libraries as libraries
+from builder import doctor_library_checks as library_checks
 from builder import doctor_machine as machine
 from builder.doctor_families import Families, Verdict
 from builder.doctor_host import Check, Host, Need, clean
@@ -146,8 +148,8 @@ def examine(project: Project, host: Host | None = None, *, patience: float = PAT
 
     seen = _or(gpu, gpus.Seen(loaded=False))
     known = _or(files, Families())
-    add("GPUs", "gpu", lambda: gpus.judge(gpu.result()))
-    add("libraries", "gpu", lambda: libraries.judge(library.result(), driver=seen.kernel, cuda=seen.cuda))
+    add("GPUs", "gpu", lambda: gpu_checks.judge(gpu.result()))
+    add("libraries", "gpu", lambda: library_checks.judge(library.result(), driver=seen.kernel, cuda=seen.cuda))
     add("Docker engine", "docker", lambda: engines.judge(docker.result(), gpu=bool(seen.gpus), driver=seen.driver))
     for name, look in plain.items():
         add(name, "venv" if name == "uv" else "all", look.result)

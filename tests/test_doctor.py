@@ -22,7 +22,17 @@ from typing import Any
 import pytest
 from machines import H200, command, host, nvml, says
 
-from builder import doctor, doctor_cli, doctor_engine, doctor_families, doctor_gpu, doctor_libraries, doctor_machine
+from builder import (
+    doctor,
+    doctor_cli,
+    doctor_engine,
+    doctor_families,
+    doctor_gpu,
+    doctor_gpu_checks,
+    doctor_libraries,
+    doctor_library_checks,
+    doctor_machine,
+)
 from builder.doctor_engine import Seen
 from builder.doctor_families import Families, Verdict
 from builder.doctor_host import Check, Host
@@ -533,8 +543,8 @@ def test_outside_of_a_project(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "function", "name"),
     [
-        (doctor_gpu, "look", "GPUs"), (doctor_gpu, "judge", "GPUs"), (doctor_libraries, "look", "libraries"),
-        (doctor_libraries, "judge", "libraries"), (doctor_engine, "look", "Docker engine"),
+        (doctor_gpu, "look", "GPUs"), (doctor_gpu_checks, "judge", "GPUs"), (doctor_libraries, "look", "libraries"),
+        (doctor_library_checks, "judge", "libraries"), (doctor_engine, "look", "Docker engine"),
         (doctor_engine, "judge", "Docker engine"), (doctor_machine, "memory", "memory"), (doctor_machine, "uv", "uv"),
         (doctor_machine, "installed", "interpreters"), (doctor_machine, "look_at_disk", "disk"),
         (doctor_families, "look", "project"), (doctor_families, "judge", "families"),

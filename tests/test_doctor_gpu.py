@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from machines import H200, LOADED, OPEN, SMI, UUID, VERSION, command, host, nvml, python, says
 
-from builder import doctor_gpu, doctor_nvml
+from builder import doctor_gpu, doctor_gpu_checks, doctor_nvml
 from builder import machine as machine_module
 from builder.doctor_gpu import Seen, Smi
 from builder.doctor_host import Check, Host, clean
@@ -28,7 +28,7 @@ GOOD = Seen(
 
 
 def judged(seen: Seen) -> dict[str, Check]:
-    return {check.name: check for check in doctor_gpu.judge(seen)}
+    return {check.name: check for check in doctor_gpu_checks.judge(seen)}
 
 
 def but(**changes: Any) -> dict[str, Check]:
@@ -265,7 +265,7 @@ def test_every_difference_between_the_two_sources_is_told() -> None:
                                            {"uuid": "GPU-2", "name": "x", "memory": None, "mig": None}),
     )  # fmt: skip
     seen = dataclasses.replace(GOOD, smi=other)
-    assert doctor_gpu.differences(seen) == [
+    assert doctor_gpu_checks.differences(seen) == [
         "driver 580.159.04 here, 570.1 there",
         "CUDA 13.0 here, 12.8 there",
         "GPU-2 is in nvidia-smi's list only",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from machines import command, host, says
 
-from builder import doctor_libraries
+from builder import doctor_libraries, doctor_library_checks
 from builder.doctor_host import Check, Host
 from builder.doctor_libraries import Library, Origin, Seen
 
@@ -24,7 +24,7 @@ def look(machine: Host, *path: Path) -> Seen:
 
 
 def judged(seen: Seen, driver: str = "580.159.04", cuda: str = "13.0") -> dict[str, Check]:
-    return {check.name: check for check in doctor_libraries.judge(seen, driver=driver, cuda=cuda)}
+    return {check.name: check for check in doctor_library_checks.judge(seen, driver=driver, cuda=cuda)}
 
 
 def library(path: str, origin: Origin = "loader cache") -> Library:
