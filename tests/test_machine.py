@@ -85,8 +85,8 @@ def test_a_driver_that_does_not_answer_is_no_machine_without_a_gpu(driver: Any, 
     assert "has none" not in plan.chains[0].engine.skipped
 
 
-def test_without_a_driver_there_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_DRIVER", ("/nonexistent",))
+def test_without_a_driver_there_is_no_trouble(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_DRIVER", (str(tmp_path / "none"),))
     here = machine.read()
     assert (here.gpus, here.gpu_trouble) == ((), "")
     assert here.lacks("nvidia-gpu") == "needs an NVIDIA GPU, and this machine has none"
