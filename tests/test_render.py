@@ -275,7 +275,7 @@ class TestTemplates:
     @pytest.mark.parametrize(
         ("template", "message"),
         [
-            ("{% block systen %}RUN x\n{% endblock %}", ":2: the template that it extends has no block 'systen'; perhaps"),
+            ("{% block systemx %}RUN x\n{% endblock %}", ":2: the template that it extends has no block 'systemx'; perhaps"),
             ("RUN apt-get install x\n", r":2: 'RUN apt-get install x' stands in no block.*; the blocks are check, "),
             ("\n{{ release }}\n", r":[23]: '\{\{ \.\.\. \}\}' stands in no block"),
         ],
