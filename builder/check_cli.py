@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--here", action="store_true", help="ask about this machine: its GPUs, driver and platform")
     parser.add_argument(
         "--with", dest="libraries", metavar="LIBRARY=VERSION", action="append",
-        help="ask about this release of a library, such as tensorrt=10.3.0.26 (default: none; may be given for several libraries)",
+        help="ask about this release of a library, such as tensorrt=10.3.0.26 (default: none; may be given several times)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON (default: text)")
 
