@@ -156,7 +156,8 @@ def _build(options: Options, work: Work) -> int:
     ends = images.build(fitting, jobs=options.jobs) if fitting else {}
     for image in fitting:
         error = ends[image.key]
-        print(f"{image.rendered.stack.id}: {image.rendered.tag if error is None else error}")
+        name = image.rendered.stack.id
+        print(f"{name}: {image.rendered.tag if error is None else str(error).removeprefix(f'{name}: ')}")
     failed = [error for image in fitting if (error := ends[image.key]) is not None]
     refused = len(missing) - len(fitting)
     print(
