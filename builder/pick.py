@@ -1,0 +1,268 @@
+"""Which whole stack to take for a GPU, a driver and a set of versions: ranked by evidence, with the facts. Pure but for the
+results database, which is read only. Plans nothing, starts nothing, asks no network.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from builder import knowledge
+from builder.facts_records import CATALOG, Catalog
+from builder.pick_conflict import Conflict, explain, relaxed
+from builder.pick_evidence import Key, Observation, key, newest
+from builder.pick_judge import Hardware, Judge, Question, Verdict
+from builder.pick_stacks import Candidate, candidates
+
+Class = Literal["verified", "verified elsewhere", "documented", "inferred", "unknown", "failed"]
+CLASSES: tuple[Class, ...] = ("verified", "verified elsewhere", "documented", "inferred", "unknown", "failed")
+"""Best first. `documented`: facts with sources support each requirement; `inferred`: as much, but one of them follows from
+others or is disputed; `unknown`: nothing speaks against it, and something is not recorded; `failed`: it was run for just this
+on that kind of GPU, and did not work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What runs have shown of a stack for a question."""
+
+    of: Class
+    latest: Observation | None = None
+    """The newest run that `of` rests on; None where it rests on facts."""
+    verified: int = 0
+    tried: int = 0
+    """Cells of the question's model and precision, on machines of that kind: how many were verified, of how many."""
+    expired: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A stack that fits, or is explained."""
+
+    stack: Candidate
+    verdicts: tuple[Verdict, ...]
+    evidence: Evidence
+
+    @property
+    def fits(self) -> bool:
+        return all(verdict.met for verdict in self.verdicts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked:
+    """The answer. `conflicts` only where `choices` is empty."""
+
+    question: Question
+    choices: tuple[Choice, ...]
+    conflicts: tuple[Conflict, ...]
+    judged: int
+    """Stacks that were looked at."""
+    open: tuple[str, ...] = ()
+    """Stacks that nothing speaks against, but of which a needed component's version is not recorded."""
+
+
+def pick(
+    question: Question, observations: Mapping[Key, Sequence[Observation]], *, now: datetime.datetime, max_age: float = 180.0,
+    catalog: Catalog = CATALOG,
+) -> Picked:  # fmt: skip
+    """Every stack that fits, best evidence first, or why there is none. `max_age`: days. Raises SpecErrors."""
+    judge = Judge(catalog)
+    stacks = candidates(catalog)
+    choices = [choice(stack, question, observations, judge, now=now, max_age=max_age) for stack in stacks]
+    fitting = ranked([found for found in choices if found.fits])
+    judged = [(found.stack, found.verdicts) for found in choices]
+    conflicts = () if fitting else explain(judged, question, judge)
+    unrecorded = tuple(
+        found.stack.id for found in choices
+        if not found.fits and all(verdict.state != "unsupported" for verdict in found.verdicts)
+    )  # fmt: skip
+    return Picked(question=question, choices=tuple(fitting), conflicts=conflicts, judged=len(stacks), open=unrecorded)
+
+
+def choice(
+    stack: Candidate, question: Question, observations: Mapping[Key, Sequence[Observation]], judge: Judge, *,
+    now: datetime.datetime, max_age: float,
+) -> Choice:  # fmt: skip
+    """One stack, judged by facts and then by what was observed. Raises SpecErrors."""
+    verdicts = judge.verdicts(stack, question)
+    seen = observations.get(key(stack.family, stack.fields), ()) if stack.family else ()
+    evidence = weigh(stack, question, seen, now=now, max_age=max_age, catalog=judge.catalog)
+    if evidence.of == "verified" and evidence.latest is not None:
+        verdicts = tuple(_observed(verdict, question, evidence.latest) for verdict in verdicts)
+    if evidence.latest is None:
+        evidence = replace(evidence, of=_documented(verdicts))
+    return Choice(stack=stack, verdicts=verdicts, evidence=evidence)
+
+
+def _documented(verdicts: Sequence[Verdict]) -> Class:
+    if any(verdict.state != "supported" for verdict in verdicts):
+        return "unknown"
+    return "inferred" if any(verdict.inferred for verdict in verdicts) else "documented"
+
+
+def _observed(verdict: Verdict, question: Question, run: Observation) -> Verdict:
+    """Observation beats documentation, for what the run had: the GPU, the driver, the precision, the Python."""
+    had = {
+        "gpu": bool(run.gpus), "driver": run.driver == question.driver, "precision": run.precision == question.precision,
+        "python": run.fields.get("python") == question.python,
+    }  # fmt: skip
+    if verdict.state == "supported" or not had.get(verdict.requirement.key):
+        return verdict
+    text = f"it ran on {run.when[:10]} on {run.machine}; against the facts: {verdict.because}"
+    return replace(verdict, state="supported", because=text)
+
+
+def weigh(
+    stack: Candidate, question: Question, seen: Sequence[Observation], *, now: datetime.datetime, max_age: float,
+    catalog: Catalog = CATALOG,
+) -> Evidence:  # fmt: skip
+    """What runs say of a stack. Without any that count, `of` is `unknown` and `latest` None."""
+    if question.python:
+        seen = [item for item in seen if item.fields.get("python", question.python) == question.python]
+    asked = [item for item in seen if not question.model or item.model == question.model]
+    asked = [item for item in asked if not question.precision or item.precision == question.precision]
+    latest = newest(asked)
+    here = [item for item in latest if _same_kind(stack, question, item, catalog)]
+    verified = [item for item in here if item.verified]
+    # The newest under the driver that was asked for, else the newest of all.
+    verified.sort(key=lambda item: item.driver == question.driver, reverse=True)
+    if verified:
+        return _evidence("verified", verified[0], question, now, max_age, verified=len(verified), tried=len(here))
+    if here:
+        return _evidence("failed", here[0], question, now, max_age, tried=len(here))
+    # A run on a CPU says nothing of a GPU.
+    elsewhere = [
+        item for item in latest if item.verified and (stack.device == "cpu" or (item.gpus and item.role == "engine"))
+    ]
+    if elsewhere:
+        note = f"on {elsewhere[0].machine}, not on what was asked for"
+        return _evidence("verified elsewhere", elsewhere[0], question, now, max_age, note, verified=len(elsewhere),
+                         tried=len(latest))  # fmt: skip
+    return Evidence(of="unknown")
+
+
+def _evidence(of: Class, run: Observation, question: Question, now: datetime.datetime, max_age: float, note: str = "",
+              *, verified: int = 0, tried: int = 0) -> Evidence:  # fmt: skip
+    notes = [note] if note else []
+    days = (now - _instant(run.when, now)).total_seconds() / 86400
+    expired = days > max_age
+    if expired:
+        notes.append(f"expired: {days:.0f} days old, the limit is {max_age:g}")
+    if question.driver and run.driver and run.driver != question.driver:
+        notes.append(f"under driver {run.driver}, not {question.driver}")
+    if run.role == "exporter":
+        notes.append("as the exporter of a model, on the CPU")
+    return Evidence(of=of, latest=run, verified=verified, tried=tried, expired=expired, notes=tuple(notes))
+
+
+def _instant(text: str, now: datetime.datetime) -> datetime.datetime:
+    try:
+        found = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
+
+
+def _same_kind(stack: Candidate, question: Question, run: Observation, catalog: Catalog) -> bool:
+    """Whether a run was on the kind of GPU that is asked about. Where none is asked about, any machine is of that
+    kind; a run that used no GPU shows nothing of one."""
+    gpu = question.gpu
+    if gpu is None or not gpu.capabilities:
+        return True
+    if stack.device == "cpu" or run.role == "exporter" or not run.gpus:
+        return False
+    return any(_gpu_key(name, catalog) == _gpu_key(gpu.name, catalog) for name, _ in run.gpus)
+
+
+def _gpu_key(name: str, catalog: Catalog) -> object:
+    if name not in _KEYS:
+        found = knowledge.gpu(name, catalog=catalog).value
+        _KEYS[name] = frozenset(entry.key for entry in found) if found else name.casefold()
+    return _KEYS[name]
+
+
+_KEYS: dict[str, object] = {}
+"""GPUs' names as they were resolved: many observations have the same few."""
+
+
+def ranked(choices: Sequence[Choice]) -> list[Choice]:
+    """Best evidence first; within a class the fresh before the expired, and the newest before the old: by the day of the
+    run, or, of stacks that nobody ran, by how many newer releases of the same thing fit too."""
+    newer: dict[str, list[int]] = {}
+    for found in choices:
+        newer.setdefault(found.stack.group, []).append(found.stack.order)
+    places = {group: {order: place for place, order in enumerate(sorted(set(orders), reverse=True))}
+              for group, orders in newer.items()}  # fmt: skip
+
+    def rank(found: Choice) -> tuple[object, ...]:
+        run = found.evidence.latest
+        day = "".join(chr(255 - ord(mark)) for mark in run.when[:10]) if run else ""
+        place = places[found.stack.group][found.stack.order]
+        return (
+            CLASSES.index(found.evidence.of),
+            found.evidence.expired,
+            day,
+            place,
+            found.stack.kind,
+            found.stack.group,
+        )
+
+    return sorted(choices, key=rank)
+
+
+def find(name: str, stacks: Sequence[Candidate]) -> Candidate | None:
+    """A stack by the name that `pick` prints, by its image's whole name, or by the name of its environment
+    (`onnxruntime-1.17.3-py3.12`)."""
+    wanted = name.removeprefix("nvcr.io/nvidia/")
+    for stack in stacks:
+        if stack.id == wanted or (stack.reference and stack.reference == name):
+            return stack
+    whole, _, tail = wanted.rpartition("-py")
+    if whole and tail.replace(".", "").isdigit():
+        return find(whole, stacks)
+    return None
+
+
+def why(found: Choice, question: Question, stacks: Sequence[Candidate], judge: Judge) -> tuple[Conflict, ...]:
+    """What speaks against one stack, and the nearest value of each with which some release of the same thing would fit."""
+    group = [stack for stack in stacks if stack.group == found.stack.group]
+    judged = [(stack, judge.verdicts(stack, question)) for stack in group]
+    out = []
+    for verdict in found.verdicts:
+        if not verdict.met:
+            relax, stack = relaxed(verdict.requirement, judged, question, judge)
+            out.append(Conflict(requirement=verdict.requirement, verdict=verdict, relax=relax, stack=stack))
+    return tuple(out)
+
+
+def hardware(name: str, catalog: Catalog = CATALOG) -> Hardware | str:
+    """The GPU of a name ("RTX 4090"), or of a compute capability ("8.9", "sm89"); or why there is none, with the nearest."""
+    import re
+
+    match = re.fullmatch(r"(?:sm_?|compute_?|cc ?)?([1-9][0-9]?)\.?([0-9])[a-f]?", name.strip(), re.IGNORECASE)
+    if match:
+        capability = f"{match[1]}.{match[2]}"
+        return Hardware(name=f"of compute capability {capability}", capabilities=(capability,))
+    answer = knowledge.gpu(name, catalog=catalog)
+    if answer.value is None:
+        return answer.unknown
+    capabilities = tuple(sorted({entry.capability for entry in answer.value}, key=knowledge.number))
+    kinds = {entry.kind for entry in answer.value}
+    return Hardware(
+        name=name, capabilities=capabilities, kind=kinds.pop() if len(kinds) == 1 else "", facts=answer.facts
+    )
+
+
+def of_machine(gpus: Sequence[tuple[str, str]], catalog: Catalog = CATALOG) -> Hardware:
+    """The GPUs of a machine, (name, compute capability) each, as one question: a stack must take all of them."""
+    if not gpus:
+        return Hardware(name="none")
+    answers = [knowledge.gpu(name, catalog=catalog) for name, _ in gpus]
+    kinds = {entry.kind for answer in answers for entry in answer.value or ()}
+    sure = len(kinds) == 1 and all(answer.value for answer in answers)
+    return Hardware(
+        name=gpus[0][0], capabilities=tuple(sorted({capability for _, capability in gpus}, key=knowledge.number)),
+        kind=kinds.pop() if sure else "", facts=tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
+    )  # fmt: skip
