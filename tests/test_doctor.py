@@ -610,4 +610,6 @@ def test_a_terminal_that_has_not_every_letter(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(folder / "matrix.yaml")], capture_output=True, text=True, check=False, cwd=ROOT,
         env=environ,
     )  # fmt: skip
-    assert done.returncode == 0 and not done.stderr and "b?cher" in done.stdout.replace("\n", "").replace(" ", "")
+    told = "".join(done.stdout.split()).replace("|", "")  # the path may be wrapped anywhere
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "b?cher" in told
