@@ -30,6 +30,8 @@ class Evidence:
     of: Class
     latest: Observation | None = None
     """The newest run that `of` rests on; None where it rests on facts."""
+    measured: Observation | None = None
+    """The newest of those runs whose latency was measured."""
     verified: int = 0
     tried: int = 0
     """Cells of the question's model and precision, on machines of that kind: how many were verified, of how many."""
@@ -129,22 +131,23 @@ def weigh(
     # The newest under the driver that was asked for, else the newest of all.
     verified.sort(key=lambda item: item.driver == question.driver, reverse=True)
     if verified:
-        return _evidence("verified", verified[0], question, now, max_age, verified=len(verified), tried=len(here))
+        return _evidence("verified", verified, question, now, max_age, tried=len(here))
     if here:
-        return _evidence("failed", here[0], question, now, max_age, tried=len(here))
+        return _evidence("failed", here, question, now, max_age, tried=len(here))
     # A run on a CPU says nothing of a GPU.
     elsewhere = [
         item for item in latest if item.verified and (stack.device == "cpu" or (item.gpus and item.role == "engine"))
     ]
     if elsewhere:
         note = f"on {elsewhere[0].machine}, not on what was asked for"
-        return _evidence("verified elsewhere", elsewhere[0], question, now, max_age, note, verified=len(elsewhere),
-                         tried=len(latest))  # fmt: skip
+        return _evidence("verified elsewhere", elsewhere, question, now, max_age, note, tried=len(latest))
     return Evidence(of="unknown")
 
 
-def _evidence(of: Class, run: Observation, question: Question, now: datetime.datetime, max_age: float, note: str = "",
-              *, verified: int = 0, tried: int = 0) -> Evidence:  # fmt: skip
+def _evidence(of: Class, runs: Sequence[Observation], question: Question, now: datetime.datetime, max_age: float,
+              note: str = "", *, tried: int) -> Evidence:  # fmt: skip
+    """`runs`: those that it rests on, the first of which is shown."""
+    run = runs[0]
     notes = [note] if note else []
     days = (now - _instant(run.when, now)).total_seconds() / 86400
     expired = days > max_age
@@ -154,7 +157,10 @@ def _evidence(of: Class, run: Observation, question: Question, now: datetime.dat
         notes.append(f"under driver {run.driver}, not {question.driver}")
     if run.role == "exporter":
         notes.append("as the exporter of a model, on the CPU")
-    return Evidence(of=of, latest=run, verified=verified, tried=tried, expired=expired, notes=tuple(notes))
+    return Evidence(
+        of=of, latest=run, measured=next((item for item in runs if item.latency is not None), None), tried=tried,
+        verified=sum(item.verified for item in runs), expired=expired, notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _instant(text: str, now: datetime.datetime) -> datetime.datetime:
@@ -226,15 +232,23 @@ def find(name: str, stacks: Sequence[Candidate]) -> Candidate | None:
 
 
 def why(found: Choice, question: Question, stacks: Sequence[Candidate], judge: Judge) -> tuple[Conflict, ...]:
-    """What speaks against one stack, and the nearest value of each with which some release of the same thing would fit."""
+    """What speaks against one stack, and the nearest value of each with which it would fit: of a needed version, the nearest
+    that some release of the same thing has."""
     group = [stack for stack in stacks if stack.group == found.stack.group]
-    judged = [(stack, judge.verdicts(stack, question)) for stack in group]
+    releases = [(stack, judge.verdicts(stack, question)) for stack in group]
     out = []
     for verdict in found.verdicts:
         if not verdict.met:
+            key = verdict.requirement.key
+            judged = releases if key.startswith("need:") else [(found.stack, _only(found.verdicts, key))]
             relax, stack = relaxed(verdict.requirement, judged, question, judge)
             out.append(Conflict(requirement=verdict.requirement, verdict=verdict, relax=relax, stack=stack))
     return tuple(out)
+
+
+def _only(verdicts: Sequence[Verdict], key: str) -> tuple[Verdict, ...]:
+    """The verdicts as if all but one requirement were met: of one stack, each is mended by itself."""
+    return tuple(item for item in verdicts if item.requirement.key == key or item.met)
 
 
 def hardware(name: str, catalog: Catalog = CATALOG) -> Hardware | str:

@@ -96,14 +96,21 @@ def _explain(
         msg = f"the catalog has no stack {options.explain!r}; {nearest(options.explain, [item.id for item in stacks])}"
         raise UsageError(msg.rstrip("; "))
     judge = Judge(CATALOG)
-    found = pick.choice(stack, asked, observations, judge, now=now, max_age=options.max_age)
+    group = [item for item in stacks if item.group == stack.group]
+    choices = {
+        item.id: pick.choice(item, asked, observations, judge, now=now, max_age=options.max_age) for item in group
+    }
+    found = choices[stack.id]
     against = pick.why(found, asked, stacks, judge)
+    better = (
+        "" if found.fits else next((item.stack.id for item in pick.ranked(list(choices.values())) if item.fits), "")
+    )
     if options.emit == "json":
-        print(json.dumps(pick_words.explained(found, against), indent=1, ensure_ascii=False))
+        print(json.dumps(pick_words.explained(found, against, better), indent=1, ensure_ascii=False))
     elif options.emit and found.fits:
         print(emit(options.emit, (found,), asked, project), end="")
     else:
-        print("\n".join(pick_words.explain_lines(found, against)))
+        print("\n".join(pick_words.explain_lines(found, against, better)))
     return EXIT_OK if found.fits else EXIT_FAILURES
 
 

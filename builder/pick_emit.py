@@ -187,12 +187,21 @@ def _exporter(model: str, project: Project) -> str:
 
 def _exporters(model: str, project: Project) -> list[str]:
     from builder import nodes
+    from builder.errors import SpecError, SpecErrors
+    from builder.section import NAME, Section
 
     path = project.recipes / model / "recipe.yaml"
     if not path.is_file():
         msg = f"{project.recipes.name}/ has no model {model!r}; {versions.nearest(model, models(project))}"
         raise UsageError(msg.rstrip("; "))
-    return [str(name) for name in nodes.data(path)["exporters"]]
+    errors: list[SpecError] = []
+    loaded = nodes.load(path, f"{project.recipes.name}/{model}/recipe.yaml", errors, keep_text=False)
+    if loaded is None:
+        raise SpecErrors(errors)
+    found = [item.value for item in Section(*loaded, None, "the recipe").values("exporters", NAME)]
+    if errors:
+        raise SpecErrors(errors)
+    return found
 
 
 def models(project: Project) -> list[str]:

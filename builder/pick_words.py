@@ -32,8 +32,8 @@ def lines(found: Picked, limit: int) -> list[str]:
     return out
 
 
-def explain_lines(found: Choice, against: Sequence[Conflict]) -> list[str]:
-    """One stack, each requirement with its sources."""
+def explain_lines(found: Choice, against: Sequence[Conflict], instead: str) -> list[str]:
+    """One stack, each requirement with its sources. `instead`: a release of the same thing that fits, or ''."""
     word = "fits" if found.fits else "does not fit"
     out = [f"{found.stack.id} {word}: {_holds(found)}", f"    evidence: {_evidence(found.evidence)}"]
     for verdict in found.verdicts:
@@ -42,6 +42,7 @@ def explain_lines(found: Choice, against: Sequence[Conflict]) -> list[str]:
         out += ["    nothing was asked of it", *_sources(found.stack.facts)]
     if against:
         out += ["", "To mend:", *(f"    {item.requirement.text}: {_relax(item)}" for item in against)]
+        out += [f"    or take {instead}, which fits"] if instead else []
     return out
 
 
@@ -77,8 +78,9 @@ def _evidence(evidence: Evidence) -> str:
     if run is None:
         return evidence.of
     text = f"{evidence.of} on {run.when[:10]} on {run.machine}, {evidence.verified} of {evidence.tried} cells verified"
-    if run.latency is not None:
-        text += f", {run.latency * 1000:.3g} ms for {run.model} in {run.precision}"
+    if (timed := evidence.measured) is not None and timed.latency is not None:
+        where = "" if timed.machine == run.machine else f" on {timed.machine}"
+        text += f", {timed.latency * 1000:.3g} ms for {timed.model} in {timed.precision}{where}"
     if evidence.of == "failed":
         text += f" ({run.category or run.status}; enginematrix show {run.cell})"
     return "; ".join((text, *evidence.notes))
@@ -130,9 +132,10 @@ def as_dict(found: Picked) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def explained(found: Choice, against: Sequence[Conflict]) -> dict[str, Any]:
-    """One stack as plain data."""
-    return {"schema": 1, **_choice_dict(found), "conflicts": [_conflict_dict(item) for item in against]}
+def explained(found: Choice, against: Sequence[Conflict], instead: str) -> dict[str, Any]:
+    """One stack as plain data; `instead` as in `explain_lines`."""
+    conflicts = [_conflict_dict(item) for item in against]
+    return {"schema": 1, **_choice_dict(found), "conflicts": conflicts, "instead": instead or None}
 
 
 def _choice_dict(choice: Choice) -> dict[str, Any]:
@@ -144,6 +147,7 @@ def _choice_dict(choice: Choice) -> dict[str, Any]:
         "evidence": {
             "class": evidence.of, "verified": evidence.verified, "tried": evidence.tried, "expired": evidence.expired,
             "notes": list(evidence.notes), "latest": _run_dict(evidence.latest) if evidence.latest else None,
+            "measured": _run_dict(evidence.measured) if evidence.measured else None,
         },
         "requirements": [_verdict_dict(verdict) for verdict in choice.verdicts],
         "facts": [_fact_dict(fact) for fact in stack.facts],

@@ -1,0 +1,609 @@
+"""Which stack to take: questions with answers from the vendors' documents, evidence from runs, conflicts, what is handed over."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import lock, machine, pick, pick_cli, pick_emit, pick_evidence, spec
+from builder.errors import UsageError
+from builder.facts_records import CATALOG
+from builder.pick import Choice, Picked
+from builder.pick_conflict import smallest
+from builder.pick_evidence import Observation
+from builder.pick_judge import Hardware, Judge, Question, Requirement, Verdict
+from builder.pick_stacks import Candidate, candidates
+from builder.project import Project
+from builder.store import Store, StoreError
+
+NOW = datetime.datetime(2026, 11, 21, tzinfo=datetime.timezone.utc)
+ROOT = Path(__file__).parent.parent
+STACKS = {stack.id: stack for stack in candidates(CATALOG)}
+JUDGE = Judge(CATALOG)
+
+
+def ask(gpu: str = "", needs: str = "", **values: str) -> Question:
+    found = pick.hardware(gpu) if gpu else None
+    assert not isinstance(found, str), found
+    return Question(gpu=found, needs=pick_cli.needs([needs]) if needs else {}, **values)
+
+
+def picked(question: Question, *observations: Observation, max_age: float = 180.0) -> Picked:
+    seen: dict[Any, list[Observation]] = {}
+    for item in observations:
+        seen.setdefault(pick_evidence.key(item.family, item.fields), []).append(item)
+    return pick.pick(question, seen, now=NOW, max_age=max_age)
+
+
+def state(stack: str, question: Question) -> dict[str, str]:
+    return {verdict.requirement.key: verdict.state for verdict in JUDGE.verdicts(STACKS[stack], question)}
+
+
+# What the vendors' documents say ------------------------------------------------------------------------------------
+
+RELEASE_24_01 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-24-01.html"
+MINOR = "https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
+FORWARD = "https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html"
+TRT_1001 = "https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/support-matrix-10/10.0.1.html"
+TRT_1050 = "https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.5.0.html"
+TRT_853 = "https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-853/support-matrix/index.html"
+TRT_861 = "https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-861/support-matrix/index.html"
+RTX_11 = "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix-1/1.1.html"
+CAPABILITIES = "https://developer.nvidia.com/cuda-gpus"
+TESTED = "https://www.tensorflow.org/install/source#tested_build_configurations"
+ORT_CUDA = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
+TORCH_TRT = "https://github.com/pytorch/TensorRT"
+PYPI = "https://pypi.org/project/{}/#files"
+
+FITS = [
+    # The notes of 24.01: "CUDA 12.3.2, which requires NVIDIA Driver release 545 or later".
+    (RELEASE_24_01, ask("RTX 4090", "tensorrt==8.6.*", driver="545.23.08"), "tensorrt:24.01-py3"),
+    # "... if you are running on a data center GPU, you can use ... 470.57 (or later R470), 525.85 ... 535.86".
+    (RELEASE_24_01, ask("A100", "tensorrt==8.6.*", driver="470.57.02"), "tensorrt:24.01-py3"),
+    (RELEASE_24_01, ask("A100", "tensorrt==8.6.*", driver="535.86.10"), "pytorch:24.01-py3"),
+    # CUDA 12.x runs on 525.60.13 and newer.
+    (MINOR, ask("RTX 4090", "tensorrt>=10", driver="525.60.13"), "tensorrt-10.9.0.34-cuda12"),
+    (MINOR, ask("RTX 3090", "tensorrt>=10", driver="450.80.02"), "tensorrt-10.9.0.34-cuda11"),
+    # 10.0 takes compute capability 7.0 to 9.0; 10.5 dropped Volta.
+    (TRT_1001, ask("V100", "tensorrt>=10"), "tensorrt-10.0.1-cuda12"),
+    (TRT_1050, ask("T4", "tensorrt>=10.5"), "tensorrt-10.5.0-cuda12"),
+    # 8.6 took Pascal.
+    (TRT_861, ask("P100", "tensorrt>=8.6"), "tensorrt-8.6.1-cuda12"),
+    (TORCH_TRT, ask(needs="torch-tensorrt,torch>=2.3,tensorrt>=10", python="3.10"), "torch-tensorrt-2.3.0"),
+    (TESTED, ask(needs="tensorflow>=2.15,cuda>=12.2", python="3.11"), "tensorflow-2.15.1"),
+    (TESTED, ask(needs="tensorflow>=2.10,<2.11", python="3.7"), "tensorflow-2.10.1"),
+    (ORT_CUDA, ask(needs="onnxruntime>=1.17,cuda<12"), "onnxruntime-gpu-1.17-cuda11.8"),
+    (PYPI.format("onnxruntime"), ask(needs="onnxruntime>=1.17", python="3.12"), "onnxruntime-1.17.0"),
+    (PYPI.format("openvino"), ask(needs="openvino>=2024.1", python="3.12"), "openvino-2024.1.0"),
+    (RTX_11, ask("RTX 4090", "tensorrt-rtx"), "tensorrt-rtx-1.4.0.76-cuda12"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "question", "stack"), FITS)
+def test_what_the_documents_say_fits(source: str, question: Question, stack: str) -> None:
+    assert source.startswith("https://")
+    found = {choice.stack.id: choice for choice in picked(question).choices}
+    assert stack in found
+    assert set(state(stack, question).values()) == {"supported"}
+
+
+NOTHING = [
+    # CUDA 13.x needs 580.65.06; forward compatibility is not for GeForce.
+    (MINOR, ask("RTX 4090", "cuda>=13", driver="525.60.13"), {"driver", "need:cuda"}, "580.65.06"),
+    (FORWARD, ask("RTX 4090", "tensorrt>=10.13", driver="470.57.02"), {"driver", "need:tensorrt"}, "525.60.13"),
+    (TRT_1001, ask("P100", "tensorrt>=10"), {"gpu", "need:tensorrt"}, "7.0"),
+    (TRT_1050, ask("V100", "tensorrt>=10.5"), {"gpu", "need:tensorrt"}, "7.5"),
+    # Kepler ended with 8.5.
+    (TRT_853, ask("3.5", "tensorrt>=8.6"), {"gpu", "need:tensorrt"}, "5.0"),
+    # Blackwell starts with CUDA 12.8, TensorRT 10.8.
+    (CAPABILITIES, ask("RTX 5090", "tensorrt<10"), {"gpu", "need:tensorrt"}, "10.8"),
+    (CAPABILITIES, ask("V100", "tensorrt", precision="bf16"), {"gpu", "precision"}, "fp16"),
+    (PYPI.format("tensorflow"), ask(needs="tensorflow>=2.16", python="3.8"), {"need:tensorflow", "python"}, "3.9"),
+    (PYPI.format("onnxruntime"), ask(needs="onnxruntime>=1.20", python="3.8"), {"need:onnxruntime", "python"}, "3.10"),
+    (PYPI.format("openvino"), ask(needs="openvino<2024.1", python="3.12"), {"need:openvino", "python"}, "3.11"),
+    (TORCH_TRT, ask(needs="torch-tensorrt,torch<2.3,tensorrt>=10"), {"need:torch", "need:tensorrt"},
+     "torch 2.3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "question", "conflict", "relax"), NOTHING)
+def test_what_the_documents_say_cannot_be(source: str, question: Question, conflict: set[str], relax: str) -> None:
+    assert source.startswith("https://")
+    found = picked(question)
+    assert found.choices == ()
+    assert {item.requirement.key for item in found.conflicts} == conflict
+    assert relax in " ".join(item.relax for item in found.conflicts)
+    for item in found.conflicts:
+        assert item.verdict is not None
+        assert item.verdict.facts, item
+        assert all(fact.sources for fact in item.verdict.facts)
+
+
+def test_each_relaxation_makes_something_fit() -> None:
+    for _, question, _, _ in NOTHING:
+        for item in picked(question).conflicts:
+            if item.relax and not item.requirement.key.startswith("need:"):
+                left = JUDGE.verdicts(STACKS[item.stack], question)
+                changed = {item.requirement.key, *(("driver", "precision") if item.requirement.key == "gpu" else ())}
+                assert all(verdict.met for verdict in left if verdict.requirement.key not in changed)
+
+
+def test_the_question_of_the_manual() -> None:
+    question = ask("RTX 4090", "tensorrt>=10,pytorch>=2.3", driver="550.54.14", python="3.10", precision="fp16")
+    found = picked(question)
+    assert found.choices[0].stack.id == "torch-tensorrt-2.9.0"
+    assert found.choices[0].evidence.of == "documented"
+    assert "torch-tensorrt-2.3.0" in [choice.stack.id for choice in found.choices]
+
+
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_recorded_is_unknown_and_may_be_tried() -> None:
+    question = ask("RTX 4090", driver="550.54.14")
+    assert state("onnxruntime-gpu-1.20-cuda12", question) == {"gpu": "unknown", "driver": "supported"}
+    assert "onnxruntime-gpu-1.20-cuda12" in [choice.stack.id for choice in picked(question).choices]
+
+
+def test_a_needed_version_that_is_not_recorded_is_no_answer_but_is_told() -> None:
+    found = picked(ask(needs="tensorrt>=12"))
+    assert found.choices == ()
+    assert "pytorch:26.08-py3" in found.open
+
+
+def test_a_cuda_of_which_only_the_major_is_known() -> None:
+    assert state("tensorrt-11.4.0.106-cuda12", ask(needs="cuda>=12.4"))["need:cuda"] == "unknown"
+    assert state("tensorrt-11.4.0.106-cuda12", ask(needs="cuda>=13"))["need:cuda"] == "unsupported"
+    assert state("tensorrt-11.4.0.106-cuda12", ask(needs="cuda>=11.8"))["need:cuda"] == "supported"
+
+
+def test_release_notes_against_the_rules_of_cuda() -> None:
+    """24.01's notes ask for 545, CUDA's rules for 525.60.13: on a card of neither kind named, it may be tried."""
+    assert state("tensorrt:24.01-py3", ask("RTX 4090", driver="535.54.03"))["driver"] == "unknown"
+    assert state("tensorrt:24.01-py3", ask("RTX 4090", driver="470.57.02"))["driver"] == "unsupported"
+
+
+def test_a_stack_that_leaves_the_gpu_unused_is_none_for_it() -> None:
+    assert state("openvino-2024.6.0", ask("RTX 4090"))["gpu"] == "unsupported"
+    none = Question(gpu=Hardware(name="none"))
+    assert state("openvino-2024.6.0", none)["gpu"] == "supported"
+    assert state("tensorrt:24.01-py3", none)["gpu"] == "unsupported"
+
+
+def test_jetson_boards_and_cards_are_kept_apart() -> None:
+    assert state("l4t-tensorrt:r10.3.0-devel", ask("RTX 4090"))["gpu"] == "unsupported"
+    assert state("l4t-tensorrt:r10.3.0-devel", ask("Jetson AGX Orin"))["gpu"] == "supported"
+    assert state("tensorrt:25.06-py3", ask("Jetson AGX Orin"))["gpu"] == "unknown"
+    assert state("l4t-tensorrt:r10.3.0-devel", ask(platform="linux/amd64"))["platform"] == "unsupported"
+
+
+def test_an_image_of_the_month_says_what_another_has() -> None:
+    stack = STACKS["tritonserver:23.05-py3"]
+    assert "tensorrt" in stack.inferred
+    assert "tensorrt:23.05-py3, on the same base" in stack.facts[1].text
+
+
+def verdicts(text: str) -> tuple[Verdict, ...]:
+    """ "+-?" -> supported, unsupported, unknown."""
+    states = {"+": "supported", "-": "unsupported", "?": "unknown"}
+    return tuple(
+        Verdict(requirement=Requirement(key=name, text=name), state=states[mark], because="")  # type: ignore[arg-type]
+        for name, mark in zip(("gpu", "driver", "python", "need:tensorrt"), text, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["++++"], ()),
+        (["???+"], ()),
+        (["+++?"], ("need:tensorrt",)),
+        (["-+++", "-+-+"], ("gpu",)),
+        (["-+++", "+-++"], ("gpu", "driver")),
+        (["-+++", "+--+", "+++-"], ("gpu", "driver", "need:tensorrt")),
+        (["--++", "+-+-", "-++-"], ("gpu", "driver")),
+        ([], ("gpu",)),
+    ],
+)
+def test_the_smallest_conflict_is_smallest(rows: list[str], expected: tuple[str, ...]) -> None:
+    stack = STACKS["openvino-2024.6.0"]
+    requirements = [verdict.requirement for verdict in verdicts("++++")]
+    found = smallest([(stack, verdicts(row)) for row in rows], requirements)
+    assert tuple(requirement.key for requirement in found) == expected
+
+
+# Evidence -------------------------------------------------------------------------------------------------------------
+
+
+def seen(stack: str = "tensorrt-10.9.0.34-cuda12", **values: Any) -> Observation:
+    chosen = STACKS[stack]
+    default: dict[str, Any] = {
+        "family": chosen.family, "fields": {**chosen.fields, "python": "3.12"}, "role": "engine", "cell": "c1",
+        "model": "resnet50",
+        "precision": "fp16", "status": "verified", "category": "", "when": "2026-11-01T00:00:00Z", "run": "r",
+        "gpus": (("NVIDIA GeForce RTX 4090", "8.9"),), "driver": "550.54.14", "cpu": "cpu", "latency": None,
+    }  # fmt: skip
+    return Observation(**{**default, **values})
+
+
+def first(question: Question, *observations: Observation, **options: float) -> Choice:
+    return picked(question, *observations, **options).choices[0]
+
+
+QUESTION = ask("RTX 4090", "tensorrt>=10", driver="550.54.14")
+
+
+def test_a_run_on_that_kind_of_gpu_comes_first() -> None:
+    choice = first(QUESTION, seen(), seen(cell="c2", latency=0.002))
+    assert (choice.stack.id, choice.evidence.of) == ("tensorrt-10.9.0.34-cuda12", "verified")
+    assert (choice.evidence.verified, choice.evidence.tried, choice.evidence.notes) == (2, 2, ())
+    assert choice.evidence.measured is not None and choice.evidence.measured.latency == 0.002
+
+
+def test_a_run_on_another_gpu_comes_second() -> None:
+    elsewhere = seen("tensorrt-10.8.0.43-cuda12", gpus=(("NVIDIA H200", "9.0"),), driver="580.1")
+    found = picked(QUESTION, seen(), elsewhere).choices
+    assert [choice.evidence.of for choice in found[:3]] == ["verified", "verified elsewhere", "documented"]
+    assert "NVIDIA H200" in found[1].evidence.notes[0]
+
+
+def test_the_newest_run_comes_first() -> None:
+    older = seen("tensorrt-10.9.0.34-cuda12", when="2026-10-01T00:00:00Z")
+    newer = seen("tensorrt-10.8.0.43-cuda12", when="2026-11-01T00:00:00Z")
+    assert first(QUESTION, older, newer).stack.id == "tensorrt-10.8.0.43-cuda12"
+
+
+def test_old_runs_and_other_drivers_are_said_to_be_so() -> None:
+    old = seen("tensorrt-10.8.0.43-cuda12", when="2026-01-01T00:00:00Z", driver="535.1")
+    choice = picked(QUESTION, old, seen(when="2025-11-01T00:00:00Z"), max_age=360).choices
+    assert [found.stack.id for found in choice[:2]] == ["tensorrt-10.8.0.43-cuda12", "tensorrt-10.9.0.34-cuda12"]
+    assert choice[0].evidence.notes == ("under driver 535.1, not 550.54.14",)
+    assert choice[1].evidence.expired
+    assert choice[1].evidence.notes == ("expired: 385 days old, the limit is 360",)
+
+
+def test_a_later_failure_takes_back_an_earlier_success() -> None:
+    later = seen(status="crashed", category="crashed", when="2026-11-02T00:00:00Z")
+    found = picked(QUESTION, seen(), later).choices
+    assert found[-1].stack.id == "tensorrt-10.9.0.34-cuda12"
+    assert found[-1].evidence.of == "failed"
+    assert first(QUESTION, seen(), seen(cell="c2", status="failed")).evidence.verified == 1
+
+
+def test_only_runs_of_the_model_the_precision_and_the_python_count() -> None:
+    for values in ({"model": "minilm"}, {"precision": "int8"}, {"python": "3.10"}):
+        question = Question(gpu=QUESTION.gpu, needs=QUESTION.needs, **values)  # type: ignore[arg-type]
+        assert all(choice.evidence.latest is None for choice in picked(question, seen()).choices)
+
+
+def test_observation_beats_documentation() -> None:
+    """The facts say that TensorRT 10.9 has no kernels for Pascal: it ran there all the same."""
+    question = ask("P100", "tensorrt>=10", driver="550.54.14")
+    assert picked(question).choices == ()
+    choice = first(question, seen(gpus=(("Tesla P100-PCIE-16GB", "6.0"),)))
+    assert choice.evidence.of == "verified"
+    assert "against the facts: TensorRT 10.9 takes compute capabilities" in choice.verdicts[0].because
+
+
+def test_a_run_on_the_cpu_shows_nothing_of_a_gpu() -> None:
+    question = ask("RTX 4090", "tensorflow")
+    run = seen("tensorflow-2.19.1", gpus=(), driver="", role="exporter")
+    assert all(choice.evidence.latest is None for choice in picked(question, run).choices)
+    assert first(ask(needs="tensorflow"), run).evidence.of == "verified"
+
+
+def test_a_stack_with_fields_of_its_own_is_another() -> None:
+    trap = seen(
+        "onnxruntime-1.16.3", fields={"onnxruntime": "1.16.3", "numpy": "2.2.6", "python": "3.11"}, status="crashed"
+    )
+    choice = next(
+        found for found in picked(ask(needs="onnxruntime"), trap).choices if found.stack.id == "onnxruntime-1.16.3"
+    )
+    assert choice.evidence.latest is None
+
+
+# The results database -------------------------------------------------------------------------------------------------
+
+
+def stored(root: Path, *cells: Mapping[str, Any], run: str = "r1", started: str = "2026-11-01T00:00:00Z",
+           gpus: tuple[str, ...] = ()) -> Path:  # fmt: skip
+    store = Store(root)
+    where = {"cpu": "cpu", "driver": "550.1" if gpus else None,
+             "gpus": [{"name": name, "compute_capability": "8.9"} for name in gpus]}  # fmt: skip
+    records, results = {}, {}
+    for cell in cells:
+        name = str(cell["id"])
+        records[f"{run}-{name}"] = (name, {
+            "engine": {"family": "openvino", "fields": {"openvino": "2024.6.0", "python": "3.12"}},
+            "exporter": {"family": "onnx", "fields": {"onnx": "1.23.2", "python": "3.12"}},
+            "axes": {"model": "resnet50", "precision": "fp32"}, "when": started, "measure": None, **cell,
+        })  # fmt: skip
+        results[name] = (str(cell.get("status", "verified")), f"{run}-{name}")
+    store.put_outcomes(records)
+    store.put_run(run, started, started, {"machine": where}, results)
+    return root / "results.sqlite"
+
+
+def test_without_a_database_there_is_no_evidence(tmp_path: Path) -> None:
+    assert pick_evidence.read(tmp_path / "none" / "results.sqlite") == {}
+    (tmp_path / "results.sqlite").touch()
+    assert pick_evidence.read(tmp_path / "results.sqlite") == {}
+
+
+def test_observations_come_from_stored_results(tmp_path: Path) -> None:
+    cells = ({"id": "a", "measure": {"median": 0.5}}, {"id": "b", "status": "skipped"}, {"id": "c", "status": "failed"})
+    path = stored(tmp_path, *cells, gpus=("RTX 4090",))  # fmt: skip
+    found = pick_evidence.read(path)
+    engine = found[pick_evidence.key("openvino", {"openvino": "2024.6.0"})]
+    assert {(item.cell, item.status, item.latency) for item in engine} == {
+        ("a", "verified", 0.5),
+        ("c", "failed", None),
+    }
+    assert engine[0].gpus == (("RTX 4090", "8.9"),)
+    # A cell that fails says nothing of its exporter.
+    assert [item.cell for item in found[pick_evidence.key("onnx", {"onnx": "1.23.2"})]] == ["a"]
+
+
+def test_a_result_on_the_machine_of_its_last_step(tmp_path: Path) -> None:
+    own = {"cpu": "other", "driver": "1.0", "gpus": [{"name": "H200", "compute_capability": "9.0"}]}
+    found = pick_evidence.read(stored(tmp_path, {"id": "a", "machine": own}, gpus=("RTX 4090",)))
+    item = found[pick_evidence.key("openvino", {"openvino": "2024.6.0"})][0]
+    assert (item.gpus, item.driver, item.machine) == ((("H200", "9.0"),), "1.0", "H200 (driver 1.0)")
+
+
+def test_only_the_newest_results_are_read(tmp_path: Path) -> None:
+    stored(tmp_path, {"id": "a"}, {"id": "b"}, run="r1", started="2026-10-01T00:00:00Z")
+    path = stored(tmp_path, {"id": "c"}, run="r2", started="2026-11-01T00:00:00Z")
+    found = pick_evidence.read(path, limit=1)
+    assert [item.cell for items in found.values() for item in items if item.role == "engine"] == ["c"]
+
+
+def test_reading_changes_nothing(tmp_path: Path) -> None:
+    path = stored(tmp_path, {"id": "a"})
+    before = path.read_bytes()
+    pick_evidence.read(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    path = stored(tmp_path, {"id": "a"})
+    tmp_path.chmod(0o555)
+    try:
+        assert pick_evidence.read(path)
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_damaged_database_and_one_from_the_future(tmp_path: Path) -> None:
+    (tmp_path / "results.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="damaged"):
+        pick_evidence.read(tmp_path / "results.sqlite")
+    path = stored(tmp_path / "future", {"id": "a"})
+    with sqlite3.connect(path) as db:
+        db.execute("pragma user_version = 99")
+    with pytest.raises(StoreError, match="newer EngineMatrix"):
+        pick_evidence.read(path)
+
+
+# What is handed over --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    for name in ("images", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return Project(matrix=tmp_path / "matrix.yaml")
+
+
+MADE = sorted({stack.family: stack.id for stack in STACKS.values() if stack.family}.items())
+
+
+@pytest.mark.parametrize(("family", "name"), MADE)
+def test_an_emitted_matrix_is_one(family: str, name: str, project: Project) -> None:
+    question = Question(gpu=QUESTION.gpu, precision="fp16")
+    if family in ("ngc-pytorch", "ngc-tensorflow"):
+        with pytest.raises(UsageError, match="no model of recipes/ is exported by"):
+            pick_emit.matrix(STACKS[name], question, project)
+        return
+    project.matrix.write_text(pick_emit.matrix(STACKS[name], question, project), encoding="utf-8")
+    found = spec.load(project.matrix, project.images, project.recipes)
+    fields = {**STACKS[name].fields}
+    made = [stack for stack in found.stacks if stack.family == family and fields.items() <= stack.fields.items()]
+    assert made
+
+
+def test_a_matrix_of_a_model_takes_what_exports_it(project: Project) -> None:
+    text = pick_emit.matrix(STACKS["openvino-2024.6.0"], Question(model="minilm", python="3.11"), project)
+    assert "from: {family: torch" in text
+    assert 'python: "3.11"' in text
+    assert pick_emit.load(text, project).engines[0].id == "openvino-2024.6.0-py3.11"
+    with pytest.raises(UsageError, match="resnet50 is not exported by torch"):
+        pick_emit.matrix(STACKS["torch-2.13.0"], Question(model="resnet50"), project)
+    with pytest.raises(UsageError, match="no family of images/ makes tritonserver:24.01-py3"):
+        pick_emit.matrix(STACKS["tritonserver:24.01-py3"], Question(), project)
+
+
+LOCK = lock.read(ROOT / "matrix.lock")
+
+
+def test_requirements_are_locked_where_the_lock_has_them(project: Project) -> None:
+    text = pick_emit.requirements(STACKS["openvino-2024.6.0"], Question(), project, LOCK)
+    assert "openvino==2024.6.0 \\\n    --hash=sha256:" in text
+    text = pick_emit.requirements(STACKS["openvino-2024.5.0"], Question(), project, LOCK)
+    assert "not locked" in text.splitlines()[0] and "\nopenvino==2024.5.0\n" in text
+    text = pick_emit.requirements(STACKS["torch-2.3.1-cuda12.1"], Question(), project, LOCK)
+    assert "torch==2.3.1+cu121" in text and "https://download.pytorch.org/whl/cu121" in text
+    # Another Python than the lock's is another stack.
+    text = pick_emit.requirements(STACKS["openvino-2024.6.0"], Question(python="3.11"), project, LOCK)
+    assert "matrix.lock has no packages of openvino-2024.6.0-py3.11" in text
+    with pytest.raises(UsageError, match="is an image"):
+        pick_emit.requirements(STACKS["tensorrt:24.01-py3"], Question(), project, LOCK)
+
+
+def locked(stack: str, project: Project) -> lock.Lock:
+    made = pick_emit.realised(STACKS[stack], Question(), project)
+    sha = "sha256:" + "a" * 64
+    image = lock.Image(index="sha256:" + "b" * 64, platforms={
+        "linux/amd64": lock.PlatformImage(manifest="sha256:" + "c" * 64, config="sha256:" + "d" * 64, facts={}, layers=()),
+    })  # fmt: skip
+    pins = lock.Pins(
+        python=made.python, requirements=lock.lines(made), packages=("numpy==1.26.4",), hashes={"numpy==1.26.4": (sha,)}
+    )
+    return lock.Lock(cutoff="2026-11-20T00:00:00Z", stacks={made.id: pins}, images={made.base: image})
+
+
+def test_images_are_pulled_by_digest_where_the_lock_has_it(project: Project) -> None:
+    stack = STACKS["tensorrt:24.01-py3"]
+    assert "docker pull nvcr.io/nvidia/tensorrt:24.01-py3" in pick_emit.docker(stack, None, "")
+    assert "# By tag" in pick_emit.docker(stack, LOCK, "")
+    text = pick_emit.docker(stack, locked("tensorrt:24.01-py3", project), "linux/amd64")
+    assert text.splitlines()[1] == f"docker pull --platform linux/amd64 nvcr.io/nvidia/tensorrt@sha256:{'b' * 64}"
+    with pytest.raises(UsageError, match="is a set of packages"):
+        pick_emit.docker(STACKS["openvino-2024.6.0"], None, "")
+
+
+@pytest.mark.parametrize("name", ["tensorrt:24.01-py3", "pytorch:24.01-py3", "openvino-2024.6.0"])
+def test_a_dockerfile_comes_from_the_lock_or_not_at_all(name: str, project: Project) -> None:
+    text = pick_emit.dockerfile(STACKS[name], Question(), project, locked(name, project))
+    assert f"@sha256:{'c' * 64}" in text
+    for lacking, word in ((None, "the digest of"), (LOCK, "the digest of")):
+        with pytest.raises(UsageError, match=f"matrix.lock lacks {word}.*enginematrix lock"):
+            pick_emit.dockerfile(STACKS[name], Question(), project, lacking)
+    with pytest.raises(UsageError, match="for linux/arm64"):
+        pick_emit.dockerfile(STACKS[name], Question(platform="linux/arm64"), project, locked(name, project))
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def run(project: Project, *arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--file", default=str(project.matrix))
+    pick_cli.add(parser)
+    return pick_cli.call(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--gpu", "RTX 409"), "perhaps 'RTX 4090'"),
+        (("--need", "tensort>=10"), "no stack has a 'tensort'; perhaps 'tensorrt'"),
+        (("--need", "tensorrt 10"), "write tensorrt==10"),
+        (("--need", "tensorrt>=ten"), "'ten' is not a version"),
+        (("--need", ">=10"), "begin with a name"),
+        (("--need", ""), "begin with a name"),
+        (("--need", "python>=3.10"), "use --python"),
+        (("--python", "3"), "--python takes a release"),
+        (("--driver", "new"), "--driver takes a version"),
+        (("--precision", "fp15"), "perhaps 'fp16'"),
+        (("--platform", "windows"), "linux/amd64"),
+        (("--model", "resnet5"), "perhaps 'resnet50'"),
+        (("--explain", "pytorch:24.1-py3"), "the catalog has no stack"),
+        (("--max-age", "-1"), "--max-age takes days"),
+        (("--limit", "0"), "--limit a number"),
+        (("--need", "openvino", "--emit", "docker"), "none of the .* stacks that fit is an image"),
+    ],
+)
+def test_bad_input(arguments: tuple[str, ...], message: str, project: Project) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(project, *arguments)
+
+
+def test_text_and_json(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(project.artifacts, {"id": "a", "measure": {"median": 0.0123}}, started="2026-11-20T00:00:00Z")
+    assert run(project, "--need", "openvino>=2024", "--limit", "1", "--max-age", "1e6") == 0
+    text = capsys.readouterr().out
+    assert (
+        "1. openvino-2024.6.0: verified on 2026-11-20 on cpu, 1 of 1 cells verified, 12.3 ms for resnet50 in fp32"
+        in text
+    )
+    assert "source: " in text
+    assert run(project, "--need", "openvino>=2024", "--emit", "json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["choices"][0]["evidence"]["latest"]["cell"] == "a"
+
+
+def test_nothing_fits_in_words(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--gpu", "RTX 4090", "--driver", "470.57.02", "--need", "tensorrt>=10.13") == 1
+    text = capsys.readouterr().out
+    assert "CUDA 12.x runs on driver 525.60.13 or newer" in text
+    assert "relax: move the driver to 525.60.13 or newer" in text
+    assert "relax: accept tensorrt 10.12" in text
+    assert "source: CUDA Compatibility, Minor Version Compatibility" in text
+    # Nothing to hand over: the reason, and the exit code of "nothing fits".
+    assert (
+        run(project, "--gpu", "RTX 4090", "--driver", "470.57.02", "--need", "tensorrt>=10.13", "--emit", "docker") == 1
+    )
+
+
+def test_explain(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--explain", "nvcr.io/nvidia/pytorch:24.01-py3", "--gpu", "RTX 5090") == 1
+    text = capsys.readouterr().out
+    assert "compute capability 12.0 starts with CUDA 12.8" in text
+    assert "use a GPU of compute capability 9.0" in text
+    assert "or take pytorch:" in text
+    assert run(project, "--explain", "onnxruntime-1.16.3-py3.11", "--python", "3.11") == 0
+    assert "onnxruntime-1.16.3 fits" in capsys.readouterr().out
+
+
+def test_emit_takes_the_best_of_its_kind(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--gpu", "V100", "--need", "tensorrt>=10", "--emit", "docker") == 0
+    assert "docker pull nvcr.io/nvidia/tensorrt:24.09-py3" in capsys.readouterr().out
+    assert run(project, "--gpu", "V100", "--need", "tensorrt>=10", "--emit", "requirements") == 0
+    found = capsys.readouterr()
+    assert "tensorrt-cu11-libs==10.4.0" in found.out or "tensorrt-cu12-libs==10.4.0" in found.out
+    assert "has no such form; this is" in found.err
+
+
+def this(monkeypatch: pytest.MonkeyPatch, *gpus: tuple[str, str], trouble: str = "") -> None:
+    found = machine.Machine(
+        cpu="cpu", flags="", cores=1, memory=1, driver="550.54.14" if gpus else None, gpu_trouble=trouble,
+        gpus=tuple(machine.Gpu(name=name, compute_capability=one, memory=1, uuid="u") for name, one in gpus),
+    )  # fmt: skip
+    monkeypatch.setattr(machine, "read", lambda: found)
+
+
+def test_here(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    this(monkeypatch, ("NVIDIA GeForce RTX 4090", "8.9"))
+    assert run(project, "--here", "--need", "tensorrt>=10") == 0
+    assert "GPU NVIDIA GeForce RTX 4090 (compute capability 8.9), driver 550.54.14" in capsys.readouterr().out
+    this(monkeypatch, ("NVIDIA Card of Tomorrow", "8.9"))
+    assert run(project, "--here", "--need", "tensorrt>=10") == 0
+    this(monkeypatch)
+    assert run(project, "--here", "--need", "tensorrt>=10") == 1
+    assert "use a machine with an NVIDIA GPU" in capsys.readouterr().out
+    this(monkeypatch, trouble="no device nodes")
+    with pytest.raises(UsageError, match="no device nodes"):
+        run(project, "--here")
+
+
+def test_it_never_imports_the_planner() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; from builder import pick, pick_cli, pick_words, pick_emit; print('builder.plan' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_candidates_have_sources() -> None:
+    assert len(STACKS) == len(candidates(CATALOG))
+    unsourced = [stack.id for stack in STACKS.values() if not all(fact.sources for fact in stack.facts)]
+    assert unsourced == []
+
+
+def test_needs() -> None:
+    assert pick_cli.needs(["tensorrt>=10, <11,pytorch>=2.3", "trt!=10.2"]) == {
+        "tensorrt": ">=10,<11,!=10.2",
+        "torch": ">=2.3",
+    }
+    assert isinstance(STACKS["tensorrt:24.01-py3"], Candidate)
