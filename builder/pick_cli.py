@@ -62,6 +62,9 @@ def call(options: argparse.Namespace) -> int:
     project = Project(matrix=path / "matrix.yaml" if path.is_dir() else path)
     observations = pick_evidence.read(project.artifacts / "results.sqlite")
     seen = {item.model for items in observations.values() for item in items}
+    outcomes = sum(item.role == "engine" for items in observations.values() for item in items)
+    if outcomes >= pick_evidence.LIMIT:
+        print(f"enginematrix: only the newest {pick_evidence.LIMIT} outcomes were looked into", file=sys.stderr)
     asked = question(options, project, seen)
     now = datetime.datetime.now(datetime.timezone.utc)
     if options.max_age < 0 or options.limit < 1:

@@ -1,4 +1,4 @@
-"""What runs have shown of a stack: read from the results database, never written. One query, bounded.
+"""What runs have shown of a stack: read from the results database, never written. Bounded: the newest outcomes are looked into.
 
 The database is opened read-only and need not be there. Of each outcome the newest report counts; of each cell on one kind of
 GPU the newest outcome does, so that a later failure takes back an earlier success.
@@ -11,25 +11,27 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from builder.store import SCHEMA, StoreError
 from builder.values import FAILING
 
-LIMIT = 12_000
+LIMIT = 8_000
 """Outcomes that are looked into, newest first: reading one takes about 10 microseconds, and pick has half a second."""
+EXPORTERS = ("torch", "tensorflow", "ngc-pytorch", "ngc-tensorflow")
+"""Families whose stacks are known by what was exported from them; the others only convert."""
 _STATUSES = ("verified", *sorted(FAILING), "unsupported")
-_QUERY = f"""
-    select seen.cell, seen.status, seen.run, json_extract(outcomes.record, '$.engine.family', '$.engine.fields',
-        '$.exporter.family', '$.exporter.fields', '$.axes.model', '$.axes.precision', '$.when', '$.measure.median', '$.machine',
-        '$.category'), seen.started
-    from (select results.outcome, results.cell, results.status, max(runs.started) as started, runs.id as run
-          from runs cross join results on results.run = runs.id
-          where results.status in ({", ".join("?" * len(_STATUSES))})
-          group by results.outcome order by started desc limit ?) as seen
-    join outcomes on outcomes.key = seen.outcome
+_FIELDS = ("engine", "exporter", "machine", "axes.model", "axes.precision", "when", "measure.median", "category")
+_EXTRACTED = ", ".join(f"json_extract(outcomes.record, '$.{name}')" for name in _FIELDS)
+_RESULTS = f"""
+    select results.outcome, results.cell, results.status, runs.id, runs.started
+    from runs cross join results on results.run = runs.id
+    where results.status in ({", ".join("?" * len(_STATUSES))}) order by runs.id desc
 """  # noqa: S608
+"""Runs are named by their start, so that their key gives them newest first without sorting: what is not needed is not read."""
+_OUTCOME = f"select {_EXTRACTED} from outcomes where key = ?"  # noqa: S608
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def read(database: Path, *, limit: int = LIMIT) -> dict[Key, list[Observation]]:
                 raise StoreError(msg)
             if version < SCHEMA:
                 return {}
-            rows = db.execute(_QUERY, (*_STATUSES, limit)).fetchall()
+            rows = _newest(db, limit)
             runs = dict(db.execute("select id, json_extract(record, '$.machine') from runs").fetchall())
     except sqlite3.DatabaseError as error:
         msg = f"{database}: damaged ({error}); move it away and pick again"
@@ -107,28 +109,48 @@ def _open(database: Path) -> sqlite3.Connection:
     return db
 
 
+def _newest(db: sqlite3.Connection, limit: int) -> list[tuple[Any, ...]]:
+    """The newest report of each of the newest outcomes: cell, status, run, its start, and what _FIELDS names."""
+    newest: dict[str, tuple[Any, ...]] = {}
+    for outcome, *report in db.execute(_RESULTS, _STATUSES):
+        if outcome not in newest:
+            if len(newest) == limit:
+                break
+            newest[outcome] = tuple(report)
+    found = ((report, db.execute(_OUTCOME, (outcome,)).fetchone()) for outcome, report in newest.items())
+    return [(*report, *record) for report, record in found if record is not None]
+
+
 def _by_stack(rows: Sequence[tuple[Any, ...]], runs: Mapping[str, str | None]) -> dict[Key, list[Observation]]:
     found: dict[Key, list[Observation]] = {}
-    machines: dict[str, dict[str, Any]] = {}
-
-    def machine(text: str | None) -> dict[str, Any]:
-        if text not in machines:
-            machines[text or ""] = json.loads(text) if text else {}
-        return machines[text or ""]
-
-    for cell, status, run, text, started in rows:
-        family, fields, exporter, theirs, model, precision, when, latency, own, category = json.loads(text)
-        where = own or machine(runs.get(run))
-        gpus = tuple((str(gpu["name"]), str(gpu["compute_capability"])) for gpu in where.get("gpus") or ())
-        for role, name, values in (("engine", family, fields), ("exporter", exporter, theirs)):
-            if not name or (role == "exporter" and status != "verified"):
+    for cell, status, run, started, engine, exporter, machine, model, precision, when, latency, category in rows:
+        gpus, driver, cpu = _machine(machine or runs.get(run) or "{}")
+        for role, text in (("engine", engine), ("exporter", exporter)):
+            if not text or (role == "exporter" and status != "verified"):
                 continue  # a cell that fails says nothing of the stack that exported its model
-            found.setdefault(key(name, values), []).append(Observation(
-                family=name, fields=values, role=role, cell=cell, model=model or "", precision=precision or "", status=status,
-                category=category or "", when=when or started, run=run, gpus=gpus, driver=where.get("driver") or "",
-                cpu=where.get("cpu") or "", latency=latency if role == "engine" else None,
+            name, family, fields = _stack(text)
+            if role == "exporter" and family not in EXPORTERS:
+                continue
+            found.setdefault(name, []).append(Observation(
+                family=family, fields=fields, role=role, cell=cell, model=model or "", precision=precision or "", status=status,
+                category=category or "", when=when or started, run=run, gpus=gpus, driver=driver, cpu=cpu,
+                latency=latency if role == "engine" else None,
             ))  # fmt: skip
     return found
+
+
+@lru_cache(maxsize=4096)
+def _stack(text: str) -> tuple[Key, str, Mapping[str, str]]:
+    data = json.loads(text)
+    return key(data["family"], data["fields"]), data["family"], data["fields"]
+
+
+@lru_cache(maxsize=4096)
+def _machine(text: str) -> tuple[tuple[tuple[str, str], ...], str, str]:
+    """GPUs, driver and processor of a machine's record."""
+    data = json.loads(text)
+    gpus = tuple((str(gpu["name"]), str(gpu["compute_capability"])) for gpu in data.get("gpus") or ())
+    return gpus, data.get("driver") or "", data.get("cpu") or ""
 
 
 def newest(observations: Iterable[Observation]) -> list[Observation]:

@@ -323,7 +323,7 @@ def stored(root: Path, *cells: Mapping[str, Any], run: str = "r1", started: str 
         name = str(cell["id"])
         records[f"{run}-{name}"] = (name, {
             "engine": {"family": "openvino", "fields": {"openvino": "2024.6.0", "python": "3.12"}},
-            "exporter": {"family": "onnx", "fields": {"onnx": "1.23.2", "python": "3.12"}},
+            "exporter": {"family": "torch", "fields": {"torch": "2.13.0", "python": "3.11"}},
             "axes": {"model": "resnet50", "precision": "fp32"}, "when": started, "measure": None, **cell,
         })  # fmt: skip
         results[name] = (str(cell.get("status", "verified")), f"{run}-{name}")
@@ -349,7 +349,7 @@ def test_observations_come_from_stored_results(tmp_path: Path) -> None:
     }
     assert engine[0].gpus == (("RTX 4090", "8.9"),)
     # A cell that fails says nothing of its exporter.
-    assert [item.cell for item in found[pick_evidence.key("onnx", {"onnx": "1.23.2"})]] == ["a"]
+    assert [item.cell for item in found[pick_evidence.key("torch", {"torch": "2.13.0"})]] == ["a"]
 
 
 def test_a_result_on_the_machine_of_its_last_step(tmp_path: Path) -> None:
@@ -530,6 +530,15 @@ def test_text_and_json(project: Project, capsys: pytest.CaptureFixture[str]) -> 
     assert run(project, "--need", "openvino>=2024", "--emit", "json") == 0
     data = json.loads(capsys.readouterr().out)
     assert data["choices"][0]["evidence"]["latest"]["cell"] == "a"
+
+
+def test_what_was_left_out_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(project.artifacts, {"id": "a"}, {"id": "b"})
+    monkeypatch.setattr(pick_evidence, "LIMIT", 2)
+    assert run(project, "--need", "openvino") == 0
+    assert "only the newest 2 outcomes were looked into" in capsys.readouterr().err
 
 
 def test_nothing_fits_in_words(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
