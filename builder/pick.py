@@ -179,18 +179,22 @@ def _same_kind(stack: Candidate, question: Question, run: Observation, catalog: 
         return True
     if stack.device == "cpu" or run.role == "exporter" or not run.gpus:
         return False
-    return any(_gpu_key(name, catalog) == _gpu_key(gpu.name, catalog) for name, _ in run.gpus)
+    if not gpu.facts:  # asked by its compute capability, or not in the catalog
+        names = {gpu.name.casefold()}
+        return any(capability in gpu.capabilities or name.casefold() in names for name, capability in run.gpus)
+    asked = _gpus(gpu.name, catalog)
+    return any(asked & _gpus(name, catalog) for name, _ in run.gpus)
 
 
-def _gpu_key(name: str, catalog: Catalog) -> object:
-    if name not in _KEYS:
-        found = knowledge.gpu(name, catalog=catalog).value
-        _KEYS[name] = frozenset(entry.key for entry in found) if found else name.casefold()
-    return _KEYS[name]
+def _gpus(name: str, catalog: Catalog) -> frozenset[str]:
+    """The GPUs of the catalog that a name may mean. Asked once: many runs were on the same few."""
+    known = _NAMED.setdefault(catalog, {})
+    if name not in known:
+        known[name] = frozenset(entry.key for entry in knowledge.gpu(name, catalog=catalog).value or ())
+    return known[name]
 
 
-_KEYS: dict[str, object] = {}
-"""GPUs' names as they were resolved: many observations have the same few."""
+_NAMED: dict[Catalog, dict[str, frozenset[str]]] = {}
 
 
 def ranked(choices: Sequence[Choice]) -> list[Choice]:

@@ -333,9 +333,10 @@ def _platform(stack: Candidate, question: Question, asked: Requirement) -> Verdi
 
 
 def _coarse(held: str, clause: str) -> bool:
-    """Whether a version is recorded with too few numbers to say if it fits: "12" against ">=12.4"."""
+    """Whether a version is recorded with too few numbers to say if it fits: "12" against ">=12.4", "1.20" against "==1.20.1"."""
+    mine = held.split(".")
     for operand in re.findall(r"[<>=!~]+\s*([0-9][0-9.]*)", clause):
-        mine, other = held.split("."), operand.rstrip(".").split(".")
-        if "." not in held and len(mine) < len(other) and other[: len(mine)] == mine:
+        other = operand.rstrip(".").split(".")
+        if other[: len(mine)] == mine and any(int(part) for part in other[len(mine) :]):
             return True
     return False

@@ -165,6 +165,13 @@ def test_a_cuda_of_which_only_the_major_is_known() -> None:
     assert state("tensorrt-11.4.0.106-cuda12", ask(needs="cuda>=11.8"))["need:cuda"] == "supported"
 
 
+def test_a_minor_release_of_which_the_patch_is_not_known() -> None:
+    stack = "onnxruntime-gpu-1.20-cuda12"
+    asked = {clause: state(stack, ask(needs=f"onnxruntime{clause}"))["need:onnxruntime"]
+             for clause in (">=1.20.1", ">=1.20.0", "==1.20.*", ">=1.21", "<1.20.1")}  # fmt: skip
+    assert list(asked.values()) == ["unknown", "supported", "supported", "unsupported", "unknown"]
+
+
 def test_release_notes_against_the_rules_of_cuda() -> None:
     """24.01's notes ask for 545, CUDA's rules for 525.60.13: on a card of neither kind named, it may be tried."""
     assert state("tensorrt:24.01-py3", ask("RTX 4090", driver="535.54.03"))["driver"] == "unknown"
@@ -246,6 +253,23 @@ def test_a_run_on_that_kind_of_gpu_comes_first() -> None:
     assert (choice.stack.id, choice.evidence.of) == ("tensorrt-10.9.0.34-cuda12", "verified")
     assert (choice.evidence.verified, choice.evidence.tried, choice.evidence.notes) == (2, 2, ())
     assert choice.evidence.measured is not None and choice.evidence.measured.latency == 0.002
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran", "same"),
+    [
+        ("A100", "NVIDIA A100-SXM4-80GB", True),
+        ("A100 40GB", "NVIDIA A100-SXM4-80GB", False),
+        ("8.0", "NVIDIA A100-SXM4-80GB", True),
+        ("sm80", "Card of Tomorrow", True),
+        ("RTX 4090", "NVIDIA GeForce RTX 4090 Laptop GPU", False),
+        ("RTX 4090", "NVIDIA GeForce RTX 4080", False),
+    ],
+)
+def test_what_is_the_same_kind_of_gpu(asked: str, ran: str, same: bool) -> None:
+    run = seen(gpus=((ran, "8.0"),))
+    found = next(item for item in picked(ask(asked, "tensorrt>=10"), run).choices if item.evidence.latest is not None)
+    assert found.evidence.of == ("verified" if same else "verified elsewhere")
 
 
 def test_a_run_on_another_gpu_comes_second() -> None:
