@@ -61,6 +61,10 @@ CAPABILITIES = "https://developer.nvidia.com/cuda-gpus"
 TESTED = "https://www.tensorflow.org/install/source#tested_build_configurations"
 ORT_CUDA = "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
 TORCH_TRT = "https://github.com/pytorch/TensorRT"
+CHANGELOG = "https://github.com/NVIDIA/TensorRT/blob/main/CHANGELOG.md"
+RELEASE_23_09 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-23-09.html"
+RELEASE_24_10 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-24-10.html"
+TORCH_ARCHITECTURES = "https://github.com/Comfy-Org/ComfyUI/pull/16438"
 PYPI = "https://pypi.org/project/{}/#files"
 
 FITS = [
@@ -84,6 +88,16 @@ FITS = [
     (PYPI.format("onnxruntime"), ask(needs="onnxruntime>=1.17", python="3.12"), "onnxruntime-1.17.0"),
     (PYPI.format("openvino"), ask(needs="openvino>=2024.1", python="3.12"), "openvino-2024.1.0"),
     (RTX_11, ask("RTX 4090", "tensorrt-rtx"), "tensorrt-rtx-1.4.0.76-cuda12"),
+    # 23.09 has CUDA 12.2, which ships with driver 535.54.03.
+    (RELEASE_23_09, ask("RTX 4090", "tensorrt", driver="535.54.03"), "tensorrt:23.09-py3"),
+    # Data center GPUs on R470 take the containers of CUDA 12.6.
+    (RELEASE_24_10, ask("A100", "cuda>=12.6", driver="470.57.02"), "pytorch:24.10-py3"),
+    (CHANGELOG, ask("RTX 5090", "tensorrt>=10.8"), "tensorrt:25.01-py3"),
+    # PyTorch 2.9 keeps Pascal in its packages for CUDA 12.6 alone.
+    (TORCH_ARCHITECTURES, ask("P100", "torch>=2.9,<2.10"), "torch-2.9.0-cuda12.6"),
+    (TORCH_ARCHITECTURES, ask("V100", "torch>=2.9,<2.10"), "torch-2.9.0-cuda12.8"),
+    (ORT_CUDA, ask(needs="onnxruntime>=1.27,cuda>=13"), "onnxruntime-gpu-1.27-cuda13"),
+    (TORCH_TRT, ask(needs="torch-tensorrt>=2.5,<2.6", python="3.12"), "torch-tensorrt-2.5.0"),
 ]  # fmt: skip
 
 
@@ -109,6 +123,17 @@ NOTHING = [
     (PYPI.format("tensorflow"), ask(needs="tensorflow>=2.16", python="3.8"), {"need:tensorflow", "python"}, "3.9"),
     (PYPI.format("onnxruntime"), ask(needs="onnxruntime>=1.20", python="3.8"), {"need:onnxruntime", "python"}, "3.10"),
     (PYPI.format("openvino"), ask(needs="openvino<2024.1", python="3.12"), {"need:openvino", "python"}, "3.11"),
+    # CUDA 13 compiles from compute capability 7.5 on.
+    (TORCH_ARCHITECTURES, ask("V100", "cuda>=13"), {"gpu", "need:cuda"}, "7.5"),
+    (RTX_11, ask("GTX 1080", "tensorrt-rtx<1.6"), {"gpu", "need:tensorrt-rtx"}, "7.5"),
+    (CAPABILITIES, ask("T4", "tensorrt", precision="fp8"), {"gpu", "precision"}, "fp16"),
+    (TESTED, ask(needs="tensorflow<2.16", python="3.12"), {"need:tensorflow", "python"}, "3.11"),
+    (TESTED, ask(needs="tensorflow<2.11,cuda>=12"), {"need:tensorflow", "need:cuda"}, "tensorflow 2."),
+    (ORT_CUDA, ask(needs="onnxruntime<1.17,cuda>=12"), {"need:onnxruntime", "need:cuda"}, "onnxruntime 1.17"),
+    # The containers of CUDA 12.3 refuse R418 on data center GPUs too.
+    (RELEASE_24_01, ask("A100", "cuda>=12.3,<12.4", driver="418.40"), {"driver", "need:cuda"}, "driver to 470"),
+    (PYPI.format("openvino"), ask(needs="openvino>=2026", python="3.9"), {"need:openvino", "python"}, "3.10"),
+    (TORCH_TRT, ask(needs="torch-tensorrt>=2.3,<2.7", python="3.13"), {"need:torch-tensorrt", "python"}, "3.12"),
     (TORCH_TRT, ask(needs="torch-tensorrt,torch<2.3,tensorrt>=10"), {"need:torch", "need:tensorrt"},
      "torch 2.3"),
 ]  # fmt: skip
