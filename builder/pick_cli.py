@@ -191,7 +191,7 @@ def _machine(options: argparse.Namespace) -> tuple[Hardware | None, str]:
     """The GPU and the driver that are asked about. Raises UsageError."""
     from builder import pick
 
-    driver = options.driver or ""
+    driver = (options.driver or "").strip()
     if options.here:
         from builder import machine
 

@@ -164,7 +164,9 @@ class Judge:
             )
         if opened := [answer for answer in answers if answer.value is None]:
             return Verdict(requirement=asked, state="unknown", because=opened[0].unknown, facts=facts)
-        doubtful = any(fact.doubt for fact in facts) or bool({"tensorrt", "cuda"} & stack.inferred)
+        # That its toolkit can compile for a GPU says not yet that what is in it was compiled for it.
+        compiled = any(name in stack.components for name in ("tensorrt", "tensorrt-rtx")) or stack.kind == "packages"
+        doubtful = any(fact.doubt for fact in facts) or bool({"tensorrt", "cuda"} & stack.inferred) or not compiled
         return Verdict(requirement=asked, state="supported", because=facts[0].text, facts=facts, inferred=doubtful)
 
     def _parts(self, stack: Candidate, capability: str) -> list[Answer[bool]]:
@@ -235,19 +237,22 @@ class Judge:
             return Verdict(requirement=asked, state="unknown", because=text)
         answer = self._running(question.driver, cuda if "." in cuda else f"{cuda}.0", kind)
         told = answer.facts[-1].text if answer.facts else answer.unknown
+        if "." not in cuda:
+            told = f"a driver that runs CUDA {cuda}.0 runs any CUDA {cuda}.x: {told}"
         inferred = "cuda" in stack.inferred or any(fact.doubt for fact in answer.facts)
         facts = (*stack.facts, *answer.facts)
         if stack.driver and "driver" not in stack.inferred:
             return self._floor(stack, question.driver, kind, answer, asked, facts)
         if answer.value is None:
             return Verdict(requirement=asked, state="unknown", because=answer.unknown, facts=facts)
+        how = Runs.MINOR.value if answer.value is Runs.EXACT and "." not in cuda else answer.value.value
         if answer.value is Runs.NO:
             text = f"CUDA {cuda} of {stack.id} does not run on driver {question.driver}: {_floor_text(answer)}"
             return Verdict(requirement=asked, state="unsupported", because=text, facts=facts, inferred=inferred)
         return Verdict(
             requirement=asked,
             state="supported",
-            because=f"{told} ({answer.value.value})",
+            because=f"{told} ({how})",
             facts=facts,
             inferred=inferred,
         )

@@ -48,7 +48,7 @@ def explain_lines(found: Choice, against: Sequence[Conflict], instead: str) -> l
 
 def _asked(question: Question) -> str:
     texts = [requirement.text for requirement in question.requirements]
-    if question.gpu is not None and question.gpu.capabilities:
+    if question.gpu is not None and question.gpu.facts:
         texts[0] += f" (compute capability {' or '.join(question.gpu.capabilities)})"
     if question.model:
         texts.append(f"model {question.model}")

@@ -197,6 +197,13 @@ def test_a_minor_release_of_which_the_patch_is_not_known() -> None:
     assert list(asked.values()) == ["unknown", "supported", "supported", "unsupported", "unknown"]
 
 
+def test_a_toolkit_that_compiles_for_a_gpu_is_not_yet_a_library_that_was() -> None:
+    """Of 26.08's TensorRT and PyTorch nothing is recorded but the CUDA toolkit beside them."""
+    verdict = JUDGE.verdicts(STACKS["pytorch:26.08-py3"], ask("RTX 4090"))[0]
+    assert (verdict.state, verdict.inferred) == ("supported", True)
+    assert not JUDGE.verdicts(STACKS["tensorrt:25.06-py3"], ask("RTX 4090"))[0].inferred
+
+
 def test_release_notes_against_the_rules_of_cuda() -> None:
     """24.01's notes ask for 545, CUDA's rules for 525.60.13: on a card of neither kind named, it may be tried."""
     assert state("tensorrt:24.01-py3", ask("RTX 4090", driver="535.54.03"))["driver"] == "unknown"
