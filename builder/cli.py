@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, check_cli, doctor_cli, facts_cli, images_cli
+from builder import __version__, check_cli, doctor_cli, facts_cli, images_cli, pick_cli
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _choosing(compare)
     compare.add_argument("--json", action="store_true", help="as JSON (default: text)")
 
+    pick_cli.add(command("pick", pick_cli.call, pick_cli.HELP))
     doctor_cli.add(command("doctor", doctor_cli.call, doctor_cli.HELP))
     check_cli.add(command("check", check_cli.call, check_cli.HELP))
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))

@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--here", action="store_true", help="take GPU and driver from this machine (default: no)")
     parser.add_argument("--driver", metavar="VERSION", help="version of the Linux driver: 550.54.14 (default: any)")
     parser.add_argument(
-        "--need", metavar="LIST", action="append", default=[],
+        "--need", metavar="LIST", action="append",
         help='what it must have, by PEP 440: "tensorrt>=10,<11,pytorch>=2.3" (default: anything; may be repeated)',
     )  # fmt: skip
     parser.add_argument("--python", metavar="X.Y", help="CPython release (default: any)")
@@ -44,12 +44,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="NAME", help="fp32, tf32, fp16, bf16, int8, fp8 or fp4 (default: any)")
     parser.add_argument("--platform", metavar="NAME", help="linux/amd64 or linux/arm64 (default: any)")
     parser.add_argument(
-        "--max-age", metavar="DAYS", type=float, default=180.0, help="older runs are called expired (default: 180)"
+        "--max-age", metavar="DAYS", type=float, default=180, help="older runs are called expired (default: 180)"
     )
     parser.add_argument("--limit", metavar="N", type=int, default=5, help="stacks to print (default: 5)")
-    parser.add_argument("--explain", metavar="STACK", help="say of this stack alone whether it fits, and why not")
     parser.add_argument(
-        "--emit", choices=FORMS, help="print the best stack of that kind as something that runs; json: the whole answer"
+        "--explain", metavar="STACK", help="say of this stack alone whether it fits, and why not (default: rank all)"
+    )
+    parser.add_argument(
+        "--emit",
+        choices=FORMS,
+        help="print the best stack of that kind as something that runs; json: the whole answer (default: text)",
     )
 
 
@@ -138,7 +142,7 @@ def question(options: argparse.Namespace, project: Project, seen: set[str]) -> Q
 
         _one_of("model", options.model, (*models(project), *seen))
     return Question(
-        gpu=gpu, driver=driver, needs=needs(options.need), python=options.python or "", model=options.model or "",
+        gpu=gpu, driver=driver, needs=needs(options.need or []), python=options.python or "", model=options.model or "",
         precision=options.precision or "", platform=platform,
     )  # fmt: skip
 
