@@ -66,7 +66,7 @@ CHANGELOG = "https://github.com/NVIDIA/TensorRT/blob/main/CHANGELOG.md"
 RELEASE_23_09 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-23-09.html"
 RELEASE_24_10 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-24-10.html"
 TORCH_ARCHITECTURES = "https://github.com/Comfy-Org/ComfyUI/pull/16438"
-PYPI = "https://pypi.org/project/{}/#files"
+PYPI = "names of the wheels of PyPI project {}"
 
 FITS = [
     # The notes of 24.01: "CUDA 12.3.2, which requires NVIDIA Driver release 545 or later".

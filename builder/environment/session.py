@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import json
@@ -90,7 +91,7 @@ class Process(Protocol):
         """After its end: remove what is left of it. Never raises."""
 
 
-class BaseSession:
+class BaseSession(abc.ABC):
     """Jobs of one worker. Thread-safe; `start` it before use. The worker's standard output and error go to `log`."""
 
     def __init__(self, *, log: Path) -> None:
@@ -106,9 +107,9 @@ class BaseSession:
         self._ready: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._gone = threading.Event()
 
+    @abc.abstractmethod
     def launch(self) -> Process:
         """Start the worker's first process."""
-        raise NotImplementedError
 
     def make(self, dir: Path) -> None:
         """Make a job's folder."""
