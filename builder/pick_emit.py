@@ -52,7 +52,7 @@ def requirements(stack: Candidate, question: Question, project: Project, lock: L
     head = f"# {stack.id}: not locked, without hashes and without what these packages ask for: {reason}.\n"
     local = next((line for line in lines if "+c" in line and line.startswith("torch==")), "")
     if local:
-        head += f"# From PyTorch's own index: https://download.pytorch.org/whl/{local.rpartition('+')[2]}\n"
+        head += f"# From PyTorch's own index: uv pip install --torch-backend {local.rpartition('+')[2]}\n"
     return head + "".join(f"{line}\n" for line in lines)
 
 
