@@ -102,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--json", action="store_true", help="print the report as JSON at the end (default: a summary table)"
     )
+    run.add_argument(
+        "--keep", choices=("all", "failing", "none"), default="all",
+        help="the cells whose engine files stay once they are finished; results stay always (default: all)",
+    )  # fmt: skip
 
     report = command("report", _report, "Write the report again from stored results; runs nothing.")
     _selection(report)
@@ -359,6 +363,7 @@ def _go(
     return pipeline.run(
         work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
         policy=options.fail_on, listener=listener, say=_say, on_log=on_log or (lambda path: None), write=write,
+        keep=getattr(options, "keep", "all"),
     )  # fmt: skip
 
 

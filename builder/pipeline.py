@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from builder import (
     __version__,
@@ -50,6 +50,7 @@ Listeners: TypeAlias = (
     "Callable[[int, int, Callable[[Chain], dict[str, Any]]], contextlib.AbstractContextManager[Listener]]"
 )
 """Given the cells and steps to come and what gives a finished chain's outcome: who is told."""
+Keep: TypeAlias = Literal["all", "failing", "none"]
 
 
 @dataclass(kw_only=True)
@@ -174,12 +175,12 @@ def make_plan(
 
 
 def planned(
-    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, *, again: Again = ""
+    work: Work, locked: lock.Lock, here: machine.Machine, store: Store, *, again: Again = "", engines: bool = True
 ) -> tuple[Plan, list[Pull]]:
     """The plan with what is stored, and what must be pulled for it. Asks the Docker engine which layers it has, and
     whether they fit, only when an image is to be made."""
     plan = make_plan(work, locked, here)
-    reconcile(plan, store.light(), store.root / "objects", again=again)
+    reconcile(plan, store.light(), store.root / "objects", again=again, engines=engines)
     needed = images_to_make(plan, work, store)
     if not needed:
         return plan, []
@@ -190,7 +191,7 @@ def planned(
     refused = {pull.stack.id: pull.refused for pull in found if pull.refused}
     if refused:
         plan = make_plan(work, locked, here, refused=refused)
-        reconcile(plan, store.light(), store.root / "objects", again=again)
+        reconcile(plan, store.light(), store.root / "objects", again=again, engines=engines)
     return plan, found
 
 
@@ -244,9 +245,10 @@ def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
 def run(
     work: Work, *, frozen: bool, again: Again = "", jobs: int | None, budget: float | None,
     command: str, policy: str, listener: Listeners,
-    say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True,
+    say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True, keep: Keep = "all",
 ) -> Result:  # fmt: skip
-    """Do what is not done, then say what became of every selected cell."""
+    """Do what is not done, then say what became of every selected cell. `keep`: the cells whose engines stay on disk once
+    they are finished; what was found out of the others stays all the same."""
     started = time.time()
     here = machine.read()
     store = Store(work.project.artifacts)
@@ -258,17 +260,31 @@ def run(
         locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
         say(unlocked)
     with in_use(store):
-        plan, _ = planned(work, locked, here, store, again=again)
+        plan, _ = planned(work, locked, here, store, again=again, engines=keep == "all")
         prioritise(plan, work.order, store)
         todo = plan.todo()
         run_id = f"{utc(started)}-{secrets.token_hex(2)}"
         result = Result(report={}, ran=len(todo))
         if todo:
             _execute(
-                plan, store, work, result, run_id, jobs, budget, listener, on_log, again, here, len(todo), unlocked
+                plan,
+                store,
+                work,
+                result,
+                run_id,
+                jobs,
+                budget,
+                listener,
+                on_log,
+                again,
+                here,
+                len(todo),
+                unlocked,
+                keep,
             )
         cells = collect(plan, work, store, result)
-        results.deliver(plan, store, cells, again=bool(todo))
+        if keep != "none":
+            results.deliver(plan, store, cells, again=bool(todo))
         both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both)
         _remember(work, store, plan, result, run_id, cells)
@@ -283,7 +299,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
     store = Store(work.project.artifacts)
     plan = make_plan(work, locked, here)
-    reconcile(plan, store.light(), store.root / "objects")
+    reconcile(plan, store.light(), store.root / "objects", engines=False)
     result = Result(report={}, ran=0)
     started = time.time()
     cells = collect(plan, work, store, result)
@@ -297,7 +313,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Resu
 def _execute(
     plan: Plan, store: Store, work: Work, result: Result, run_id: str, jobs: int | None, budget: float | None,
     listener: Listeners, on_log: Callable[[Path], None],
-    again: Again, here: machine.Machine, steps: int, unlocked: str,
+    again: Again, here: machine.Machine, steps: int, unlocked: str, keep: Keep,
 ) -> None:  # fmt: skip
     from builder.execute.local import Local
 
@@ -305,12 +321,19 @@ def _execute(
     seconds = budget if budget is not None else work.budget
     deadline = None if seconds is None else time.monotonic() + seconds
     busy = sum(any(step.wanted for step in chain.steps()) for chain in plan.chains)
-    told_by = listener(busy, steps, lambda chain: results.judge([chain], store, result.infrastructure, "not run")[0])
+
+    def judge(chain: Chain) -> dict[str, Any]:
+        return results.judge([chain], store, result.infrastructure, "not run")[0]
+
+    def dismiss(chain: Chain) -> bool:
+        return keep == "none" or judge(chain)["status"] not in FAILING
+
+    told_by = listener(busy, steps, judge)
     with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
-            unlocked=unlocked, deadline=deadline,
+            unlocked=unlocked, deadline=deadline, dismiss=None if keep == "all" else dismiss,
         )  # fmt: skip
         result.infrastructure = local.infrastructure
         try:
@@ -377,7 +400,7 @@ def both_ways(
         else:
             other = replace(work, asked=way)
             plan = make_plan(other, locked, here)
-            reconcile(plan, store.light(), store.root / "objects")
+            reconcile(plan, store.light(), store.root / "objects", engines=False)
             found = collect(plan, other, store, Result(report={}, ran=0))
         ways[way] = {cell["id"]: cell for cell in found}
     return isolation_compare.compare(ways["venv"], ways["docker"])

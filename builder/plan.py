@@ -478,18 +478,22 @@ def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
     return answers and (stored_ok or again != "failed")
 
 
-def reconcile(plan: Plan, light: Mapping[str, Light], objects: Path, *, again: Again = "") -> None:
-    """Fill in keys and states from the store, then find what must run. One `stat` for each wanted engine file."""
+def reconcile(
+    plan: Plan, light: Mapping[str, Light], objects: Path, *, again: Again = "", engines: bool = True
+) -> None:
+    """Fill in keys and states from the store, then find what must run. One `stat` for each wanted engine file. `engines`:
+    whether the files of engines are wanted for themselves, or only where a step to run reads one."""
     for step in plan.steps:
         if step.state != "skip":
             settle(step, light, again)
     for chain in plan.chains:
         build = chain.build
-        if build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
+        readers = [step for step in (chain.run, chain.measure) if step is not None and step.state != "skip"]
+        wanted = engines or not all(step.done for step in readers)
+        if build.state == "stored" and wanted and not (objects / build.output[:2] / build.output).exists():
             build.state, build.why, build.output = "run", "its engine file is gone", ""
-            for after in (chain.run, chain.measure):  # what is built anew may be other bytes
-                if after is not None and after.state != "skip":
-                    after.state, after.key, after.output = "wait", "", ""
+            for after in readers:  # what is built anew may be other bytes
+                after.state, after.key, after.output = "wait", "", ""
         for goal in (build, chain.run, chain.measure):
             if goal is not None and not goal.done:
                 _want(goal)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.local import Local
 from builder.machine import Gpu
-from builder.plan import Again, Plan, Step, reconcile
+from builder.plan import Again, Chain, Plan, Step, reconcile
 from builder.store import Store
 from builder.values import Attributes, Cell
 
@@ -29,13 +30,15 @@ ENGINES = [factory.stack(version=f"1.{number}") for number in range(4)]
 
 def go(
     tmp_path: Path, cells: list[Cell], world: fake.World, *, jobs: int = 2, again: Again = "", deadline: float | None = None,
-    families: dict[str, Any] | None = None, run: str = "run",
+    families: dict[str, Any] | None = None, run: str = "run", dismiss: Callable[[Chain], bool] | None = None,
 ) -> tuple[Plan, Local, fake.Listener]:  # fmt: skip
     store = Store(tmp_path / "artifacts")
     plan = factory.planner(*ENGINES, families=families).plan(cells)
     reconcile(plan, store.light(), store.root / "objects", again=again)
     listener = fake.Listener()
-    local = Local(plan, store, world, listener, run=run, jobs=jobs, cores=2, again=again, deadline=deadline)
+    local = Local(
+        plan, store, world, listener, run=run, jobs=jobs, cores=2, again=again, deadline=deadline, dismiss=dismiss
+    )
     assert local.run()
     return plan, local, listener
 
@@ -502,3 +505,42 @@ def test_what_could_never_be_imported_ahead_does_not_make_it_another_environment
     world.probes[ENGINES[0].id] = {"modules": {**lacking, "fake.new": {"version": None}}}
     plan, local, _ = go(tmp_path, [*cells, factory.cell(ENGINES[0], target="third")], world, run="third")
     assert world.discarded == [ENGINES[0].id], "one that came since does"
+
+
+def objects(tmp_path: Path, plan: Plan) -> list[bool]:
+    root = tmp_path / "artifacts" / "objects"
+    return [(root / chain.build.output[:2] / chain.build.output).exists() for chain in plan.chains]
+
+
+def different(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """As `well`, each engine with bytes of its own."""
+    answer = fake.well(stage, job, folder)
+    if stage == "build":
+        (folder / answer["engine"]).write_text(str(folder))
+    return answer
+
+
+def test_engines_that_are_not_kept_go_when_their_cells_are_finished(tmp_path: Path) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    kept = cells[1].id
+    plan, _, _ = go(tmp_path, cells, fake.World(different), dismiss=lambda chain: chain.cell.id != kept)
+    assert objects(tmp_path, plan) == [False, True, False, False]
+    assert states(plan)["run"] == ["stored"] * 4, "what was found out stays"
+
+    again = factory.planner(*ENGINES).plan(cells)
+    store = Store(tmp_path / "artifacts")
+    reconcile(again, store.light(), store.root / "objects", engines=False)
+    assert not again.todo()
+    wanted = factory.planner(*ENGINES).plan(cells)
+    reconcile(wanted, store.light(), store.root / "objects")
+    assert [step.why for step in wanted.todo() if step.kind == "build"] == ["its engine file is gone"] * 3
+
+
+def test_an_engine_stays_while_another_cell_that_built_the_same_bytes_is_not_finished(tmp_path: Path) -> None:
+    world = fake.World(pause=0.02)
+    cells = [factory.cell(engine) for engine in ENGINES]
+    plan, local, _ = go(tmp_path, cells, world, dismiss=lambda chain: True)
+    assert len({chain.build.output for chain in plan.chains}) == 1
+    assert not local.infrastructure
+    assert states(plan)["run"] == ["stored"] * 4, "no run lost its engine to another's end"
+    assert objects(tmp_path, plan) == [False] * 4

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -135,9 +136,10 @@ class Local:
         jobs: int, cores: int, gpu: bool = False,
         machine: Mapping[str, Any] | None = None, deadline: float | None = None,
         on_log: Callable[[Path], None] = lambda path: None,
-        again: Again = "", unlocked: str = "",
+        again: Again = "", unlocked: str = "", dismiss: Callable[[Chain], bool] | None = None,
     ) -> None:  # fmt: skip
-        """`unlocked`: why the lock says nothing of some stacks; nothing that follows from it is evidence."""
+        """`unlocked`: why the lock says nothing of some stacks; nothing that follows from it is evidence. `dismiss`: of a
+        finished cell, whether its engine's file may go."""
         self.plan = plan
         self.unlocked = unlocked
         self.store = store
@@ -169,6 +171,9 @@ class Local:
         self._chains: dict[Step, list[Chain]] = {}
         self._left: dict[int, int] = {}
         self._users: dict[str, int] = {}
+        self.dismiss = dismiss
+        self._held: Counter[str] = Counter()
+        """Engine -> unfinished cells that it is of. Other cells may have built the same bytes."""
 
     # Bookkeeping ------------------------------------------------------------------------------------------------
 
@@ -188,6 +193,8 @@ class Local:
             self._left[id(chain)] = len(mine)
             for step in mine:
                 self._chains.setdefault(step, []).append(chain)
+            if mine and chain.build.state == "stored":
+                self._held[chain.build.output] += 1
             if not mine:
                 self.listener.chain_finished(chain)
 
@@ -211,6 +218,7 @@ class Local:
                 self._left[id(chain)] -= 1
                 if self._left[id(chain)] == 0:
                     self.listener.chain_finished(chain)
+                    self._let_go(chain)
             if current.environment is not None:
                 self._users[current.environment.name] -= 1
                 if self._users[current.environment.name] == 0:
@@ -223,11 +231,38 @@ class Local:
                     stack.append(dependent)
                 elif self._waiting[dependent] == 0:
                     settle(dependent, self.light, self.again)
+                    if dependent.kind == "build" and dependent.state == "stored" and not self._present(dependent):
+                        dependent.state, dependent.output = "run", ""
                     if dependent.state == "run":
                         self._push(dependent)
                     else:
                         stack.append(dependent)
         self._condition.notify_all()
+
+    def _let_go(self, chain: Chain) -> None:
+        """Remove a finished cell's engine where it is not to be kept, once no other cell that holds the same bytes is left."""
+        if self.dismiss is None or chain.build.state != "stored":
+            return
+        self._held[chain.build.output] -= 1
+        if self._held[chain.build.output] < 1 and self.dismiss(chain):
+            found = self.store.step(chain.build.key)
+            if found is not None:
+                self.store.discard(found.record["artifact"])
+
+    def _hold(self, step: Step) -> bool:
+        """Keep a built engine's file until the cells that it is of are finished; False where it was let go of meanwhile, by a
+        cell that had built the same bytes."""
+        if step.kind != "build" or step.state != "stored" or self.dismiss is None:
+            return True
+        with self._condition:
+            if not self._present(step):
+                return False
+            self._held[step.output] += sum(self._left[id(chain)] > 0 for chain in self._chains.get(step, ()))
+        return True
+
+    def _present(self, step: Step) -> bool:
+        found = self.store.step(step.key)
+        return found is not None and self._whole(found)
 
     def _never(self, step: Step) -> bool:
         before = (*step.needs, step.environment)
@@ -325,20 +360,23 @@ class Local:
         started = time.monotonic()
         self.listener.step_started(f"{step.kind} {step.name}")
         try:
-            with self.store.lock(step.key):
-                found = self.store.step(step.key)  # another run on this store may have made it meanwhile
-                if (
-                    found is None
-                    or not self._whole(found)
-                    or not holds(step, found.state == "ok", _answers(found, step), self.again)
-                ):
-                    found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
-                elif step.kind == "environment" and found.state == "ok":
-                    self._session(step)
-            step.state = "stored" if found.state == "ok" else "failed"
-            step.mark = found.run
-            if step.kind != "environment":  # that one's output is its pins, known beforehand
-                step.output = found.output
+            held = False
+            while not held:
+                with self.store.lock(step.key):
+                    found = self.store.step(step.key)  # another run on this store may have made it meanwhile
+                    if (
+                        found is None
+                        or not self._whole(found)
+                        or not holds(step, found.state == "ok", _answers(found, step), self.again)
+                    ):
+                        found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
+                    elif step.kind == "environment" and found.state == "ok":
+                        self._session(step)
+                step.state = "stored" if found.state == "ok" else "failed"
+                step.mark = found.run
+                if step.kind != "environment":  # that one's output is its pins, known beforehand
+                    step.output = found.output
+                held = self._hold(step)
         except WorkerDied as error:
             if not self._interrupted:  # else we ended it ourselves
                 self._died(step, error)
