@@ -221,6 +221,10 @@ class Tf2onnx(Entry):
     date: str = column(_date)
     opset: int = column(_number, required=True)
     opset_default: int = column(_number)
+    soft: bool = column(_flag)
+    """Opsets above `opset` are not refused."""
+    ir_by_opset: bool = column(_flag)
+    """It writes the IR version that came with the opset, and at least 4 from opset 7 on."""
     python: tuple[str, ...] = column(_versions)
     tensorflow: str = column(_text)
 
@@ -238,9 +242,15 @@ class Exporter(Entry):
     script_until: int = column(_number)
     soft: bool = column(_flag)
     """Opsets above `script_until` are documented not to be there, but not refused."""
+    script_refused: int = column(_number)
+    """The least opset that the exporter by TorchScript refuses, where that is not the one after `script_until`."""
+    ir_by_opset: bool = column(_flag)
+    """The exporter by TorchScript writes the IR version that came with the opset."""
     graph_default: int = column(_number)
     graph_from: int = column(_number)
     graph_until: int = column(_number)
+    graph_ir: int = column(_number)
+    """The IR version that the exporter by torch.export writes at every opset."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from builder.answers import Answer, Fact, minor, number
 from builder.facts_records import CATALOG, KINDS, PRECISIONS, Catalog, Gpu
+from builder.knowledge_exports import EXPORTERS, Written, written
 from builder.knowledge_hardware import (
     DriverCuda,
     Range,
@@ -38,8 +39,8 @@ from builder.knowledge_software import (
 )
 
 __all__ = [
-    "CATALOG", "ENGINES", "KINDS", "PRECISIONS", "Answer", "Catalog", "DriverCuda", "Fact", "Gpu", "Image", "Opsets", "Range",
-    "Runs", "Wheel", "capability", "compiles", "default_opset", "driver_cuda", "driver_runs", "gpu", "image", "ir", "minor",
-    "number", "opsets", "precision", "takes_opset", "tensorrt_releases", "tensorrt_rtx_takes", "tensorrt_takes",
-    "toolkits", "wheel",
+    "CATALOG", "ENGINES", "EXPORTERS", "KINDS", "PRECISIONS", "Answer", "Catalog", "DriverCuda", "Fact", "Gpu",
+    "Image", "Opsets", "Range", "Runs", "Wheel", "Written", "capability", "compiles", "default_opset", "driver_cuda",
+    "driver_runs", "gpu", "image", "ir", "minor", "number", "opsets", "precision", "takes_opset", "tensorrt_releases",
+    "tensorrt_rtx_takes", "tensorrt_takes", "toolkits", "wheel", "written",
 ]  # fmt: skip

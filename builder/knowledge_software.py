@@ -165,8 +165,10 @@ def _limits(entry: Entry, exporter: str) -> tuple[int | None, int | None]:
 
 def _refused(entry: Entry, exporter: str) -> int | None:
     """The least opset that a release is known to refuse; None where it is not known to refuse any."""
-    strict = isinstance(entry, OnnxRuntime | Onnx | Tf2onnx) or (
-        isinstance(entry, Exporter) and exporter == "script" and not entry.soft
+    if isinstance(entry, Exporter) and exporter == "script" and entry.script_refused:
+        return entry.script_refused
+    strict = isinstance(entry, OnnxRuntime | Onnx) or (
+        (isinstance(entry, Tf2onnx) or (isinstance(entry, Exporter) and exporter == "script")) and not entry.soft
     )
     last = _limits(entry, exporter)[1]
     return last + 1 if strict and last is not None and not entry.doubt else None

@@ -298,7 +298,7 @@ def test_an_opset_between_what_is_known() -> None:
     assert knowledge.takes_opset("onnxruntime", "1.17", 21).value is False
     assert knowledge.takes_opset("onnxruntime", "1.40", 17).value is None
     assert knowledge.takes_opset("torch", "2.8", 23, exporter="graph").value is True
-    assert knowledge.takes_opset("torch", "2.8", 21).value is False  # unasked, 2.8 exports by TorchScript
+    assert knowledge.takes_opset("torch", "2.7", 21).value is False  # unasked, 2.7 exports by TorchScript
     with pytest.raises(ValueError, match="'caffe' is none of"):
         knowledge.opsets("caffe", "1")
 
@@ -310,8 +310,61 @@ def test_exporters_and_ir() -> None:
     assert knowledge.ir("onnxruntime", "1.18.1").value == 10
     assert knowledge.ir("onnxruntime", "1.15").facts[0].doubt.startswith("the compatibility page says IR 8")
     assert knowledge.ir("onnx", "1.14.1").value == 9
-    assert knowledge.ir("onnx", "1.23.2").value is None
+    assert knowledge.ir("onnx", "1.23.2").value == 14
     assert knowledge.ir("tensorrt", "10.0").value is None
+
+
+# What torch 2.13.0, tf2onnx 1.16.1 and 1.17.0 and onnx 1.23.2 wrote when they were asked: (opsets, IR version).
+@pytest.mark.parametrize(
+    ("exporter", "version", "kind", "opset", "opsets", "ir"),
+    [
+        ("torch", "2.13.0", "script", 1, (1,), 3),
+        ("torch", "2.13.0", "script", 9, (9,), 4),
+        ("torch", "2.13.0", "script", 13, (13,), 7),
+        ("torch", "2.13.0", "script", 17, (17,), 8),
+        ("torch", "2.13.0", "script", 20, (20,), 9),
+        ("torch", "2.13.0", "script", 21, (21,), 10),  # with a warning, from here to 23
+        ("torch", "2.13.0", "script", 23, (23,), 11),
+        ("torch", "2.13.0", "script", 24, (), None),
+        ("torch", "2.13.0", "script", 3, (), None),
+        ("torch", "2.13.0", "graph", 13, (13, 18), 10),
+        ("torch", "2.13.0", "graph", 18, (18,), 10),
+        ("torch", "2.13.0", "", 23, (23,), 10),
+        ("torch", "2.13.0", "graph", 24, None, None),
+        ("torch", "2.7.1", "", 20, (20,), 9),
+        ("torch", "2.7.1", "", 21, (), None),
+        ("torch", "2.2.2", "script", 18, None, None),  # it warns above 17; where it ends is not recorded
+        ("tf2onnx", "1.17.0", "", 13, (13,), 7),
+        ("tf2onnx", "1.16.1", "", 18, (18,), 8),
+        ("tf2onnx", "1.16.1", "", 21, (), None),
+        ("tf2onnx", "1.16.1", "", 8, (8,), 4),
+        ("tf2onnx", "1.7.2", "", 13, None, None),  # it has no check that would refuse it
+        ("onnx", "1.23.2", "", 21, (21,), None),
+        ("onnx", "1.15.0", "", 21, (), None),
+        ("onnx", "9.0", "", 21, None, None),
+    ],
+)
+def test_what_an_exporter_writes(
+    exporter: str, version: str, kind: str, opset: int, opsets: tuple[int, ...] | None, ir: int | None
+) -> None:
+    answer = knowledge.written(exporter, version, opset, kind=kind)
+    if opsets is None:
+        assert answer.value is None
+        assert answer.unknown
+        return
+    assert answer.value == knowledge.Written(opsets=opsets, ir=ir)
+    assert answer.value.refused == (opsets == ())
+    assert answer.value.opset == (opsets[0] if len(opsets) == 1 else None)
+    assert answer.facts
+    # A value stands without a reservation only where both of its parts are known.
+    assert bool(answer.unknown) == (not answer.value.refused and (answer.value.opset is None or ir is None))
+
+
+def test_what_no_exporter_is_asked() -> None:
+    with pytest.raises(ValueError, match="'jax' is none of torch, tf2onnx, onnx"):
+        knowledge.written("jax", "1.0", 17)
+    with pytest.raises(ValueError, match="0 is not an opset"):
+        knowledge.written("torch", "2.13.0", 0)
 
 
 @pytest.mark.parametrize(
