@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from packaging.version import Version
@@ -35,6 +36,7 @@ class Answer(Generic[T]):
     unknown: str = ""
 
 
+@lru_cache(maxsize=1 << 14)
 def number(text: str) -> Version:
     """A version as it orders. Raises ValueError (of packaging) for what is none.
 
@@ -44,6 +46,7 @@ def number(text: str) -> Version:
     return Version(text)
 
 
+@lru_cache(maxsize=1 << 14)
 def minor(text: str) -> str:
     """The minor release that a version belongs to: its first two numbers; a lone major stays as it is.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from builder import versions
 from builder.answers import Answer, Fact, absent, fact, find, minor, number
@@ -266,6 +267,7 @@ def gpu(name: str, *, catalog: Catalog = CATALOG) -> Answer[tuple[Gpu, ...]]:
     return Answer(value=found, facts=tuple(used))
 
 
+@lru_cache(maxsize=4096)
 def _words(name: str) -> tuple[frozenset[str], frozenset[str]]:
     """The words that tell a GPU, and the amounts of memory among them (`80gb`)."""
     text = re.sub(r"\b(rtx|gtx)(?=\d)", r"\1 ", name.lower())
