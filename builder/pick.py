@@ -37,6 +37,9 @@ class Evidence:
     """Cells of the question's model and precision, on machines of that kind: how many were verified, of how many."""
     expired: bool = False
     notes: tuple[str, ...] = ()
+    objections: tuple[Observation, ...] = ()
+    """Newest runs of the very model, opset and precision that was asked for, wherever, that did not work; newest first. ()
+    where no model is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,11 @@ class Choice:
     def fits(self) -> bool:
         return all(verdict.met for verdict in self.verdicts)
 
+    @property
+    def usable(self) -> bool:
+        """Whether it fits and did not fail when it was run for just this: observation beats documentation."""
+        return self.fits and self.evidence.of != "failed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
@@ -63,6 +71,11 @@ class Picked:
     """Stacks that were looked at."""
     open: tuple[str, ...] = ()
     """Stacks that nothing speaks against, but of which a needed component's version is not recorded."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether any of the choices is."""
+        return any(choice.usable for choice in self.choices)
 
 
 def pick(
@@ -108,7 +121,7 @@ def _observed(verdict: Verdict, question: Question, run: Observation) -> Verdict
     """Observation beats documentation, for what the run had: the GPU, the driver, the precision, the Python."""
     had = {
         "gpu": bool(run.gpus), "driver": run.driver == question.driver, "precision": run.precision == question.precision,
-        "python": run.fields.get("python") == question.python,
+        "python": run.fields.get("python") == question.python, "opset": run.opset == str(question.opset),
     }  # fmt: skip
     if verdict.state == "supported" or not had.get(verdict.requirement.key):
         return verdict
@@ -123,25 +136,58 @@ def weigh(
     """What runs say of a stack. Without any that count, `of` is `unknown` and `latest` None."""
     if question.python:
         seen = [item for item in seen if item.fields.get("python", question.python) == question.python]
-    asked = [item for item in seen if not question.model or item.model == question.model]
-    asked = [item for item in asked if not question.precision or item.precision == question.precision]
-    latest = newest(asked)
-    here = [item for item in latest if _same_kind(stack, question, item, catalog)]
-    verified = [item for item in here if item.verified]
-    # The newest under the driver that was asked for, else the newest of all.
-    verified.sort(key=lambda item: item.driver == question.driver, reverse=True)
-    if verified:
-        return _evidence("verified", verified, question, now, max_age, tried=len(here))
-    if here:
-        return _evidence("failed", here, question, now, max_age, tried=len(here))
-    # A run on a CPU says nothing of a GPU.
-    elsewhere = [
-        item for item in latest if item.verified and (stack.device == "cpu" or (item.gpus and item.role == "engine"))
-    ]
-    if elsewhere:
-        note = f"on {elsewhere[0].machine}, not on what was asked for"
-        return _evidence("verified elsewhere", elsewhere, question, now, max_age, note, tried=len(latest))
-    return Evidence(of="unknown")
+    latest = newest(item for item in seen if not question.precision or item.precision == question.precision)
+    groups: dict[tuple[str, ...], list[Observation]] = {}
+    for item in latest:
+        groups.setdefault(_differs(stack, question, item, catalog), []).append(item)
+    asked = bool(question.model or question.file)
+    mine = [item for differs, items in groups.items() if set(differs) <= {"gpu"} for item in items]
+    against = tuple(item for item in newest(mine) if not item.verified) if asked else ()
+    if here := groups.get((), []):
+        verified = [item for item in here if item.verified]
+        # The newest under the driver that was asked for, else the newest of all.
+        verified.sort(key=lambda item: item.driver == question.driver, reverse=True)
+        found = _evidence(
+            "verified" if verified else "failed", verified or here, question, now, max_age, tried=len(here)
+        )
+        return replace(found, objections=against)
+    # The nearest: of the same model before others', on the same kind of GPU before others.
+    for differs, items in sorted(
+        groups.items(), key=lambda group: [name in group[0] for name in ("model", "gpu", "opset")]
+    ):
+        # A run on a CPU says nothing of a GPU.
+        able = [item for item in items if stack.device == "cpu" or (item.gpus and item.role == "engine")]
+        if verified := [item for item in able if item.verified]:
+            note = _elsewhere(differs, verified, question)
+            found = _evidence("verified elsewhere", verified, question, now, max_age, note, tried=len(able))
+            return replace(found, objections=against)
+    return Evidence(of="unknown", objections=against)
+
+
+def _differs(stack: Candidate, question: Question, run: Observation, catalog: Catalog) -> tuple[str, ...]:
+    """In what a run is not just what was asked for: `model`, `gpu`, `opset`."""
+    out = []
+    if (question.model or question.file) and run.model != question.model:
+        out.append("model")
+    if not _same_kind(stack, question, run, catalog):
+        out.append("gpu")
+    if question.opset and run.opset != str(question.opset):
+        out.append("opset")
+    return tuple(out)
+
+
+def _elsewhere(differs: Sequence[str], runs: Sequence[Observation], question: Question) -> str:
+    words = []
+    if "gpu" in differs:
+        words.append(f"on {runs[0].machine}, not on what was asked for")
+    if "model" in differs:
+        models = sorted({run.model for run in runs})
+        more = f" and {len(models) - 3} more" if len(models) > 3 else ""
+        words.append(f"with other models ({', '.join(models[:3])}{more}), not with {question.model or question.file}")
+    if "opset" in differs:
+        opsets = sorted({run.opset for run in runs if run.opset}, key=lambda text: (len(text), text))
+        words.append(f"at opset {', '.join(opsets) or 'not recorded'}, not at {question.opset}")
+    return "; ".join(words)
 
 
 def _evidence(of: Class, runs: Sequence[Observation], question: Question, now: datetime.datetime, max_age: float,
@@ -179,11 +225,15 @@ def _same_kind(stack: Candidate, question: Question, run: Observation, catalog: 
         return True
     if stack.device == "cpu" or run.role == "exporter" or not run.gpus:
         return False
-    if not gpu.facts:  # asked by its compute capability, or not in the catalog
+    if not gpu.facts and len(gpu.names) < 2:  # asked by its compute capability, or not in the catalog
         names = {gpu.name.casefold()}
         return any(capability in gpu.capabilities or name.casefold() in names for name, capability in run.gpus)
-    asked = _gpus(gpu.name, catalog)
-    return any(asked & _gpus(name, catalog) for name, _ in run.gpus)
+    return all(_among(name, run, catalog) for name in gpu.names or (gpu.name,))
+
+
+def _among(name: str, run: Observation, catalog: Catalog) -> bool:
+    asked = _gpus(name, catalog)
+    return any(name.casefold() == its.casefold() or asked & _gpus(its, catalog) for its, _ in run.gpus)
 
 
 def _gpus(name: str, catalog: Catalog) -> frozenset[str]:
@@ -198,8 +248,9 @@ _NAMED: dict[Catalog, dict[str, frozenset[str]]] = {}
 
 
 def ranked(choices: Sequence[Choice]) -> list[Choice]:
-    """Best evidence first; within a class the fresh before the expired, and the newest before the old: by the day of the
-    run, or, of stacks that nobody ran, by how many newer releases of the same thing fit too."""
+    """Best evidence first; within a class the fresh before the expired, what no run of the model speaks against before the
+    rest, and the newest before the old: by the day of the run, or, of stacks that nobody ran, by how many newer releases of
+    the same thing fit too."""
     newer: dict[str, list[int]] = {}
     for found in choices:
         newer.setdefault(found.stack.group, []).append(found.stack.order)
@@ -213,6 +264,7 @@ def ranked(choices: Sequence[Choice]) -> list[Choice]:
         return (
             CLASSES.index(found.evidence.of),
             found.evidence.expired,
+            found.evidence.of != "verified" and bool(found.evidence.objections),
             day,
             place,
             found.stack.kind,
@@ -277,10 +329,12 @@ def of_machine(gpus: Sequence[tuple[str, str]], catalog: Catalog = CATALOG) -> H
     """The GPUs of a machine, (name, compute capability) each, as one question: a stack must take all of them."""
     if not gpus:
         return Hardware(name="none")
-    answers = [knowledge.gpu(name, catalog=catalog) for name, _ in gpus]
+    names = tuple(dict.fromkeys(name for name, _ in gpus))
+    answers = [knowledge.gpu(name, catalog=catalog) for name in names]
     kinds = {entry.kind for answer in answers for entry in answer.value or ()}
     sure = len(kinds) == 1 and all(answer.value for answer in answers)
     return Hardware(
-        name=gpus[0][0], capabilities=tuple(sorted({capability for _, capability in gpus}, key=knowledge.number)),
+        name=" + ".join(names), names=names if len(names) > 1 else (),
+        capabilities=tuple(sorted({capability for _, capability in gpus}, key=knowledge.number)),
         kind=kinds.pop() if sure else "", facts=tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
     )  # fmt: skip

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from builder import versions
+from builder import pick_model, versions
 from builder.facts_records import PRECISIONS, Capability, Catalog, Gpu, Minimum, MinorVersions, Toolkit
 from builder.pick_judge import Hardware, Judge, Question, Requirement, Verdict
 from builder.pick_stacks import Candidate
 
 Judged = tuple[Candidate, tuple[Verdict, ...]]
-_SAME = {"gpu": ("gpu", "driver", "precision")}
-"""Requirement -> those whose answer changes with it: what a driver runs depends on the kind of GPU."""
+_SAME = {"gpu": ("gpu", "driver", "precision"), "opset": ("opset", "ir")}
+"""Requirement -> those whose answer changes with it: what a driver runs depends on the kind of GPU; a model that is converted
+to another opset is written anew, in an IR version of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +127,25 @@ def _values(
             (name, f"use {name}", replace(question, precision=name)) for name in (*PRECISIONS[1:], "fp32")
             if name != question.precision
         ],
+        "opset": lambda: [
+            (str(value), f"convert or export the model to opset {value}", replace(question, opset=value, ir=0))
+            for value in _lower_first(question.opset, pick_model.newest(catalog)[0])
+        ],
+        "ir": lambda: [
+            (str(value), f"save the model with IR version {value}", replace(question, ir=value))
+            for value in _lower_first(question.ir, pick_model.newest(catalog)[1])
+        ],
         "platform": lambda: [
             (name, f"use {name}", replace(question, platform=name))
             for name in sorted({name for stack in left for name in stack.platforms}) if name != question.platform
         ],
     }  # fmt: skip
     return ways[key]()
+
+
+def _lower_first(asked: int, newest: int) -> list[int]:
+    """What a model may be written as: what is older, nearest first, since what reads the new reads the old; then newer."""
+    return [*range(min(asked - 1, newest), 0, -1), *range(asked + 1, newest + 1)]
 
 
 def _near(clause: str, held: Sequence[str]) -> list[str]:

@@ -22,8 +22,19 @@ LIMIT = 8_000
 """Outcomes that are looked into, newest first: reading one takes about 10 microseconds, and pick has half a second."""
 EXPORTERS = ("torch", "tensorflow", "ngc-pytorch", "ngc-tensorflow")
 """Families whose stacks are known by what was exported from them; the others only convert."""
-_STATUSES = ("verified", *sorted(FAILING), "unsupported")
-_FIELDS = ("engine", "exporter", "machine", "axes.model", "axes.precision", "when", "measure.median", "category")
+_STATUSES = ("verified", *sorted(FAILING))
+"""Of cells that were run: `unsupported` was foretold, `built` never ran, the others say nothing of versions."""
+_FIELDS = (
+    "engine",
+    "exporter",
+    "machine",
+    "axes.model",
+    "axes.precision",
+    "axes.opset",
+    "when",
+    "measure.median",
+    "category",
+)
 _EXTRACTED = ", ".join(f"json_extract(outcomes.record, '$.{name}')" for name in _FIELDS)
 _RESULTS = f"""
     select results.outcome, results.cell, results.status, runs.id, runs.started
@@ -56,6 +67,8 @@ class Observation:
     cpu: str
     latency: float | None
     """Median, seconds; None where it was not measured."""
+    opset: str = ""
+    """The one asked for, which in a verified cell is the one written; '' where its matrix had no such axis."""
 
     @property
     def verified(self) -> bool:
@@ -123,7 +136,7 @@ def _newest(db: sqlite3.Connection, limit: int) -> list[tuple[Any, ...]]:
 
 def _by_stack(rows: Sequence[tuple[Any, ...]], runs: Mapping[str, str | None]) -> dict[Key, list[Observation]]:
     found: dict[Key, list[Observation]] = {}
-    for cell, status, run, started, engine, exporter, machine, model, precision, when, latency, category in rows:
+    for cell, status, run, started, engine, exporter, machine, model, precision, opset, when, latency, category in rows:
         gpus, driver, cpu = _machine(machine or runs.get(run) or "{}")
         for role, text in (("engine", engine), ("exporter", exporter)):
             if not text or (role == "exporter" and status != "verified"):
@@ -134,7 +147,7 @@ def _by_stack(rows: Sequence[tuple[Any, ...]], runs: Mapping[str, str | None]) -
             found.setdefault(name, []).append(Observation(
                 family=family, fields=fields, role=role, cell=cell, model=model or "", precision=precision or "", status=status,
                 category=category or "", when=when or started, run=run, gpus=gpus, driver=driver, cpu=cpu,
-                latency=latency if role == "engine" else None,
+                latency=latency if role == "engine" else None, opset=str(opset or ""),
             ))  # fmt: skip
     return found
 

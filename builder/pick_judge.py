@@ -6,84 +6,14 @@ What is not recorded is unknown, and may be tried; it is never an objection. Obs
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Literal
+from dataclasses import replace
 
-from builder import knowledge, versions
+from builder import knowledge, pick_model, versions
 from builder.answers import Answer, Fact, minor, number
 from builder.facts_records import Architectures, Catalog
 from builder.knowledge_hardware import Runs
+from builder.pick_question import Hardware, Question, Requirement, State, Verdict
 from builder.pick_stacks import Candidate
-
-State = Literal["supported", "unsupported", "unknown"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hardware:
-    """The GPU that is asked about. A name may stand for several capabilities; none of them: the machine has no GPU."""
-
-    name: str
-    capabilities: tuple[str, ...] = ()
-    kind: str = ""
-    """`geforce`, `datacenter` ...; '' where it is not known."""
-    facts: tuple[Fact, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What the stack is for. Empty: not asked."""
-
-    gpu: Hardware | None = None
-    driver: str = ""
-    needs: Mapping[str, str] = field(default_factory=dict)
-    """Component -> version clauses (">=10,<11"); '' for any version."""
-    python: str = ""
-    model: str = ""
-    precision: str = ""
-    platform: str = ""
-
-    @cached_property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """What is asked, one by one. The model is none: no document says of a model that it runs; only runs do."""
-        out = []
-        if self.gpu is not None:
-            asked = f"GPU {self.gpu.name}" if self.gpu.capabilities else "no GPU"
-            out.append(Requirement(key="gpu", text=asked))
-        if self.driver:
-            out.append(Requirement(key="driver", text=f"driver {self.driver}"))
-        out += [Requirement(key=f"need:{name}", text=f"{name}{clause}") for name, clause in self.needs.items()]
-        for name in ("precision", "python", "platform"):
-            value = getattr(self, name)
-            if value:
-                out.append(Requirement(key=name, text=f"{name} {value}"))
-        return tuple(out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Requirement:
-    key: str
-    """`gpu`, `driver`, `python`, `precision`, `platform`, `need:tensorrt`."""
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """One requirement on one stack. `because`: one sentence."""
-
-    requirement: Requirement
-    state: State
-    because: str
-    facts: tuple[Fact, ...] = ()
-    inferred: bool = False
-    """Rests on a fact that was not read but follows, or that its sources dispute."""
-
-    @property
-    def met(self) -> bool:
-        """Whether the stack may be chosen as far as this goes. What a needed component's version is must be known; of
-        everything else, what is not recorded may be tried."""
-        return self.state == "supported" or (self.state == "unknown" and not self.requirement.key.startswith("need:"))
 
 
 class Judge:
@@ -94,6 +24,7 @@ class Judge:
         self._runs: dict[tuple[str, str, str], Answer[Runs]] = {}
         self._takes: dict[tuple[str, str, str], Answer[bool]] = {}
         self._precise: dict[tuple[str, str], Answer[bool]] = {}
+        self._models: dict[tuple[str, int, tuple[tuple[str, str], ...]], dict[str, Answer[bool]]] = {}
 
     def verdicts(self, stack: Candidate, question: Question) -> tuple[Verdict, ...]:
         """One for each requirement of the question, in its order. Raises SpecErrors."""
@@ -106,6 +37,7 @@ class Judge:
             return self._need(stack, requirement, name, question.needs[name])
         judge = {
             "gpu": self._gpu, "driver": self._driver, "python": _python, "precision": self._precision, "platform": _platform,
+            "opset": self._model, "ir": self._model,
         }[key]  # fmt: skip
         return judge(stack, question, requirement)
 
@@ -126,6 +58,16 @@ class Judge:
             state, text = "unknown", f"of the {name} of {stack.id} only {held} is recorded"
         return Verdict(requirement=asked, state=state, because=text, facts=stack.facts, inferred=inferred)
 
+    # The model ---------------------------------------------------------------------------------------------------
+
+    def _model(self, stack: Candidate, question: Question, asked: Requirement) -> Verdict:
+        """Its opset or its IR version; releases are many and what they take is asked once."""
+        held = tuple((name, stack.components[name]) for name in pick_model.TAKERS if name in stack.components)
+        key = (asked.key, question.opset if asked.key == "opset" else question.ir, held)
+        if key not in self._models:
+            self._models[key] = pick_model.answers(asked.key, key[1], held, self.catalog)
+        return pick_model.verdict(stack, asked, self._models[key])
+
     # Hardware ---------------------------------------------------------------------------------------------------
 
     def _gpu(self, stack: Candidate, question: Question, asked: Requirement) -> Verdict:
@@ -144,6 +86,9 @@ class Judge:
             text = f"{stack.id} is for Jetson boards"
             return Verdict(requirement=asked, state="unsupported", because=text, facts=(*stack.facts, *gpu.facts))
         verdicts = [self._capability(stack, capability, asked) for capability in gpu.capabilities]
+        if len(gpu.names) > 1:  # all of them are there: the worst counts
+            order = ("unsupported", "unknown", "supported")
+            verdicts = sorted(verdicts, key=lambda verdict: order.index(verdict.state))[:1]
         if len({verdict.state for verdict in verdicts}) > 1:
             text = f"{gpu.name} may have compute capability {' or '.join(gpu.capabilities)}, and {stack.id} takes not all of them"
             facts = tuple(fact for verdict in verdicts for fact in verdict.facts)
@@ -304,8 +249,9 @@ class Judge:
         values = {answer.value for answer in answers}
         if values == {True}:
             return Verdict(requirement=asked, state="supported", because=facts[0].text, facts=facts)
-        if values == {False}:
-            return Verdict(requirement=asked, state="unsupported", because=facts[0].text, facts=facts)
+        if values == {False} or (False in values and len(gpu.names) > 1):
+            text = next(answer.facts[0].text for answer in answers if answer.value is False)
+            return Verdict(requirement=asked, state="unsupported", because=text, facts=facts)
         unknown = next(
             (answer.unknown for answer in answers if answer.unknown), f"{gpu.name} may be any of several GPUs"
         )
@@ -333,6 +279,9 @@ def _platform(stack: Candidate, question: Question, asked: Requirement) -> Verdi
     if stack.group == "l4t":
         text = f"{stack.id} is for Jetson boards, which are {', '.join(stack.platforms)}"
         return Verdict(requirement=asked, state="unsupported", because=text, facts=stack.facts)
+    if stack.reference and stack.platforms:  # of packages only those of one platform were asked for
+        text = f"{stack.id} is for {', '.join(stack.platforms)} only"
+        return Verdict(requirement=asked, state="unsupported", because=text, facts=stack.facts)
     text = f"whether there is {stack.id} for {question.platform} is not recorded"
     return Verdict(requirement=asked, state="unknown", because=text)
 
@@ -345,3 +294,6 @@ def _coarse(held: str, clause: str) -> bool:
         if other[: len(mine)] == mine and any(int(part) for part in other[len(mine) :]):
             return True
     return False
+
+
+__all__ = ["Hardware", "Judge", "Question", "Requirement", "State", "Verdict"]

@@ -17,8 +17,12 @@ _SIGNS = {"supported": "yes", "unsupported": "no", "unknown": "unknown"}
 def lines(found: Picked, limit: int) -> list[str]:
     """The answer as people read it."""
     out = [f"Asked: {_asked(found.question)}", ""]
-    if found.choices:
+    if found.choices and not found.usable:
+        out.append(f"{len(found.choices)} of {found.judged} known stacks fit by the facts, and all of them failed when they were "
+                   "run for just this:")  # fmt: skip
+    elif found.choices:
         out.append(f"{len(found.choices)} of {found.judged} known stacks fit; best evidence first:")
+    if found.choices:
         for place, choice in enumerate(found.choices[:limit], 1):
             out += ["", *_choice(place, choice, whole=place == 1)]
         if len(found.choices) > limit:
@@ -34,8 +38,11 @@ def lines(found: Picked, limit: int) -> list[str]:
 
 def explain_lines(found: Choice, against: Sequence[Conflict], instead: str) -> list[str]:
     """One stack, each requirement with its sources. `instead`: a release of the same thing that fits, or ''."""
-    word = "fits" if found.fits else "does not fit"
+    word = "fits" if found.usable else "does not fit"
+    if found.fits and not found.usable:
+        word = "fits by the facts, and failed when it was run for just this"
     out = [f"{found.stack.id} {word}: {_holds(found)}", f"    evidence: {_evidence(found.evidence)}"]
+    out += _objections(found.evidence, 10)
     for verdict in found.verdicts:
         out += _verdict(verdict)
     if not found.verdicts:
@@ -50,14 +57,15 @@ def _asked(question: Question) -> str:
     texts = [requirement.text for requirement in question.requirements]
     if question.gpu is not None and question.gpu.facts:
         texts[0] += f" (compute capability {' or '.join(question.gpu.capabilities)})"
-    if question.model:
-        texts.append(f"model {question.model}")
+    if question.model or question.file:
+        texts.append(f"model {question.model or question.file}")
     return ", ".join(texts) or "nothing in particular"
 
 
 def _choice(place: int, choice: Choice, *, whole: bool) -> Iterable[str]:
     yield f"{place}. {choice.stack.id}: {_evidence(choice.evidence)}"
     yield f"    {_holds(choice)}"
+    yield from _objections(choice.evidence, 3 if whole else 1)
     for verdict in choice.verdicts:
         if whole:
             yield from _verdict(verdict)
@@ -84,6 +92,19 @@ def _evidence(evidence: Evidence) -> str:
     if evidence.of == "failed":
         text += f" ({run.category or run.status}; enginematrix show {run.cell})"
     return "; ".join((text, *evidence.notes))
+
+
+def _objections(evidence: Evidence, limit: int) -> Iterable[str]:
+    """What speaks against a stack although the facts do not: how runs of the very model ended, by kind and machine."""
+    kinds: dict[tuple[str, str, str], list[Observation]] = {}
+    for run in evidence.objections:
+        kinds.setdefault((run.model, run.category or run.status, run.machine), []).append(run)
+    for (model, kind, machine), runs in list(kinds.items())[:limit]:
+        cells = f"{len(runs)} cells, " if len(runs) > 1 else ""
+        told = f"{kind} ({cells}enginematrix show {runs[0].cell})"
+        yield f"    objection: {model} failed on {runs[0].when[:10]} on {machine}: {told}"
+    if len(kinds) > limit:
+        yield f"    objection: and {len(kinds) - limit} more kinds of failure"
 
 
 def _verdict(verdict: Verdict) -> list[str]:
@@ -124,7 +145,9 @@ def as_dict(found: Picked) -> dict[str, Any]:
             "gpu": hardware,
             "driver": question.driver or None, "needs": dict(question.needs), "python": question.python or None,
             "model": question.model or None, "precision": question.precision or None, "platform": question.platform or None,
+            "model_file": question.file or None, "opset": question.opset or None, "ir": question.ir or None,
         },
+        "usable": found.usable,
         "judged": found.judged,
         "choices": [_choice_dict(choice) for choice in found.choices],
         "not_recorded": list(found.open),
@@ -148,6 +171,7 @@ def _choice_dict(choice: Choice) -> dict[str, Any]:
             "class": evidence.of, "verified": evidence.verified, "tried": evidence.tried, "expired": evidence.expired,
             "notes": list(evidence.notes), "latest": _run_dict(evidence.latest) if evidence.latest else None,
             "measured": _run_dict(evidence.measured) if evidence.measured else None,
+            "objections": [_run_dict(run) for run in evidence.objections],
         },
         "requirements": [_verdict_dict(verdict) for verdict in choice.verdicts],
         "facts": [_fact_dict(fact) for fact in stack.facts],
@@ -157,8 +181,8 @@ def _choice_dict(choice: Choice) -> dict[str, Any]:
 def _run_dict(run: Observation) -> dict[str, Any]:
     return {
         "cell": run.cell, "run": run.run, "when": run.when, "status": run.status, "category": run.category or None,
-        "role": run.role, "model": run.model, "precision": run.precision, "machine": run.machine, "driver": run.driver or None,
-        "latency_seconds": run.latency,
+        "role": run.role, "model": run.model, "opset": run.opset or None, "precision": run.precision, "machine": run.machine,
+        "driver": run.driver or None, "latency_seconds": run.latency,
     }  # fmt: skip
 
 

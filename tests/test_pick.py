@@ -335,8 +335,8 @@ def test_a_later_failure_takes_back_an_earlier_success() -> None:
     assert first(QUESTION, seen(), seen(cell="c2", status="failed")).evidence.verified == 1
 
 
-def test_only_runs_of_the_model_the_precision_and_the_python_count() -> None:
-    for values in ({"model": "minilm"}, {"precision": "int8"}, {"python": "3.10"}):
+def test_only_runs_of_the_precision_and_the_python_count() -> None:
+    for values in ({"precision": "int8"}, {"python": "3.10"}):
         question = Question(gpu=QUESTION.gpu, needs=QUESTION.needs, **values)  # type: ignore[arg-type]
         assert all(choice.evidence.latest is None for choice in picked(question, seen()).choices)
 
@@ -468,92 +468,11 @@ def test_a_damaged_database_and_one_from_the_future(tmp_path: Path) -> None:
         pick_evidence.read(path)
 
 
-# What is handed over --------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     for name in ("images", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
     return Project(matrix=tmp_path / "matrix.yaml")
-
-
-MADE = sorted({stack.family: stack.id for stack in STACKS.values() if stack.family}.items())
-
-
-@pytest.mark.parametrize(("family", "name"), MADE)
-def test_an_emitted_matrix_is_one(family: str, name: str, project: Project) -> None:
-    question = Question(gpu=QUESTION.gpu, precision="fp16")
-    if family in ("ngc-pytorch", "ngc-tensorflow"):
-        with pytest.raises(UsageError, match="no model of recipes/ is exported by"):
-            pick_emit.matrix(STACKS[name], question, project)
-        return
-    project.matrix.write_text(pick_emit.matrix(STACKS[name], question, project), encoding="utf-8")
-    found = spec.load(project.matrix, project.images, project.recipes)
-    fields = {**STACKS[name].fields}
-    made = [stack for stack in found.stacks if stack.family == family and fields.items() <= stack.fields.items()]
-    assert made
-
-
-def test_a_matrix_of_a_model_takes_what_exports_it(project: Project) -> None:
-    text = pick_emit.matrix(STACKS["openvino-2024.6.0"], Question(model="minilm", python="3.11"), project)
-    assert "from: {family: torch" in text
-    assert 'python: "3.11"' in text
-    assert pick_emit.load(text, project).engines[0].id == "openvino-2024.6.0-py3.11"
-    with pytest.raises(UsageError, match="resnet50 is not exported by torch"):
-        pick_emit.matrix(STACKS["torch-2.13.0"], Question(model="resnet50"), project)
-    with pytest.raises(UsageError, match="no family of images/ makes tritonserver:24.01-py3"):
-        pick_emit.matrix(STACKS["tritonserver:24.01-py3"], Question(), project)
-
-
-LOCK = lock.read(ROOT / "matrix.lock")
-
-
-def test_requirements_are_locked_where_the_lock_has_them(project: Project) -> None:
-    text = pick_emit.requirements(STACKS["openvino-2024.6.0"], Question(), project, LOCK)
-    assert "openvino==2024.6.0 \\\n    --hash=sha256:" in text
-    text = pick_emit.requirements(STACKS["openvino-2024.5.0"], Question(), project, LOCK)
-    assert "not locked" in text.splitlines()[0] and "\nopenvino==2024.5.0\n" in text
-    text = pick_emit.requirements(STACKS["torch-2.3.1-cuda12.1"], Question(), project, LOCK)
-    assert "torch==2.3.1+cu121" in text and "--torch-backend cu121" in text
-    # Another Python than the lock's is another stack.
-    text = pick_emit.requirements(STACKS["openvino-2024.6.0"], Question(python="3.11"), project, LOCK)
-    assert "matrix.lock has no packages of openvino-2024.6.0-py3.11" in text
-    with pytest.raises(UsageError, match="is an image"):
-        pick_emit.requirements(STACKS["tensorrt:24.01-py3"], Question(), project, LOCK)
-
-
-def locked(stack: str, project: Project) -> lock.Lock:
-    made = pick_emit.realised(STACKS[stack], Question(), project)
-    sha = "sha256:" + "a" * 64
-    image = lock.Image(index="sha256:" + "b" * 64, platforms={
-        "linux/amd64": lock.PlatformImage(manifest="sha256:" + "c" * 64, config="sha256:" + "d" * 64, facts={}, layers=()),
-    })  # fmt: skip
-    pins = lock.Pins(
-        python=made.python, requirements=lock.lines(made), packages=("numpy==1.26.4",), hashes={"numpy==1.26.4": (sha,)}
-    )
-    return lock.Lock(cutoff="2026-11-20T00:00:00Z", stacks={made.id: pins}, images={made.base: image})
-
-
-def test_images_are_pulled_by_digest_where_the_lock_has_it(project: Project) -> None:
-    stack = STACKS["tensorrt:24.01-py3"]
-    assert "docker pull nvcr.io/nvidia/tensorrt:24.01-py3" in pick_emit.docker(stack, None, "")
-    assert "# By tag" in pick_emit.docker(stack, LOCK, "")
-    text = pick_emit.docker(stack, locked("tensorrt:24.01-py3", project), "linux/amd64")
-    assert text.splitlines()[1] == f"docker pull --platform linux/amd64 nvcr.io/nvidia/tensorrt@sha256:{'b' * 64}"
-    with pytest.raises(UsageError, match="is a set of packages"):
-        pick_emit.docker(STACKS["openvino-2024.6.0"], None, "")
-
-
-@pytest.mark.parametrize("name", ["tensorrt:24.01-py3", "pytorch:24.01-py3", "openvino-2024.6.0"])
-def test_a_dockerfile_comes_from_the_lock_or_not_at_all(name: str, project: Project) -> None:
-    text = pick_emit.dockerfile(STACKS[name], Question(), project, locked(name, project))
-    assert f"@sha256:{'c' * 64}" in text
-    for lacking, word in ((None, "the digest of"), (LOCK, "the digest of")):
-        with pytest.raises(UsageError, match=f"matrix.lock lacks {word}.*enginematrix lock"):
-            pick_emit.dockerfile(STACKS[name], Question(), project, lacking)
-    with pytest.raises(UsageError, match="for linux/arm64"):
-        pick_emit.dockerfile(STACKS[name], Question(platform="linux/arm64"), project, locked(name, project))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -636,37 +555,6 @@ def test_explain(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert "or take pytorch:" in text
     assert run(project, "--explain", "onnxruntime-1.16.3-py3.11", "--python", "3.11") == 0
     assert "onnxruntime-1.16.3 fits" in capsys.readouterr().out
-
-
-def test_emit_takes_the_best_of_its_kind(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(project, "--gpu", "V100", "--need", "tensorrt>=10", "--emit", "docker") == 0
-    assert "docker pull nvcr.io/nvidia/tensorrt:24.09-py3" in capsys.readouterr().out
-    assert run(project, "--gpu", "V100", "--need", "tensorrt>=10", "--emit", "requirements") == 0
-    found = capsys.readouterr()
-    assert "tensorrt-cu11-libs==10.4.0" in found.out or "tensorrt-cu12-libs==10.4.0" in found.out
-    assert "has no such form; this is" in found.err
-
-
-def this(monkeypatch: pytest.MonkeyPatch, *gpus: tuple[str, str], trouble: str = "") -> None:
-    found = machine.Machine(
-        cpu="cpu", flags="", cores=1, memory=1, driver="550.54.14" if gpus else None, gpu_trouble=trouble,
-        gpus=tuple(machine.Gpu(name=name, compute_capability=one, memory=1, uuid="u") for name, one in gpus),
-    )  # fmt: skip
-    monkeypatch.setattr(machine, "read", lambda: found)
-
-
-def test_here(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    this(monkeypatch, ("NVIDIA GeForce RTX 4090", "8.9"))
-    assert run(project, "--here", "--need", "tensorrt>=10") == 0
-    assert "GPU NVIDIA GeForce RTX 4090 (compute capability 8.9), driver 550.54.14" in capsys.readouterr().out
-    this(monkeypatch, ("NVIDIA Card of Tomorrow", "8.9"))
-    assert run(project, "--here", "--need", "tensorrt>=10") == 0
-    this(monkeypatch)
-    assert run(project, "--here", "--need", "tensorrt>=10") == 1
-    assert "use a machine with an NVIDIA GPU" in capsys.readouterr().out
-    this(monkeypatch, trouble="no device nodes")
-    with pytest.raises(UsageError, match="no device nodes"):
-        run(project, "--here")
 
 
 def test_it_never_imports_the_planner() -> None:
