@@ -132,7 +132,7 @@ class Expander:
         """All blocks in order; includes, one cell each, come last. Raises SpecErrors."""
         spec = self.spec
         blocks: list[Block] = []
-        able = [[stack.family in spec.recipes[model].exporters for model in self.models] for stack in spec.exporters]
+        able = [[spec.exports(stack, model) for model in self.models] for stack in spec.exporters]
         start = 0
         for x in range(len(spec.exporters)):
             for e in range(len(spec.engines)):

@@ -143,11 +143,20 @@ class Spec:
 
     def exporters_of(self, model: str) -> tuple[Stack, ...]:
         """The exporter stacks whose family can export a model, in the file's order."""
-        return tuple(stack for stack in self.exporters if stack.family in self.recipes[model].exporters)
+        return tuple(stack for stack in self.exporters if self.exports(stack, model))
+
+    def exports(self, stack: Stack, model: str) -> bool:
+        return exports(self.families.get(stack.family), self.recipes[model])
 
     def reference_stack(self, model: str) -> Stack:
         """Where a model's reference is made: the last (newest) exporter stack that can export it."""
         return self.exporters_of(model)[-1]
+
+
+def exports(family: Family | None, recipe: Recipe) -> bool:
+    """Whether a family can export a model: its recipe names the family, or the exporter that the family is driven by, so that
+    NVIDIA's PyTorch image exports what PyTorch does."""
+    return family is not None and not {family.name, family.exporter}.isdisjoint(recipe.exporters)
 
 
 def shown(path: Path, base: Path) -> str:
@@ -363,7 +372,8 @@ class _Reader:
         asked = _texts(axis.items.get("precision")) if isinstance(axis, Map) and "precision" in axis.items else []
         for name, file in recipes.items():
             found, source = file.recipe, file.source
-            if exporters and not any(stack.family in found.exporters for stack in exporters):
+            known = (self.files.get(stack.family) for stack in exporters)
+            if exporters and not any(file is not None and exports(file.family, found) for file in known):
                 self.source.error(places[name], f"no exporter of this matrix can export {name!r}",
                                   f"it needs {' or '.join(found.exporters)}")  # fmt: skip
             wanted = dict.fromkeys(asked or [DEFAULT_PRECISION])
