@@ -62,13 +62,15 @@ def environ() -> dict[str, str]:
 
 
 def _torch_backend(pins: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    wanted = next((m[1] for pin in pins if (m := re.match(r"torch==([\w.]+)", pin))), None)
+    """The CPU build's, unless a pin names another build (`torch==2.3.1+cu121`)."""
+    wanted = next((m for pin in pins if (m := re.match(r"torch==([\w.]+)(?:\+(cpu|cu\d+)\b)?", pin))), None)
     if wanted is None:
         return []
+    build = f"+{wanted[2]}" if wanted[2] else ""
     for folder in env.get("UV_FIND_LINKS", "").split(","):
-        if folder and Path(folder).is_dir() and any(Path(folder).glob(f"torch-{wanted}*.whl")):
+        if folder and Path(folder).is_dir() and any(Path(folder).glob(f"torch-{wanted[1]}{build}*.whl")):
             return []
-    return ["--torch-backend", "cpu"]
+    return ["--torch-backend", wanted[2] or "cpu"]
 
 
 def _call(
