@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true", help="the whole plan as JSON (default: a summary)")
     plan.add_argument("--explain", action="store_true", help="name the reason for each step that would run")
     plan.add_argument("--cells", action="store_true", help="list the selected cells")
+    _predicting(plan)
 
     run = command("run", _run, "Build what is missing, prove it, and write the report.")
     _selection(run)
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--json", action="store_true", help="print the report as JSON at the end (default: a summary table)"
     )
+    _predicting(run)
     run.add_argument(
         "--keep", choices=("all", "failing", "none"), default="all",
         help="the cells whose engine files stay once they are finished; results stay always (default: all)",
@@ -110,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "Write the report again from stored results; runs nothing.")
     _selection(report)
     report.add_argument("--json", action="store_true", help="print it as JSON (default: say where it is)")
+    _predicting(report)
     _policy(report)
 
     why = command("why", _why, "Name the rule, with its place, that removed or changed a cell.")
@@ -187,6 +190,13 @@ def _isolated(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolation", choices=("auto", "docker", "venv"),
         help="how stacks are realised (default: the matrix's `isolation:`, or auto: what each family prefers of what is here)",
+    )  # fmt: skip
+
+
+def _predicting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-predict", dest="predict", action="store_false",
+        help="try as well what the facts say cannot work (default: it is left alone and reported `unsupported`)",
     )  # fmt: skip
 
 
@@ -271,7 +281,9 @@ def _plan(options: argparse.Namespace) -> int:
     work = _work(options)
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
     store = Store(work.project.artifacts)
-    plan, needed = pipeline.planned(work, locked, machine.read(), store, again="failed" if options.failed else "")
+    here = machine.read()
+    pipeline.foresee(work, here, store, skip=options.predict and not options.failed)
+    plan, needed = pipeline.planned(work, locked, here, store, again="failed" if options.failed else "")
     todo = plan.todo()
     stacks = list(dict.fromkeys(cell.engine.id for cell in work.cells))
     if options.json:
@@ -363,7 +375,7 @@ def _go(
     return pipeline.run(
         work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
         policy=options.fail_on, listener=listener, say=_say, on_log=on_log or (lambda path: None), write=write,
-        keep=getattr(options, "keep", "all"),
+        keep=getattr(options, "keep", "all"), predict=getattr(options, "predict", False),
     )  # fmt: skip
 
 
@@ -387,11 +399,13 @@ def _report(options: argparse.Namespace) -> int:
     from builder import pipeline
 
     work = _work(options)
-    result = pipeline.stored(work, command="enginematrix report", policy=options.fail_on)
+    result = pipeline.stored(work, command="enginematrix report", policy=options.fail_on, predict=options.predict)
     if options.json:
         print(json.dumps(result.report, indent=1))
     else:
-        print(work.project.report / "report.html")
+        from builder.report.predictions import lines
+
+        print(*lines(result.report["predictions"]), work.project.report / "report.html", sep="\n")
     return int(result.report["exit"]["code"])
 
 
@@ -422,8 +436,8 @@ def _show(options: argparse.Namespace) -> int:
     from builder.report.show import text
 
     work = _one(options)
-    result = pipeline.stored(work, command="enginematrix show", policy="never", write=False)
-    cell = result.report["cells"][0]
+    report = pipeline.stored(work, command="enginematrix show", policy="never", write=False).report
+    cell = report["cells"][0]
     if options.isolation is None and _never_run(cell):
         for way in ("venv", "docker"):  # it may have been run as the command line said
             other = pipeline.stored(
@@ -436,12 +450,12 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(cell, indent=1))
         return EXIT_OK
-    print(text(cell, work.project.artifacts, logs=options.log))
+    print(text(cell, work.project.artifacts, logs=options.log, claims=report["predictions"]["claims"]))
     return EXIT_OK
 
 
 def _never_run(cell: Mapping[str, Any]) -> bool:
-    return cell["status"] == "skipped" and all(
+    return cell["status"] in ("skipped", "unsupported") and all(
         stage["state"] in ("not-reached", "skipped") for stage in cell["stages"][2:]
     )
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.diagnose import Diagnosis, diagnose
 from builder.plan import Chain, Step
 from builder.store import StepRecord
 from builder.values import FAILING, Expect
+
+if TYPE_CHECKING:
+    from builder.predict import Claim
 
 Log = Callable[[str], str]
 
@@ -62,7 +65,9 @@ def outcome(
         result["measure"] = _measure(records[chain.measure.key].record["result"])
 
     stopped = _stopped(chain, infrastructure)
-    if stopped is None and chain.run.state == "skip":
+    if chain.against is not None and chain.left_alone:
+        _leave_alone(result, chain.against)
+    elif stopped is None and chain.run.state == "skip":
         result.update(status="built", stage="build", reason=f"built; {chain.run.skipped}")
         if result["degraded"]:
             _degrade(result)
@@ -82,6 +87,20 @@ def outcome(
     else:
         result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
+
+
+def _leave_alone(result: dict[str, Any], claim: Claim) -> None:
+    """Predicted not to work, and not tried."""
+    result.update(
+        status="unsupported", stage="resolve", reason=f"{claim.subject}: {claim.because}", category=None,
+        line=None, diagnosis=f"Not tried, since it is not so that {claim.meaning}: {claim.because}.",
+        remedy=_sentence(claim.change),
+        source="; ".join(dict.fromkeys(source for fact in claim.facts for source in fact.sources)) or None,
+    )  # fmt: skip
+
+
+def _sentence(text: str) -> str | None:
+    return f"{text[0].upper()}{text[1:]}; or run it all the same with --no-predict." if text else None
 
 
 def isolation(chain: Chain) -> dict[str, str]:

@@ -45,6 +45,7 @@ from builder.values import FAILING, STATUSES, Cell, Docker, digest
 if TYPE_CHECKING:
     from builder.environment.images import DockerImage
     from builder.execute.local import Listener
+    from builder.predict import Claim, Prediction
 
 Listeners: TypeAlias = (
     "Callable[[int, int, Callable[[Chain], dict[str, Any]]], contextlib.AbstractContextManager[Listener]]"
@@ -69,6 +70,8 @@ class Work:
     selection: Selection | None = None
     asked: Isolation | None = None
     """How stacks are to be realised, where the command line says so."""
+    against: Mapping[str, Claim] = field(default_factory=dict)
+    """Cells that are left alone -> the fact that says that they cannot work; see `foresee`."""
 
     @property
     def isolation(self) -> Isolation:
@@ -152,6 +155,18 @@ def ensure_locked(
 # Planning ----------------------------------------------------------------------------------------------------------
 
 
+def foresee(work: Work, here: machine.Machine, store: Store, *, skip: bool) -> dict[str, Prediction]:
+    """What the facts say of each cell; with `skip`, those that they say cannot work are left alone from here on."""
+    from builder.predict import Predictor
+
+    refuted = {claim: observed for claim, (_, observed) in store.refuted().items()}
+    predictor = Predictor(work.spec.families, here, refuted=refuted)
+    found = {cell.id: predictor.predict(cell) for cell in work.cells}
+    against = {cell: found[cell].against for cell in found} if skip else {}
+    work.against = {cell: claim for cell, claim in against.items() if claim is not None}
+    return found
+
+
 def make_plan(
     work: Work, locked: lock.Lock, here: machine.Machine, *, refused: Mapping[str, str] = MappingProxyType({})
 ) -> Plan:
@@ -170,6 +185,7 @@ def make_plan(
         images=work.project.images,
         refused=refused,
         settings=work.spec.docker,
+        against=work.against,
     )
     return planner.plan(work.cells)
 
@@ -246,9 +262,11 @@ def run(
     work: Work, *, frozen: bool, again: Again = "", jobs: int | None, budget: float | None,
     command: str, policy: str, listener: Listeners,
     say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True, keep: Keep = "all",
+    predict: bool = True,
 ) -> Result:  # fmt: skip
     """Do what is not done, then say what became of every selected cell. `keep`: the cells whose engines stay on disk once
-    they are finished; what was found out of the others stays all the same."""
+    they are finished; what was found out of the others stays all the same. `predict`: leave alone what the facts say cannot
+    work, unless it is asked to run `again`."""
     started = time.time()
     here = machine.read()
     store = Store(work.project.artifacts)
@@ -260,6 +278,7 @@ def run(
         locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
         say(unlocked)
     with in_use(store):
+        predictions = foresee(work, here, store, skip=predict and not again)
         plan, _ = planned(work, locked, here, store, again=again, engines=keep == "all")
         prioritise(plan, work.order, store)
         todo = plan.todo()
@@ -286,25 +305,27 @@ def run(
         if keep != "none":
             results.deliver(plan, store, cells, again=bool(todo))
         both = _both_ways_if_readable(work, locked, here, store, cells)
-        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both)
+        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
         _remember(work, store, plan, result, run_id, cells)
         if write:
             results.write_report(work.project, result.report)
     return result
 
 
-def stored(work: Work, *, command: str, policy: str, write: bool = True) -> Result:
+def stored(work: Work, *, command: str, policy: str, write: bool = True, predict: bool = True) -> Result:
     """The report of what is stored, running nothing. What was never run is `skipped`, and says so."""
     here = machine.read()
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
     store = Store(work.project.artifacts)
+    predictions = foresee(work, here, store, skip=predict)
     plan = make_plan(work, locked, here)
     reconcile(plan, store.light(), store.root / "objects", engines=False)
     result = Result(report={}, ran=0)
     started = time.time()
     cells = collect(plan, work, store, result)
     both = _both_ways_if_readable(work, locked, here, store, cells)
-    result.report = _report(work, locked, here, f"{utc(started)}-stored", started, command, policy, cells, result, both)
+    run_id = f"{utc(started)}-stored"
+    result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
     if write:
         results.write_report(work.project, result.report)
     return result
@@ -421,8 +442,13 @@ def _both_ways_if_readable(
 
 def _report(
     work: Work, locked: lock.Lock, here: machine.Machine, run_id: str, started: float, command: str, policy: str,
-    cells: list[dict[str, Any]], result: Result, both: dict[str, Any] | None,
+    cells: list[dict[str, Any]], result: Result, both: dict[str, Any] | None, predictions: Mapping[str, Prediction],
 ) -> dict[str, Any]:  # fmt: skip
+    from builder.predict_score import score
+
+    for cell in cells:
+        foreseen = predictions[cell["id"]]
+        cell["prediction"] = {"state": foreseen.state, "claims": [claim.key for claim in foreseen.claims]}
     counts = dict.fromkeys(STATUSES, 0)
     for cell in cells:
         counts[cell["status"]] += 1
@@ -436,7 +462,7 @@ def _report(
             "steps": result.ran,
         },
         "counts": counts, "selected": len(work.cells), "cells": cells,
-        "isolation": both,
+        "isolation": both, "predictions": score(predictions, cells, skipping=bool(work.against)),
     }  # fmt: skip
     code, because = results.exit_code(report, policy)
     report["exit"] = {"code": code, "policy": policy, "because": because}
@@ -446,7 +472,10 @@ def _report(
 def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]) -> None:
     if not result.ran:
         return
+    from builder.predict_score import refuted
+
     report = result.report
+    store.put_refuted(refuted(report["predictions"], cells), (cell["id"] for cell in cells))
     summary = {"select": work.select, "counts": report["counts"], "exit": report["exit"], **report["run"]}
     store.put_run(
         run_id, report["run"]["started"], report["run"]["finished"], summary,

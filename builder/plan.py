@@ -25,6 +25,7 @@ from builder.store import Light
 from builder.values import Cell, Docker, Family, Recipe, Stack, digest
 
 if TYPE_CHECKING:
+    from builder.predict import Claim
     from builder.render import Rendered
 
 Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure"]
@@ -100,6 +101,15 @@ class Chain:
     build: Step
     run: Step
     measure: Step | None
+    against: Claim | None = None
+    """The fact by which the cell is left alone, unless its steps are done already."""
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether it is predicted not to work and was not tried either."""
+        return self.against is not None and not any(
+            step.state == "failed" or (step is self.build and step.done) for step in self.steps()
+        )
 
     def steps(self) -> Iterator[Step]:
         """In the order in which a failure is reported: the first that failed is the cell's."""
@@ -116,7 +126,8 @@ class Chain:
             f"{step.kind}:{step.key or step.static}:{step.state}{step.skipped}:{step.output}:{step.mark}"
             for step in self.steps()
         ]
-        return digest([self.cell.id, bool(self.measure), *parts])
+        against = [self.against.key] if self.against is not None and self.left_alone else []
+        return digest([self.cell.id, bool(self.measure), *parts, *against])
 
 
 @dataclass(kw_only=True)
@@ -192,9 +203,11 @@ class Planner:
         images: Path | None = None,
         refused: Mapping[str, str] = MappingProxyType({}),
         settings: Docker | None = None,
+        against: Mapping[str, Claim] = MappingProxyType({}),
     ) -> None:
         """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
-        `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers."""
+        `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers;
+        `against`: cells that are not to be tried -> the fact that says that they cannot work."""
         self.families = families
         self.recipes = recipes
         self.reference_stacks = reference_stacks
@@ -208,6 +221,7 @@ class Planner:
         self.images = images
         self.refused = refused
         self.settings = settings or Docker()
+        self.against = against
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
@@ -236,7 +250,7 @@ class Planner:
             measure = self._run("measure", cell, recipe, family, build, export, reference, precision)
         chain = Chain(
             cell=cell, exporter=exporter, engine=engine, obtain=obtain, reference=reference, export=export,
-            convert=convert, build=build, run=run, measure=measure,
+            convert=convert, build=build, run=run, measure=measure, against=self.against.get(cell.id),
         )  # fmt: skip
         attributes = cell.attributes
         for step in chain.steps():
@@ -494,7 +508,7 @@ def reconcile(
             build.state, build.why, build.output = "run", "its engine file is gone", ""
             for after in readers:  # what is built anew may be other bytes
                 after.state, after.key, after.output = "wait", "", ""
-        for goal in (build, chain.run, chain.measure):
+        for goal in () if chain.left_alone else (build, chain.run, chain.measure):
             if goal is not None and not goal.done:
                 _want(goal)
 

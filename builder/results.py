@@ -117,6 +117,7 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
             report["counts"],
             [[c["key"], c["status"], c["expected"]] for c in report["cells"]],
             report["isolation"],
+            report["predictions"],
             _report_code(),
         ]
     )

@@ -40,6 +40,8 @@ create table if not exists results (run text not null, cell text not null, statu
     primary key (run, cell));
 create index if not exists results_cell on results (cell);
 """
+#: Made when first written: stores that are older have none, and lack nothing.
+_REFUTED = "create table if not exists refuted (claim text primary key, cell text not null, observed text not null)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +237,25 @@ class Store:
         )
         rows = [(run, cell, status, outcome) for cell, (status, outcome) in cells.items()]
         self._write_many("insert or replace into results values (?,?,?,?)", rows)
+
+    def refuted(self) -> dict[str, tuple[str, str]]:
+        """Claim of the facts -> (cell, what was observed against it)."""
+        if not self._read("select 1 from sqlite_master where name = 'refuted'"):
+            return {}
+        return {claim: (cell, observed) for claim, cell, observed in self._read("select * from refuted")}
+
+    def put_refuted(self, refuted: Mapping[str, tuple[str, str]], cells: Iterable[str]) -> None:
+        """Remember what was observed against the facts, and forget what cells that are told of now no longer show."""
+        told = set(cells)
+        kept = {claim: row for claim, row in self.refuted().items() if row[0] not in told}
+        if {**kept, **refuted} == self.refuted():
+            return
+        self._write(_REFUTED, ())
+        self._write("delete from refuted", ())
+        self._write_many(
+            "insert or replace into refuted values (?,?,?)",
+            [(claim, *row) for claim, row in {**kept, **refuted}.items()],
+        )
 
     def runs(self) -> list[dict[str, Any]]:
         rows = self._read("select id, started, finished, record from runs order by started, id")

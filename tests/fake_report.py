@@ -9,8 +9,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from builder.answers import Fact
 from builder.diagnose import catalog, diagnose
-from builder.values import FAILING, STATUSES, Cell, Stack
+from builder.predict import Claim, Prediction
+from builder.predict_score import score
+from builder.values import FAILING, STATUSES, Cell, Stack, Where
 
 ORT = ["1.15.1", "1.16.3", "1.17.3", "1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2", "1.31.1"]
 OPENVINO = ["2023.0.2", "2023.3.0", "2024.1.0", "2024.6.0", "2025.1.0", "2025.4.1", "2026.2.0"]
@@ -232,6 +235,25 @@ def _cell(cell: Cell, rnd: random.Random) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def predictions(made: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every cell's opset claim; of the first unsupported claim's cells some work, so that it is refuted."""
+    fact = Fact(
+        text="<b>a fact</b>",
+        sources=("a document - https://example.com/facts",),
+        where=Where(file="f.yaml", line=3, column=1),
+    )
+    found = {}
+    for cell in made:
+        engine, opset = cell["engine"]["id"], cell["axes"].get("opset", "17")
+        alone = cell["status"] == "unsupported"
+        state: Any = "unsupported" if alone else ("supported", "unsupported", "unknown")[(len(engine) + int(opset)) % 3]
+        claim = Claim(rule="opset", subject=f"{engine}, ONNX opset {opset}{' alone' * alone}", state=state, because="so it is written", facts=(fact,),
+                      change="take another" if state == "unsupported" else "")  # fmt: skip
+        found[cell["id"]] = Prediction(claims=(claim,))
+        cell["prediction"] = {"state": state, "claims": [claim.key]}
+    return score(found, made, skipping=True)
+
+
 def fake_report(times: int = 1) -> dict[str, Any]:
     """About 330 cells over 24 engine stacks, without findings; `times` repeats them with other ids."""
     rnd = random.Random(7)
@@ -265,4 +287,5 @@ def fake_report(times: int = 1) -> dict[str, Any]:
             }],
         },
         "exit": {"code": 1, "policy": "unexpected", "because": "unexpected failures"},
+        "predictions": predictions(made),
     }  # fmt: skip

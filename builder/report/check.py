@@ -33,6 +33,7 @@ def _check(report: Mapping[str, Any]) -> Iterator[str]:
     for cell in cells:
         for problem in _cell(cell):
             yield f"cell {cell['id']} ({cell['status']}): {problem}"
+    yield from _predictions(report)
     if "findings" in report:
         yield from _findings(report)
 
@@ -94,3 +95,23 @@ def _findings(report: Mapping[str, Any]) -> Iterator[str]:
     for cell_id, outcome in status.items():
         if explained[cell_id] != (outcome in EXPLAINED):
             yield f"cell {cell_id} ({outcome}) is in {explained[cell_id]} findings"
+
+
+def _predictions(report: Mapping[str, Any]) -> Iterator[str]:
+    claims = {claim["key"]: claim for claim in report["predictions"]["claims"]}
+    for cell in report["cells"]:
+        mine = [claims[key] for key in cell["prediction"]["claims"] if key in claims]
+        if len(mine) != len(cell["prediction"]["claims"]):
+            yield f"cell {cell['id']} rests on a claim that the report does not have"
+        states = {"unknown" if claim["refuted"] else claim["state"] for claim in mine}
+        expected = "unsupported" if "unsupported" in states else "supported" if states == {"supported"} else "unknown"
+        if cell["prediction"]["state"] != expected:
+            yield f"cell {cell['id']} is predicted {cell['prediction']['state']}, and its claims say {expected}"
+        if cell["status"] == "unsupported" and cell["prediction"]["state"] != "unsupported":
+            yield f"cell {cell['id']} was left alone without a fact against it"
+    tally = Counter(key for cell in report["cells"] for key in cell["prediction"]["claims"])
+    for key, claim in claims.items():
+        if claim["held"] + claim["failed"] + claim["open"] != tally[key]:
+            yield f"the claim {claim['subject']!r} counts other cells than it is of"
+    if not report["predictions"]["skipping"] and report["counts"].get("unsupported"):
+        yield "cells were left alone although no prediction was to do that"

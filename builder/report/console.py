@@ -162,6 +162,7 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
     from rich.table import Table
     from rich.text import Text
 
+    from builder.report import predictions
     from builder.report.assemble import findings, stacks
 
     cells = report["cells"]
@@ -209,6 +210,11 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
     known = sum(finding["count"] for finding in found if finding["expected"])
     if known:
         console.print(Text(f"{known:>4} expected failures (named under `expect:` in the matrix)", style="dim"))
+    scored = report["predictions"]
+    if scored["rules"]:
+        console.print(Text(f"     {predictions.headline(scored)}", style="dim"))
+    for claim in predictions.refutations(scored):
+        console.print(Text(f"     a wrong fact: {predictions.refutation(claim)}", style="yellow"))
     console.print()
     took = duration(report["run"]["seconds"])
     console.print(Text(f"{report['counts']['verified']} of {report['selected']} cells verified in {took}"))

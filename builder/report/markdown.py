@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.isolation_compare import told
+from builder.report import predictions
 from builder.report.assemble import stacks
 from builder.report.words import MEANING, duration, size
 from builder.values import FAILING, STATUSES
 
 FINDINGS = 12
+WRONG = 3
 STACKS = 15
 
 
@@ -65,6 +67,15 @@ def render(report: Mapping[str, Any]) -> str:
             out.append(
                 f"- {text(entry['slug'])}: venv {text(told(entry['venv']))}, Docker {text(told(entry['docker']))}"
             )
+    scored = report["predictions"]
+    if scored["rules"]:
+        out += ["", "## Facts against observations", "", f"{text(predictions.headline(scored)).capitalize()}.", "",
+                "| rule | supported | unsupported | unknown |", "| --- | --- | --- | --- |"]  # fmt: skip
+        out += [f"| {' | '.join(row)} |" for row in predictions.rows(scored)]
+        wrong = predictions.refutations(scored)
+        out += [""] if wrong else []
+        out += [f"- **A wrong fact:** {text(predictions.refutation(claim), 600)}" for claim in wrong[:WRONG]]
+        out += [f"- and {len(wrong) - WRONG} more in report.html"] if len(wrong) > WRONG else []
     machine = run["machine"]
     gpus = (
         ", ".join(f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in machine["gpus"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 
-def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
-    """Everything known of a cell, for a terminal. `logs` prints the logs themselves instead of where they are."""
+def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Everything known of a cell, for a terminal. `logs` prints the logs themselves instead of where they are; `claims` is
+    what the facts say of it (`predictions` of the report)."""
     rows = [
         ("cell", f"{cell['id']}  {cell['slug']}"),
         ("outcome", f"{cell['status']} at {cell['stage']}: {cell['reason']}"),
@@ -30,6 +32,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
     if cell["artifact"]:
         out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['folder']} ({cell['artifact']['bytes']} bytes)")
+    for claim in claims:
+        told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
+        out.append(f"{'facts':<11} {claim['subject']}: {told}")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:

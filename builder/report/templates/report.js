@@ -373,7 +373,7 @@ function cell(id) {
       h("aside", { class: "stack" },
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run it again")), h("div", { class: "body" }, h("div", { class: "cmd" }, h("code", {}, c.command), h("button", { class: "btn", type: "button", onclick: e => copy(c.command, e.target) }, "Copy")))),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Cell")), kv([["id", h("code", {}, c.id)], ["model", c.axes.model], ...AXES.filter(a => a in c.axes).map(a => [a, c.axes[a]]), ["slug", h("code", {}, c.slug)], ["run", when(c.when)], ["key", c.key && h("code", { title: c.key }, c.key.slice(0, 16))]])),
-        stack(c.E, "Engine stack", c.isolation.engine, c.image), stack(c.X, "Exporter stack", c.isolation.exporter),
+        foreseen(c), stack(c.E, "Engine stack", c.isolation.engine, c.image), stack(c.X, "Exporter stack", c.isolation.exporter),
         c.artifact && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Engine file")), kv([["size", bytes(c.artifact.bytes)], ["sha256", h("code", { title: c.artifact.sha256 }, c.artifact.sha256.slice(0, 16))], ["path", c.artifact.path && h("code", {}, c.artifact.path)]])))),
   ];
 }
@@ -442,8 +442,39 @@ async function draw(el, list) {
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (location.hash.startsWith("#/speed")) route(); });
 
+// ---------------------------------------------------------------- facts against observations
+const claims = new Map(D.predictions.claims.map(c => [c.key, c]));
+const STATE = { supported: "verified", unsupported: "unsupported", unknown: "skipped" };
+const state = s => h("span", { class: `st s-${STATE[s]}` }, icon(STATE[s]), s);
+const sources = c => c.facts.map(f => h("li", {}, f.text, f.doubt && h("span", { class: "faint" }, ` (${f.doubt})`), h("div", { class: "faint" }, f.sources.map((s, i) => { const m = /https:\/\/\S+/.exec(s); return [i ? "; " : "", m ? h("a", { href: m[0], rel: "noreferrer noopener" }, clip(s.replace(m[0], "").replace(/[\s(–-]+$/, "") || m[0], 90)) : clip(s, 120)]; }), `, ${f.where}`)));
+function claimItem(c) {
+  return h("li", {}, h("span", { class: "n" }, (c.held + c.failed).toLocaleString("en"), h("small", {}, "seen")), h("div", {}, h("div", { class: "t" }, c.subject), h("div", { class: "fix" }, c.because),
+    c.refuted && h("div", { class: "fix" }, `Refuted: ${c.refuted}.`),
+    h("div", { class: "meta" }, state(c.state), h("span", { class: "tag" }, c.rule), h("span", { class: "faint" }, `${c.held} held, ${c.failed} failed for that reason, ${c.open} not seen`),
+      c.evidence.length > 0 && h("a", { href: link("cells", { q: c.evidence.map(i => "#" + i).join(" or ") }) }, "show cells"), c.facts.length > 0 && h("details", {}, h("summary", {}, "facts"), h("ul", {}, sources(c))))));
+}
+function facts() {
+  const P = D.predictions, of = v => P.claims.filter(c => c.verdict === v), wrong = of("refuted"), gaps = P.claims.filter(c => c.state === "unknown" && c.failed);
+  const seen = (r, first, second) => [[first, first === "held" ? "held" : "failed so"], [second, second === "held" ? "held" : "failed so"], ["open", "not seen"]].filter(x => r[x[0]]).map(x => `${r[x[0]].toLocaleString("en")} ${x[1]}`).join(", ") || "·";
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Facts against observations"), h("p", {}, `Before a cell runs, facts with sources say whether it can work: ${P.cells.supported.toLocaleString("en")} supported, ${P.cells.unsupported.toLocaleString("en")} unsupported, ${P.cells.unknown.toLocaleString("en")} unknown. ${P.skipping ? "What is unsupported was left alone, unless it had run before." : "What is unsupported was tried all the same, or there was none."}`)),
+    h("div", { class: "stack" },
+      h("section", { class: "panel" }, h("header", {}, h("h2", {}, "By rule"), h("span", { class: "faint" }, "cells by what was predicted, and what was seen of it")),
+        h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["rule", "claims", "predicted supported", "predicted unsupported", "unknown"].map(t => h("th", { scope: "col" }, t)))),
+          h("tbody", {}, P.rules.map(r => h("tr", {}, h("td", {}, r.rule, h("div", { class: "faint" }, r.text)), h("td", { class: "num" }, String(r.claims)), h("td", {}, seen(r.supported, "held", "failed")), h("td", {}, seen(r.unsupported, "failed", "held")), h("td", { class: "soft" }, seen(r.unknown, "held", "failed")))))))),
+      h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Wrong facts"), h("span", { class: "faint" }, "refuted by a run; observation beats documentation")), wrong.length ? h("ul", { class: "finds" }, wrong.map(claimItem)) : h("p", { class: "empty" }, "No observation refutes a fact.")),
+      gaps.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not recorded, and fails"), h("span", { class: "faint" }, "what the catalog could learn from these runs")), h("ul", { class: "finds" }, gaps.map(claimItem))),
+      h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Confirmed"), h("span", { class: "faint" }, plural(of("confirmed").length, "claim"))), h("ul", { class: "finds" }, of("confirmed").filter(c => c.state === "unsupported").map(claimItem)), h("details", { class: "body" }, h("summary", {}, "and those that say it works"), h("ul", { class: "finds" }, of("confirmed").filter(c => c.state === "supported").map(claimItem))))),
+  ];
+}
+function foreseen(c) {
+  const mine = (c.prediction ? c.prediction.claims : []).map(k => claims.get(k)).filter(Boolean);
+  return mine.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the facts say"), h("span", { class: "faint" }, c.prediction.state)),
+    h("ul", { class: "finds" }, mine.map(p => h("li", {}, h("span", { class: "n" }, icon(STATE[p.refuted ? "unknown" : p.state])), h("div", {}, h("div", { class: "t" }, p.subject), h("div", { class: "meta" }, h("span", {}, p.refuted ? `refuted: ${p.refuted}` : p.state), h("span", { class: "tag" }, p.rule), p.facts.length > 0 && h("details", {}, h("summary", {}, "facts"), h("ul", {}, sources(p)))))))));
+}
+
 // ---------------------------------------------------------------- views by fragment
-const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length], ["speed", "Speed", timed.length || null]];
+const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length], ["speed", "Speed", timed.length || null], ...(D.predictions.rules.length ? [["facts", "Facts", D.predictions.refuted.length || null]] : [])];
 let backTo = link("cells"), last = "";
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
@@ -451,7 +482,7 @@ function route() {
   for (const pair of (query || "").split("&")) { const at = pair.indexOf("="); if (at > 0) { try { params[pair.slice(0, at)] = decodeURIComponent(pair.slice(at + 1)); } catch { /* not ours */ } } }
   tip.hidden = true; all = null;
   const name = view === "cell" ? "cells" : VIEWS.some(v => v[0] === view) ? view : "overview";
-  const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed }[name] ? ({ matrix, cells, speed })[name](params) : overview();
+  const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed, facts }[name] ? ({ matrix, cells, speed, facts })[name](params) : overview();
   main.replaceChildren(...nodes.filter(Boolean));
   document.getElementById("nav").replaceChildren(...VIEWS.map(([k, text, n]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, text, n && h("span", {}, n.toLocaleString("en")))));
   document.title = `${view === "cell" && byId.has(id) ? byId.get(id).slug : (VIEWS.find(v => v[0] === name) || VIEWS[0])[1]} · ${D.run.matrix.name} · EngineMatrix`;
@@ -459,7 +490,7 @@ function route() {
   if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }
   last = now;
 }
-addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (/^#\/(cells|matrix|overview|speed)/.test(from) || !from) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
+addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (/^#\/(cells|matrix|overview|speed|facts)/.test(from) || !from) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
 addEventListener("beforeprint", () => { if (all) all(); document.querySelectorAll("details").forEach(d => { d.open = true; }); });
 addEventListener("keydown", e => {
   if (e.target.closest("input,select,textarea") || e.ctrlKey || e.metaKey || e.altKey) { if (e.key === "Escape" && e.target.id === "filter") e.target.blur(); return; }

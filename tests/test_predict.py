@@ -1,0 +1,298 @@
+"""What the facts say of a cell before it runs, and what happens to a fact that a run refutes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import factory
+import fake
+import pytest
+
+from builder import predict
+from builder.execute.local import Local
+from builder.machine import Gpu
+from builder.outcome import outcome
+from builder.plan import reconcile
+from builder.predict import Claim, Prediction, Predictor
+from builder.predict_score import SHOWS, refuted, score, seen
+from builder.report.predictions import headline, lines
+from builder.store import Store
+from builder.values import Cell, Requirement, Stack
+
+FAMILIES = {
+    "onnxruntime": factory.family("onnxruntime", adapter="onnxruntime"),
+    "openvino": factory.family("openvino", adapter="openvino"),
+    "tensorrt": factory.family("tensorrt", adapter="tensorrt", device="cuda"),
+    "tensorrt-rtx": factory.family("tensorrt-rtx", adapter="tensorrt", device="cuda"),
+    "ngc-tensorrt": factory.family("ngc-tensorrt", adapter="tensorrt", device="cuda"),
+    "torch": factory.family("torch", exporter="torch"),
+    "tensorflow": factory.family("tensorflow", exporter="tensorflow"),
+    "onnx": factory.family("onnx", exporter="onnx"),
+}
+H200 = replace(
+    factory.MACHINE, driver="580.65.06", cuda="13.0",
+    gpus=(Gpu(name="NVIDIA H200", compute_capability="9.0", memory=1 << 37, uuid="GPU-1"),),
+)  # fmt: skip
+
+
+def stack(
+    role: Any, family: str, facts: dict[str, str] | None = None, requirements: tuple[str, ...] = (), **fields: str
+) -> Stack:
+    return Stack(
+        role=role, entry=family, family=family, fields=fields, facts=facts or {},
+        requirements=tuple(Requirement(line=line) for line in requirements),
+    )  # fmt: skip
+
+
+TORCH = stack("exporter", "torch", torch="2.13.0", python="3.11")
+TF = stack("exporter", "tensorflow", requirements=("tf2onnx==1.17.0",), tensorflow="2.19.1", python="3.11")
+ONNX = stack("exporter", "onnx", onnx="1.23.2", python="3.11")
+
+
+def cell(engine: Stack, exporter: Stack = ONNX, **options: str) -> Cell:
+    values = {"opset": "17", "precision": "fp32", "shapes": "static", **options}
+    return replace(factory.cell(engine, **values), exporter=exporter)
+
+
+def ort(version: str, python: str = "3.12", **fields: str) -> Stack:
+    return stack("engine", "onnxruntime", onnxruntime=version, python=python, **fields)
+
+
+def claims(item: Cell, machine: Any = factory.MACHINE, **more: Any) -> dict[str, Claim]:
+    found = Predictor(FAMILIES, machine, **more).predict(item)
+    return {claim.rule: claim for claim in found.claims}
+
+
+# Rules ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("item", "rule", "state"),
+    [
+        (cell(ort("1.16.3", "3.11"), opset="17"), "opset", "supported"),
+        (cell(ort("1.16.3", "3.11"), opset="21"), "opset", "unsupported"),
+        (cell(ort("1.22.1"), opset="23"), "opset", "unsupported"),
+        (cell(ort("1.23.2"), opset="23"), "opset", "supported"),
+        (cell(ort("99.1.0"), opset="17"), "opset", "unknown"),
+        (cell(stack("engine", "openvino", openvino="2025.2.0", python="3.12"), opset="17"), "opset", "supported"),
+        (cell(ort("1.16.3", "3.12")), "wheel", "unsupported"),
+        (cell(ort("1.16.3", "3.11")), "wheel", "supported"),
+        (cell(ort("1.22.1"), TF, opset="21"), "export-opset", "unsupported"),
+        (cell(ort("1.22.1"), TF, opset="17"), "export-opset", "supported"),
+        (cell(ort("1.22.1"), TORCH, opset="17", **{"torch-exporter": "torchscript"}), "export-opset", "supported"),
+        (cell(ort("1.22.1"), TORCH, opset="13", **{"torch-exporter": "dynamo"}), "export-opset", "unknown"),
+        (cell(ort("1.17.3"), TORCH, opset="18", **{"torch-exporter": "dynamo"}), "ir", "unsupported"),
+        (cell(ort("1.18.1"), TORCH, opset="18", **{"torch-exporter": "dynamo"}), "ir", "supported"),
+        (cell(ort("1.17.3"), TORCH, opset="17", **{"torch-exporter": "torchscript"}), "ir", "supported"),
+        (cell(stack("engine", "tensorrt-rtx", **{"tensorrt-rtx": "1.4.0.76"}, cuda="12", python="3.12"), target="sm70"),
+         "gpu", "unsupported"),
+        (cell(stack("engine", "tensorrt", tensorrt="11.0.0.114", cuda="13", python="3.12"), precision="fp8", target="sm80"),
+         "precision", "unsupported"),
+        (cell(stack("engine", "tensorrt", tensorrt="10.9.0.34", cuda="12", python="3.12"), precision="fp8", target="sm89"),
+         "precision", "supported"),
+        (cell(stack("engine", "ngc-tensorrt", {"tensorrt": "8.6.1.6", "cuda": "12.3"}, release="24.01"), target="sm60"),
+         "precision", "supported"),
+    ],
+)  # fmt: skip
+def test_a_rule_answers_from_the_catalog(item: Cell, rule: str, state: str) -> None:
+    claim = claims(item)[rule]
+    assert (claim.state, claim.predicts) == (state, state)
+    assert claim.because
+    if state != "unknown":
+        assert claim.facts and all(fact.sources for fact in claim.facts)
+    assert bool(claim.change) == (state == "unsupported")
+
+
+def test_what_would_have_to_change_names_a_release_and_an_opset() -> None:
+    claim = claims(cell(ort("1.16.3", "3.11"), opset="21"))["opset"]
+    assert claim.change == "export with opset 19 or lower, or take onnxruntime 1.18"
+    assert claims(cell(ort("1.16.3", "3.12")))["wheel"].change.startswith(
+        "take Python 3.8, 3.9, 3.10, 3.11, or onnxruntime 1.17"
+    )
+
+
+def test_without_a_target_this_machines_gpus_and_driver_are_asked_about() -> None:
+    item = cell(stack("engine", "tensorrt", tensorrt="8.4.1.5", cuda="11", python="3.10"))
+    here = claims(item, H200)
+    assert here["gpu"].state == "unsupported" and "9.0" in here["gpu"].subject
+    assert here["driver"].state == "supported" and "580.65.06" in here["driver"].subject
+    assert not {"gpu", "driver", "precision"} & set(claims(item)), "a machine without a GPU is not asked about one"
+    old = replace(H200, driver="470.57.02")
+    newer = cell(stack("engine", "tensorrt", tensorrt="10.9.0.34", cuda="12", python="3.12"))
+    geforce = replace(
+        old, gpus=(Gpu(name="NVIDIA GeForce RTX 3090", compute_capability="8.6", memory=1 << 34, uuid="GPU-2"),)
+    )
+    assert claims(newer, geforce)["driver"].state == "unsupported"
+
+
+def test_a_file_that_may_have_two_opsets_is_refused_only_where_both_are() -> None:
+    dynamo = {"torch-exporter": "dynamo", "opset": "13"}
+    assert claims(cell(ort("1.22.1"), TORCH, **dynamo))["opset"].state == "supported"
+    assert claims(cell(ort("1.10.0", "3.9"), TORCH, **dynamo))["opset"].state == "unknown", (
+        "1.10 takes 13 and refuses 18"
+    )
+
+
+def test_an_unknown_rule_keeps_a_cell_from_being_supported() -> None:
+    yes, no, open_ = (
+        Claim(rule="opset", subject=state, state=state, because=state)  # type: ignore[arg-type]
+        for state in ("supported", "unsupported", "unknown")
+    )
+    assert Prediction(claims=(yes,)).state == "supported"
+    assert Prediction(claims=(yes, open_)).state == "unknown"
+    assert Prediction(claims=(yes, open_, no)).state == "unsupported"
+    assert Prediction(claims=()).state == "unknown", "nobody said anything"
+
+
+def test_a_refuted_fact_predicts_nothing_and_a_corrected_one_speaks_again() -> None:
+    item = cell(ort("1.16.3", "3.11"), opset="21")
+    plain = claims(item)["opset"]
+    against = claims(item, refuted={plain.key: "cell 1 was verified"})["opset"]
+    assert (against.state, against.predicts, against.refuted) == ("unsupported", "unknown", "cell 1 was verified")
+    assert against.key == plain.key
+    assert replace(plain, because="the corrected fact").key != plain.key
+
+
+def test_every_rule_says_where_it_would_show() -> None:
+    assert set(SHOWS) == set(predict.RULES)
+    from builder.diagnose import catalog
+
+    assert {it for shows in SHOWS.values() for it in shows.categories} <= set(catalog().categories)
+
+
+# Scores --------------------------------------------------------------------------------------------------------------
+
+
+def result(status: str, stage: str = "compare", category: str | None = None, name: str = "c1") -> dict[str, Any]:
+    return {"id": name, "status": status, "stage": stage, "category": category, "when": "2026-11-21T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "found", "expected"),
+    [
+        ("opset", result("verified"), "held"),
+        ("opset", result("mismatch", category="accuracy"), "held"),
+        ("opset", result("failed", "parse", "unsupported-opset"), "failed"),
+        ("opset", result("failed", "export", "unsupported-opset"), "open"),
+        ("opset", result("failed", "build", "unsupported-operator"), "open"),
+        ("opset", result("failed", "run", "memory"), "held"),
+        ("export-opset", result("failed", "export", "unsupported-opset"), "failed"),
+        ("export-opset", result("failed", "parse", "unsupported-opset"), "held"),
+        ("export-opset", result("degraded", "measure", "opset-changed"), "failed"),
+        ("opset", result("degraded", "measure", "opset-changed"), "held"),
+        ("opset", result("skipped", "environment"), "open"),
+        ("opset", result("unsupported", "resolve"), "open"),
+        ("opset", result("blocked", "environment", "network"), "open"),
+        ("driver", result("built", "build"), "open"),
+        ("gpu", result("built", "build"), "held"),
+        ("wheel", result("failed", "resolve", "packaging"), "failed"),
+        ("wheel", result("failed", "export", "unsupported-opset"), "held"),
+    ],
+)  # fmt: skip
+def test_what_an_outcome_shows_of_a_rule(rule: str, found: dict[str, Any], expected: str) -> None:
+    assert seen(rule, found) == expected
+
+
+def scored(state: Any, *found: dict[str, Any], told: str = "") -> dict[str, Any]:
+    claim = Claim(rule="opset", subject="x 1, ONNX opset 9", state=state, because="it is written", refuted=told)
+    return score({it["id"]: Prediction(claims=(claim,)) for it in found}, found, skipping=False)
+
+
+def test_predictions_are_scored_by_rule_and_wrong_facts_are_named() -> None:
+    good = scored("supported", result("verified", name="a"), result("failed", "build", "memory", name="b"))
+    assert good["rules"][0]["supported"] == {"held": 1, "failed": 0, "open": 1}
+    assert (good["refuted"], good["claims"][0]["verdict"]) == ([], "confirmed")
+    assert "(0 fail for that reason)" in headline(good)
+
+    bad = scored("supported", result("verified", name="a"), result("failed", "parse", "unsupported-opset", name="b"))
+    assert bad["claims"][0]["verdict"] == "refuted" and bad["claims"][0]["evidence"] == ["b"]
+    assert "(1 fail for that reason)" in headline(bad)
+    assert any("x 1, ONNX opset 9 was predicted supported" in line and "b" in line for line in lines(bad))
+
+    works = scored("unsupported", result("verified", name="a"))
+    told = refuted(works, [result("verified", name="a")])
+    assert list(told.values()) == [("a", "cell a was verified on 2026-11-21")]
+    fails = scored("unsupported", result("failed", "parse", "unsupported-opset", name="a"))
+    assert (fails["claims"][0]["verdict"], refuted(fails, [])) == ("confirmed", {})
+    assert scored("unknown", result("failed", "parse", "unsupported-opset", name="a"))["refuted"] == []
+
+
+def test_what_a_run_refuted_is_remembered_until_its_cell_shows_otherwise(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.refuted() == {}
+    store.put_refuted({"k1": ("a", "seen"), "k2": ("b", "seen")}, ["a", "b"])
+    store.put_refuted({"k3": ("c", "seen")}, ["c"])
+    assert set(Store(tmp_path).refuted()) == {"k1", "k2", "k3"}
+    store.put_refuted({}, ["a"])
+    assert set(store.refuted()) == {"k2", "k3"}
+
+
+# What becomes of cells -------------------------------------------------------------------------------------------------
+
+
+CLAIM = Claim(
+    rule="opset",
+    subject="engine 1.0, ONNX opset 21",
+    state="unsupported",
+    because="it takes up to 19",
+    change="take 2.0",
+)
+ENGINES = [factory.stack(version="1.1"), factory.stack(version="1.0")]  # the fakes say that they are 1.0
+
+
+def planned(tmp_path: Path, cells: list[Cell], against: dict[str, Claim]) -> Any:
+    planner = factory.planner(*ENGINES)
+    planner.against = against
+    plan = planner.plan(cells)
+    store = Store(tmp_path / "artifacts")
+    reconcile(plan, store.light(), store.root / "objects")
+    return plan, store
+
+
+def go(plan: Any, store: Store, script: Any = fake.well) -> None:
+    assert Local(plan, store, fake.World(script), fake.Listener(), run="run", jobs=1, cores=1).run()
+
+
+def told(plan: Any, store: Store, place: int) -> dict[str, Any]:
+    chain = plan.chains[place]
+    records = store.steps(step.key for step in plan.steps if step.key)
+    return outcome(chain, records, {}, "not run", lambda path: "")
+
+
+def test_what_cannot_work_is_left_alone_and_carries_its_fact(tmp_path: Path) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    plan, store = planned(tmp_path, cells, {cells[0].id: CLAIM})
+    go(plan, store)
+    left, ran = told(plan, store, 0), told(plan, store, 1)
+    assert (left["status"], left["stage"], left["artifact"]) == ("unsupported", "resolve", None)
+    assert CLAIM.subject in left["reason"] and left["remedy"].startswith("Take 2.0")
+    assert ran["status"] == "verified"
+    assert not plan.chains[0].build.wanted
+    again, _ = planned(tmp_path, cells, {cells[0].id: CLAIM})
+    assert not again.todo(), "left alone is left alone"
+
+
+def test_what_was_tried_has_the_outcome_of_what_happened(tmp_path: Path) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    go(*planned(tmp_path, cells, {}))
+    plan, store = planned(tmp_path, cells, {cells[1].id: CLAIM})
+    assert told(plan, store, 1)["status"] == "verified" and not plan.todo()
+    keys = {chain.key() for chain in plan.chains}
+    plain, _ = planned(tmp_path, cells, {})
+    assert {chain.key() for chain in plain.chains} == keys, "a prediction that does nothing changes nothing"
+
+
+def test_a_step_that_fails_for_another_cell_shows_what_happens(tmp_path: Path) -> None:
+    """Both cells share the export: that it fails was observed, and an observation is better than a fact."""
+
+    def broken(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "export":
+            return {"error": {"stage": "export", "type": "E", "message": "no"}}
+        return fake.well(stage, job, folder)
+
+    cells = [factory.cell(engine) for engine in ENGINES]
+    plan, store = planned(tmp_path, cells, {cells[0].id: CLAIM})
+    go(plan, store, broken)
+    assert [told(plan, store, place)["status"] for place in (0, 1)] == ["failed", "failed"]
