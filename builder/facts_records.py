@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from builder import facts, nodes, versions
 from builder.errors import SpecError, SpecErrors
 from builder.nodes import Source
@@ -65,6 +67,16 @@ def _number(row: Section, key: str) -> int:
 
 def _text(row: Section, key: str) -> str:
     return row.text(key)
+
+
+def _specifier(row: Section, key: str) -> str:
+    text = row.text(key)
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        row.error(key, f"{text!r} is no version specifier", "write >=1.21.6,<2")
+        return ""
+    return text
 
 
 def _flag(row: Section, key: str) -> bool:
@@ -166,7 +178,10 @@ class TensorRT(Entry):
 class TensorRTRTX(Entry):
     patch: str = column(_version, required=True)
     cuda: tuple[str, ...] = column(_versions)
+    majors: tuple[str, ...] = column(_versions)
     python: tuple[str, ...] = column(_versions)
+    opset_from: int = column(_number)
+    opset_until: int = column(_number)
     capabilities: tuple[str, ...] = column(_versions)
 
 
@@ -191,6 +206,8 @@ class OnnxRuntime(Entry):
     ir: int = column(_number)
     ml: int = column(_number)
     python: tuple[str, ...] = column(_versions)
+    numpy: tuple[str, ...] = column(_versions)
+    """Major versions of NumPy that its wheels work with."""
     cuda: str = column(_version)
     cuda_other: str = column(_version)
     cudnn: str = column(_version)
@@ -211,6 +228,8 @@ class OpenVINO(Entry):
 @dataclass(frozen=True, kw_only=True)
 class TensorFlow(Entry):
     python: tuple[str, ...] = column(_versions, required=True)
+    numpy: tuple[str, ...] = column(_versions)
+    """Major versions of NumPy that its wheels work with."""
     cuda: str = column(_version)
     cudnn: str = column(_version)
     tensorrt: str = column(_version)
@@ -232,6 +251,8 @@ class Tf2onnx(Entry):
 @dataclass(frozen=True, kw_only=True)
 class PyTorch(Entry):
     python: tuple[str, ...] = column(_versions, required=True)
+    numpy: tuple[str, ...] = column(_versions)
+    """Major versions of NumPy that its wheels work with."""
     cuda: tuple[str, ...] = column(_versions)
 
 
@@ -271,10 +292,12 @@ class TorchTensorRT(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release on PyPI. `python`: of those asked, the CPython releases with a Linux x86-64 file; () when not recorded."""
+    """A release on PyPI. `python`: of those asked, the CPython releases with a Linux x86-64 file; () when not recorded.
+    `numpy`: what it asks of NumPy, a PEP 440 specifier; '' when not recorded."""
 
     version: str
     python: tuple[str, ...]
+    numpy: str
     where: Where
 
 
@@ -395,8 +418,10 @@ def _projects(path: Path) -> dict[str, Project]:
         for version, entry, place in row.children("versions"):
             if not VALUE.fullmatch(version):
                 source.error(place, f"{version!r} is not a version")
-            release = Section(source, entry, ("python",), f"release {version!r}")
-            releases[version] = Release(version=version, python=_versions(release, "python"), where=place)
+            release = Section(source, entry, ("python", "numpy"), f"release {version!r}")
+            releases[version] = Release(
+                version=version, python=_versions(release, "python"), numpy=_specifier(release, "numpy"), where=place
+            )
         found[name] = Project(
             package=row.text("package", required=True), source=row.text("source", required=True),
             collected=_date(row, "collected"), platform=row.text("platform"), where=where,

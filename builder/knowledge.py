@@ -25,22 +25,21 @@ from builder.knowledge_hardware import (
     tensorrt_takes,
     toolkits,
 )
+from builder.knowledge_packages import Wheel, takes_numpy, wheel
 from builder.knowledge_software import (
     ENGINES,
     Image,
     Opsets,
-    Wheel,
     default_opset,
     image,
     ir,
     opsets,
     takes_opset,
-    wheel,
 )
 
 __all__ = [
     "CATALOG", "ENGINES", "EXPORTERS", "KINDS", "PRECISIONS", "Answer", "Catalog", "DriverCuda", "Fact", "Gpu",
     "Image", "Opsets", "Range", "Runs", "Wheel", "Written", "capability", "compiles", "default_opset", "driver_cuda",
-    "driver_runs", "gpu", "image", "ir", "minor", "number", "opsets", "precision", "takes_opset", "tensorrt_releases",
-    "tensorrt_rtx_takes", "tensorrt_takes", "toolkits", "wheel", "written",
+    "driver_runs", "gpu", "image", "ir", "minor", "number", "opsets", "precision", "takes_numpy", "takes_opset",
+    "tensorrt_releases", "tensorrt_rtx_takes", "tensorrt_takes", "toolkits", "wheel", "written",
 ]  # fmt: skip

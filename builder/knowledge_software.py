@@ -1,4 +1,4 @@
-"""Images, engines, exporters and wheels: what they hold and take. Questions to the catalog; see builder/knowledge.py."""
+"""Images, engines and exporters: what they hold and take. Questions to the catalog; see builder/knowledge.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder import facts
-from builder.answers import Answer, Fact, absent, fact, find, minor
+from builder.answers import Answer, Fact, absent, fact, find
 from builder.facts_records import (
     CATALOG,
     Catalog,
@@ -16,12 +16,10 @@ from builder.facts_records import (
     Onnx,
     OnnxRuntime,
     OpenVINO,
-    PyTorch,
-    TensorFlow,
     TensorRT,
+    TensorRTRTX,
     Tf2onnx,
 )
-from builder.versions import ordered
 
 IMAGES = {
     "tensorrt": ("ngc-tensorrt", "-py3"),
@@ -31,14 +29,12 @@ IMAGES = {
 }
 """NGC repository -> its table, the ending of the tags that the table tells of."""
 _RECORDS: dict[str, type[Entry]] = {
-    "onnxruntime": OnnxRuntime, "openvino": OpenVINO, "tensorrt": TensorRT, "onnx": Onnx, "torch": Exporter, "tf2onnx": Tf2onnx,
+    "onnxruntime": OnnxRuntime, "openvino": OpenVINO, "tensorrt": TensorRT, "tensorrt-rtx": TensorRTRTX, "onnx": Onnx,
+    "torch": Exporter, "tf2onnx": Tf2onnx,
 }  # fmt: skip
 ENGINES = tuple(_RECORDS)
 """Engines and exporters that take or write ONNX files."""
 WRITERS = ("torch", "tf2onnx")
-_WHEELS: dict[str, type[Entry]] = {
-    "onnxruntime": OnnxRuntime, "openvino": OpenVINO, "tensorrt": TensorRT, "tensorflow": TensorFlow, "torch": PyTorch,
-}  # fmt: skip
 LEAST_OPSET = 7
 """ONNX Runtime supports opset 7 and newer in every release (https://onnxruntime.ai/docs/reference/compatibility.html)."""
 
@@ -62,14 +58,6 @@ class Opsets:
     first: int | None
     last: int | None
     beyond: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wheel:
-    """The wheels of a release. `python`: CPython releases; `cuda`: CUDA versions, '12' for any of a major. (): not known."""
-
-    python: tuple[str, ...]
-    cuda: tuple[str, ...]
 
 
 def image(reference: str, *, catalog: Catalog = CATALOG) -> Answer[Image]:
@@ -150,7 +138,7 @@ def _limits(entry: Entry, exporter: str) -> tuple[int | None, int | None]:
     """The least and the highest opset of a record; None where it does not say."""
     if isinstance(entry, OnnxRuntime):
         return LEAST_OPSET, entry.opset or None
-    if isinstance(entry, TensorRT):
+    if isinstance(entry, TensorRT | TensorRTRTX):
         return entry.opset_from or None, entry.opset_until or None
     if isinstance(entry, Exporter):
         return (
@@ -218,42 +206,3 @@ def ir(engine: str, version: str, *, catalog: Catalog = CATALOG) -> Answer[int]:
         return Answer(value=None, unknown=f"the IR version of {engine} {entry.key} is not recorded")
     text = f"{engine} {entry.key} {'writes' if engine == 'onnx' else 'takes'} ONNX IR version {highest}"
     return Answer(value=highest, facts=(fact(entry, text),))
-
-
-def wheel(project: str, version: str, *, catalog: Catalog = CATALOG) -> Answer[Wheel]:
-    """The Pythons and CUDA versions for which a release has Linux x86-64 wheels. Raises SpecErrors.
-
-    `project`: onnxruntime, openvino, tensorrt, tensorflow, torch; and, for Python alone, every project of
-    catalog/releases.yaml, which says of single releases what PyPI answered. The others speak of minor releases.
-    """
-    table = catalog.table(_WHEELS[project]) if project in _WHEELS else {}
-    listed = catalog.projects.get(project)
-    if not table and listed is None:
-        return Answer(value=None, unknown=f"the catalog does not have the project {project!r}")
-    used: list[Fact] = []
-    python: tuple[str, ...] = ()
-    cuda: tuple[str, ...] = ()
-    entry = find(table, minor(version))
-    if isinstance(entry, OnnxRuntime | OpenVINO | TensorRT | TensorFlow | PyTorch):
-        python, cuda = entry.python, wheel_cuda(entry)
-        text = f"wheels of {project} {entry.key}: Python {', '.join(python) or 'not recorded'}"
-        used.append(fact(entry, text + (f"; CUDA {', '.join(cuda)}" if cuda else "")))
-    release = listed.releases.get(version) if listed is not None else None
-    if listed is not None and release is not None and release.python:
-        text = f"PyPI has {listed.package} {version} for CPython {', '.join(release.python)}"
-        used.append(Fact(text=text, sources=(listed.source,), where=release.where))
-        python = tuple(ordered({*python, *release.python}))
-    if not used:
-        return Answer(value=None, unknown=absent(table or (listed.releases if listed else {}), version, project))
-    return Answer(value=Wheel(python=python, cuda=cuda), facts=tuple(used))
-
-
-def wheel_cuda(entry: Entry) -> tuple[str, ...]:
-    """The CUDA versions of a release's packages, as far as they are recorded."""
-    if isinstance(entry, OnnxRuntime):
-        return tuple(item for item in (entry.cuda, entry.cuda_other) if item)
-    if isinstance(entry, TensorRT):
-        return entry.cuda or entry.built or entry.majors
-    if isinstance(entry, PyTorch):
-        return entry.cuda
-    return (entry.cuda,) if isinstance(entry, TensorFlow) and entry.cuda else ()

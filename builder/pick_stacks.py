@@ -22,7 +22,8 @@ from builder.facts_records import (
     TensorRTRTX,
     TorchTensorRT,
 )
-from builder.knowledge_software import IMAGES, wheel
+from builder.knowledge import wheel
+from builder.knowledge_software import IMAGES
 
 COMPONENTS = (
     "tensorrt", "tensorrt-rtx", "onnxruntime", "openvino", "torch", "tensorflow", "torch-tensorrt", "triton", "cuda", "cudnn",

@@ -387,6 +387,70 @@ def test_wheels_that_are_not_known() -> None:
     assert knowledge.wheel("mxnet", "1.0").unknown == "the catalog does not have the project 'mxnet'"
 
 
+@pytest.mark.parametrize(
+    ("project", "version", "numpy", "works"),
+    [
+        # What they were built against: https://github.com/microsoft/onnxruntime/issues/21063 and
+        # https://github.com/pytorch/pytorch/issues/132179; onnxruntime 1.16.3 was seen to die at its first run.
+        ("onnxruntime", "1.16.3", "2.2.6", False),
+        ("onnxruntime", "1.18.1", "2.0.0", False),
+        ("onnxruntime", "1.18.1", "1.26.4", True),
+        ("onnxruntime", "1.19.2", "2.2.6", True),
+        ("torch", "2.2.2", "2.0.1", False),
+        ("torch", "2.3.1", "2.0.1", True),
+        # What they ask for.
+        ("openvino", "2023.0.2", "2.4.6", True),
+        ("openvino", "2025.2.0", "2.3.1", False),
+        ("openvino", "2025.4.1", "2.3.1", True),
+        ("tensorflow", "2.12.1", "1.26.0", False),
+        ("tensorflow", "2.15.1", "1.26.4", True),
+        ("tensorflow", "2.19.1", "2.1.3", True),
+        ("tensorflow", "2.19.1", "2.2.0", False),
+        # A requirement's lower bound is that of one Python.
+        ("onnxruntime", "1.17.3", "1.24.4", None),
+        ("openvino", "2022.1.0", "2.0.0", None),
+        ("onnxruntime", "1.31.1", "3.0.0", None),
+        ("onnxruntime", "2.0.0", "2.0.0", None),
+        ("onnxruntime", "1.31.1", "new", None),
+        ("jax", "0.4", "2.0.0", None),
+    ],
+)
+def test_what_numpy_a_release_works_with(project: str, version: str, numpy: str, works: bool | None) -> None:
+    answer = knowledge.takes_numpy(project, version, numpy)
+    assert answer.value is works
+    assert bool(answer.unknown) == (works is None)
+    assert bool(answer.facts) >= (works is not None)
+
+
+# The releases that matrix.yaml names, and the Pythons of their files as uv finds them (2026-11-21).
+@pytest.mark.parametrize(
+    ("project", "versions", "python"),
+    [
+        ("onnxruntime", "1.15.1 1.16.3", "3.8 3.9 3.10 3.11"),
+        ("onnxruntime", "1.17.3 1.18.1 1.19.2", "3.8 3.9 3.10 3.11 3.12"),
+        ("onnxruntime", "1.20.1 1.22.1 1.23.2", "3.10 3.11 3.12 3.13"),
+        ("onnxruntime", "1.26.0 1.31.1", "3.11 3.12 3.13 3.14"),
+        ("openvino", "2023.0.2", "3.7 3.8 3.9 3.10 3.11"),
+        ("openvino", "2024.3.0", "3.8 3.9 3.10 3.11 3.12"),
+        ("openvino", "2024.6.0", "3.9 3.10 3.11 3.12"),
+        ("openvino", "2025.2.0", "3.9 3.10 3.11 3.12 3.13"),
+        ("openvino", "2026.0.0 2026.4.1", "3.10 3.11 3.12 3.13 3.14"),
+        ("tensorflow", "2.15.1", "3.9 3.10 3.11"),
+        ("tensorflow", "2.19.1", "3.9 3.10 3.11 3.12"),
+        ("tensorrt-rtx", "1.4.0.76 1.5.0.114", "3.8 3.9 3.10 3.11 3.12 3.13"),
+        ("tensorrt-rtx", "1.6.1.120 1.7.1.116", "3.8 3.9 3.10 3.11 3.12 3.13 3.14"),
+        ("tensorrt", "10.9.0.34", "3.8 3.9 3.10 3.11 3.12 3.13"),
+        ("tensorrt", "11.4.0.106", "3.8 3.9 3.10 3.11 3.12 3.13 3.14"),
+        ("tensorrt", "8.6.1", "3.6 3.7 3.8 3.9 3.10 3.11"),  # uv does not ask for 3.6
+    ],
+)
+def test_the_pythons_of_the_matrixs_releases(project: str, versions: str, python: str) -> None:
+    for version in versions.split():
+        wheel = knowledge.wheel(project, version).value
+        assert wheel is not None
+        assert " ".join(wheel.python) == python, version
+
+
 def test_images() -> None:
     answer = knowledge.image("nvcr.io/nvidia/pytorch:24.01-py3")
     assert answer.value is not None
