@@ -6,6 +6,7 @@ Each says what it is pinned by, and plainly so where it is not.
 from __future__ import annotations
 
 import re
+import shlex
 
 from builder import __version__
 from builder.answers import minor
@@ -19,10 +20,12 @@ from builder.project import Project
 from builder.values import Stack
 from builder.versions import ordered
 
-__all__ = ["docker", "dockerfile", "matrix", "models", "requirements"]
+__all__ = ["docker", "dockerfile", "matrix", "models", "realised", "requirements"]
 
 BASE = "docker.io/library/python:{python}-slim-bookworm"
 """What sets of packages are installed on: the base of this project's own images (images/*/family.yaml)."""
+LONGEST = 60_000
+"""Characters of pins in one step of a Dockerfile."""
 _LOCAL = re.compile(r"torch==[0-9.]+\+(cpu|cu[0-9]+)")
 
 
@@ -98,19 +101,31 @@ def dockerfile(stack: Candidate, question: Question, project: Project, known: Kn
 
 def _installed(pins: Pins, who: str) -> str:
     """Packages by hash. Those of PyTorch's own index are found by uv, which knows that index by name."""
-    text = f"# Packages by {who}. A document in a Dockerfile needs BuildKit (Docker 23 or newer).\n"
+    text = f"# Packages by {who}.\n"
     install = "python -m pip install --no-cache-dir --no-deps --require-hashes"
     if backend := _backend(pins.packages):
-        tool = _uv()
-        text += f'COPY <<"EOF" /tmp/uv.txt\n{tool}EOF\nRUN {install} -r /tmp/uv.txt\n'
+        text += _run(_uv(), "/tmp/uv.txt", install)  # noqa: S108 - in the image
         install = f"uv pip install --system --no-cache --no-deps --require-hashes{backend}"
-    text += (
-        f'COPY <<"EOF" /tmp/requirements.txt\n{pins.requirements_txt()}EOF\nRUN {install} -r /tmp/requirements.txt\n'
-    )
-    return text
+    return text + _run(pins, "/tmp/requirements.txt", install)  # noqa: S108 - in the image
 
 
-def _uv() -> str:
+def _run(pins: Pins, path: str, install: str) -> str:
+    """Write the pins and install them, by what every builder of Dockerfiles knows: no documents within, which need BuildKit
+    with Dockerfile syntax 1.4. Linux takes arguments of up to 128 KiB, so that many hashes take several steps."""
+    parts: list[list[str]] = [[]]
+    for name in pins.packages:
+        line = shlex.quote(" ".join([name, *(f"--hash={value}" for value in pins.hashes[name])]))
+        if sum(map(len, parts[-1])) + len(line) > LONGEST:
+            parts.append([])
+        parts[-1].append(line)
+    steps = []
+    for part in parts:
+        lines = "".join(f"      {line} \\\n" for line in part)
+        steps.append(f"RUN printf '%s\\n' \\\n{lines}      >> {path}")
+    return "\n".join(steps) + f" && \\\n    {install} -r {path} && rm {path}\n"
+
+
+def _uv() -> Pins:
     """uv by version and hash, as this program's own requirements have it. Raises UsageError."""
     from pathlib import Path
 
@@ -120,7 +135,7 @@ def _uv() -> str:
     found = parse_requirements(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name, hashes in found.items():
         if name.startswith("uv=="):
-            return Pins(python="", requirements=(), packages=(name,), hashes={name: hashes}).requirements_txt()
+            return Pins(python="", requirements=(), packages=(name,), hashes={name: hashes})
     msg = f"{path.name} has no hashes of uv, which finds PyTorch's index; use --emit requirements"
     raise UsageError(msg)
 

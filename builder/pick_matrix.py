@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from builder import spec, versions
+from builder.answers import minor
 from builder.errors import SpecErrors, UsageError
 from builder.facts_records import CATALOG
 from builder.pick_question import Question
@@ -66,6 +67,14 @@ def _matrix(stack: Candidate, question: Question, project: Project, exporter: st
     own: Mapping[str, str] = dict(stack.fields)
     if question.python and stack.kind == "packages":
         own = {**own, "python": question.python}
+    elif stack.reference and not _recorded(stack):  # then an entry must say it
+        python = minor(question.python or "".join(stack.pythons[:1]))
+        if not python:
+            msg = (
+                f"which Python {stack.id} has is not recorded; say it with --python, and it is looked for in the image"
+            )
+            raise UsageError(msg)
+        own = {**own, "python": python}
     ways = {"from": _entry(exporter, {exporter: _newest(exporter)})} if exporter else {}
     engines = {"pick": _entry(stack.family, own)}
     family = _family(stack.family, project)
@@ -92,6 +101,12 @@ def _matrix(stack: Candidate, question: Question, project: Project, exporter: st
     if stack.reference and "docker" in family.isolation:
         lines += ["", "isolation: docker"]
     return "\n".join(lines) + "\n"
+
+
+def _recorded(stack: Candidate) -> bool:
+    """Whether an image's own record says its Python."""
+    record = CATALOG.images[stack.family].records[next(iter(stack.fields.values()))]
+    return bool(record.facts.get("python"))
 
 
 def realised(stack: Candidate, question: Question, project: Project) -> tuple[Stack, Family]:
