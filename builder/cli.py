@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -282,7 +283,7 @@ def _plan(options: argparse.Namespace) -> int:
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
     store = Store(work.project.artifacts)
     here = machine.read()
-    pipeline.foresee(work, here, store, skip=options.predict and not options.failed)
+    foreseen = pipeline.foresee(work, here, store, skip=options.predict and not options.failed)
     plan, needed = pipeline.planned(work, locked, here, store, again="failed" if options.failed else "")
     todo = plan.todo()
     stacks = list(dict.fromkeys(cell.engine.id for cell in work.cells))
@@ -293,6 +294,7 @@ def _plan(options: argparse.Namespace) -> int:
                 "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(), "measure": cell.attributes.measure,
                 "timeout": cell.attributes.timeout, "memory": cell.attributes.memory,
                 "expect": cell.expect.fail if cell.expect else None, "isolation": outcome.isolation(chain),
+                "prediction": foreseen[cell.id].state, "left-alone": chain.left_alone,
             }
             for chain in plan.chains for cell in (chain.cell,)
         ]  # fmt: skip
@@ -319,6 +321,11 @@ def _plan(options: argparse.Namespace) -> int:
     skipped = {step.name: step.skipped for step in plan.steps if step.kind == "environment" and step.state == "skip"}
     for name, reason in skipped.items():
         print(f"  skipped: {name}: {reason}")
+    left = [chain.against for chain in plan.chains if chain.against is not None and chain.left_alone]
+    for claim, number in Counter(left).most_common(10):
+        print(f"  unsupported: {number} {'cell' if number == 1 else 'cells'}: {claim.subject}: {claim.because} (to mend: {claim.change})")
+    if len(set(left)) > 10:
+        print(f"  unsupported: {len(left)} cells in all, for {len(set(left))} reasons; `--no-predict` tries them")
     for line in pulls.table(needed):
         print(line)
     absent = [step.name for step in plan.environments() if unlocked(step)]

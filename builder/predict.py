@@ -30,6 +30,7 @@ RULES = MappingProxyType({
     "export-opset": "the exporter writes the opset that is asked for",
     "opset": "the engine takes the opset that is written",
     "ir": "the engine takes the ONNX IR version that is written",
+    "numpy": "the engine's package takes this NumPy",
     "gpu": "the engine supports this compute capability",
     "precision": "this compute capability has the precision",
     "driver": "the driver runs programs of this CUDA version",
@@ -141,6 +142,8 @@ class Predictor:
             yield self._opset(name, version, written.opsets)
         if written is not None and written.ir is not None:
             yield from self._ir(name, version, written.ir)
+        if numpy := cell.engine.value("numpy"):
+            yield self._numpy(name, version, numpy)
         if self.families[cell.engine.family].device == "cuda":
             yield from self._hardware(name, version, cell.engine, options)
 
@@ -208,7 +211,21 @@ class Predictor:
                 return Answer(value=None, facts=answer.facts, unknown=answer.unknown)
             return Answer(value=not answer.value.refused, facts=answer.facts)
 
-        told = self._judged("export-opset", subject, ask, lambda: f"ask for a lower opset, or take a newer {exporter}")
+        def change() -> str:
+            fitting = [key for key in self.catalog.table(knowledge.EXPORTERS[exporter]) if writes(key)]
+            nearest, known = (
+                _nearest(version, fitting),
+                knowledge.opsets(exporter, version, exporter=kind, catalog=self.catalog),
+            )
+            last = known.value.last if known.value else None
+            lower = f"ask for opset {last} or lower" if last and last < int(asked) else "ask for another opset"
+            return lower + (f", or take {exporter} {nearest}" if nearest else "")
+
+        def writes(key: str) -> bool:
+            found = knowledge.written(exporter, key, int(asked), kind=kind, catalog=self.catalog)
+            return found.value is not None and found.value.opset == int(asked)
+
+        told = self._judged("export-opset", subject, ask, change)
         return answer.value, told
 
     def _engine(self, stack: Stack) -> tuple[str, str]:
@@ -258,6 +275,18 @@ class Predictor:
             return ", or ".join(filter(None, ("export with a lower opset", self._release(name, version, takes))))
 
         yield self._judged("ir", f"{name} {version}, ONNX IR {ir}", ask, change)
+
+    def _numpy(self, name: str, version: str, numpy: str) -> Claim:
+        def ask() -> Answer[bool]:
+            return knowledge.takes_numpy(name, version, numpy, catalog=self.catalog)
+
+        def takes(key: str) -> Answer[bool]:
+            return knowledge.takes_numpy(name, key, numpy, catalog=self.catalog)
+
+        def change() -> str:
+            return ", or ".join(filter(None, ("take another NumPy", self._release(name, version, takes))))
+
+        return self._judged("numpy", f"{name} {version}, NumPy {numpy}", ask, change)
 
     def _hardware(self, name: str, version: str, stack: Stack, options: Mapping[str, str]) -> Iterator[Claim]:
         """By the target where there is one (built here, for there), else by this machine's GPUs."""

@@ -33,6 +33,7 @@ SHOWS: Mapping[str, Shows] = {
     ),
     "opset": Shows(stages=_ENGINE, proof="build", categories=frozenset({"unsupported-opset"})),
     "ir": Shows(stages=_ENGINE, proof="build", categories=frozenset({"unsupported-ir"})),
+    "numpy": Shows(stages=_ENGINE | {"environment", "compare"}, proof="run", categories=frozenset({"python-abi"})),
     "gpu": Shows(stages=_ENGINE, proof="build", categories=frozenset({"gpu-unsupported"})),
     "precision": Shows(stages=_ENGINE, proof="build", categories=frozenset({"precision", "precision-fallback"})),
     "driver": Shows(stages=_ENGINE, proof="run", categories=frozenset({"driver-too-old"})),

@@ -51,7 +51,7 @@ groups:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = project(tmp_path_factory.mktemp("small"), MATRIX)
     # Two real failures that nobody expected: IR 10 on an old ONNX Runtime, and the NumPy 2 trap.
-    enginematrix(folder, "run", "--frozen", code=1)
+    enginematrix(folder, "run", "--frozen", "--no-predict", code=1)
     yield folder
 
 
@@ -172,19 +172,47 @@ def test_show_why_and_repro(small: Path) -> None:
     assert "no cell" in enginematrix(small, "show", "nothing-like-it", code=2)
 
 
+def test_what_the_facts_rule_out_is_left_alone_and_tried_when_asked(small: Path, tmp_path: Path) -> None:
+    """The same cells, first as the facts have them and then all the same: none that was ruled out works, and none that was
+    not fails for such a reason."""
+    folder = project(tmp_path / "predicted", MATRIX)
+    choice = ["--select", "model=residual_cnn and engine=ort,ort-numpy2"]
+    enginematrix(folder, "run", "--frozen", *choice)
+    first = {cell["id"]: cell for cell in report(folder)["cells"]}
+    alone = [cell for cell in first.values() if cell["status"] == "unsupported"]
+    assert {cell["status"] for cell in first.values()} == {"unsupported", "verified"}
+    assert all(cell["remedy"] and cell["source"] for cell in alone)
+    assert {"opset", "ir"} <= {
+        claim["rule"] for claim in report(folder)["predictions"]["claims"] if claim["state"] == "unsupported"
+    }
+    shown = enginematrix(folder, "show", alone[0]["id"])
+    assert "unsupported" in shown and "facts" in shown
+    assert "Nothing to do" in enginematrix(folder, "run", "--frozen", *choice)
+
+    told = enginematrix(folder, "run", "--frozen", "--no-predict", *choice, code=1)
+    assert f"{len(alone)} unsupported (0 work all the same)" in told
+    forced = {cell["id"]: cell for cell in report(folder)["cells"]}
+    assert {forced[cell["id"]]["status"] for cell in alone} <= {"failed", "crashed"}
+    scored = report(folder)["predictions"]
+    assert scored["refuted"] == [] and scored["skipping"] is False
+    assert sum(row["unsupported"]["failed"] for row in scored["rules"]) >= len(alone)
+    assert "0 fail for that reason" in enginematrix(folder, "report", *choice, code=1)
+    assert {c["status"] for c in report(folder)["cells"]} == {c["status"] for c in forced.values()}, "what was tried stays"
+
+
 def test_what_is_deleted_by_hand_comes_back(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "deleted"
     shutil.copytree(small, folder, symlinks=True, ignore=shutil.ignore_patterns("by-hand"))
     before = outcomes(folder)
     shutil.rmtree(folder / "artifacts" / "engines")
     (folder / "artifacts" / "report" / "report.html").unlink()
-    out = enginematrix(folder, "run", "--frozen", code=1)
+    out = enginematrix(folder, "run", "--frozen", "--no-predict", code=1)
     assert "Nothing to do" in out
     assert len(list((folder / "artifacts" / "engines").glob("*/manifest.json"))) > 10
     assert (folder / "artifacts" / "report" / "report.html").exists()
     shutil.rmtree(folder / "artifacts" / "objects")
-    enginematrix(folder, "run", "--frozen", code=None)
-    enginematrix(folder, "run", "--frozen", code=1)
+    enginematrix(folder, "run", "--frozen", "--no-predict", code=None)
+    enginematrix(folder, "run", "--frozen", "--no-predict", code=1)
     assert outcomes(folder) == before
 
 
@@ -198,7 +226,7 @@ def test_a_reader_that_goes_away_does_not_change_the_exit_code(small: Path) -> N
     done = subprocess.run(["bash", "-c", command], cwd=small, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.stdout.splitlines()[-1] == "1"
-    enginematrix(small, "run", "--frozen", code=1)  # the report of all cells again
+    enginematrix(small, "run", "--frozen", "--no-predict", code=1)  # the report of all cells again
 
 
 def test_bad_selections_are_bad_input(small: Path) -> None:
@@ -210,7 +238,7 @@ def test_bad_selections_are_bad_input(small: Path) -> None:
 def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path: Path) -> None:
     folder = project(tmp_path / "killed", MATRIX)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.Popen([sys.executable, "-m", "builder", "run", "--frozen"], cwd=folder, env=env, stdout=subprocess.DEVNULL,
+    run = subprocess.Popen([sys.executable, "-m", "builder", "run", "--frozen", "--no-predict"], cwd=folder, env=env, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)  # fmt: skip
     objects = folder / "artifacts" / "objects"
     deadline = time.monotonic() + 300
@@ -223,14 +251,14 @@ def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path:
     assert children, "workers were running"
     psutil.wait_procs(children, timeout=15)
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
-    enginematrix(folder, "run", "--frozen", code=1)
+    enginematrix(folder, "run", "--frozen", "--no-predict", code=1)
     assert outcomes(folder) == outcomes(small)
 
 
 def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
     folder = project(tmp_path / "interrupted", MATRIX)
     run = subprocess.Popen(
-        [sys.executable, "-m", "builder", "run", "--frozen", "--group", "all", "--select", "exporter=onnx"], cwd=folder,
+        [sys.executable, "-m", "builder", "run", "--frozen", "--no-predict", "--group", "all", "--select", "exporter=onnx"], cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     objects = folder / "artifacts" / "objects"
@@ -248,18 +276,18 @@ def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
         stored = [row[0] for row in db.execute("select name from steps where state = 'failed'")]
     db.close()
     assert all("1.15.1" in name or "numpy2" in name for name in stored), "nothing that we ended counts as a failure"
-    enginematrix(folder, "run", "--frozen", "--group", "all", "--select", "exporter=onnx", code=1)
+    enginematrix(folder, "run", "--frozen", "--no-predict", "--group", "all", "--select", "exporter=onnx", code=1)
     assert not any(cell["reason"].startswith("interrupted") for cell in report(folder)["cells"])
 
 
 def test_no_network_is_infrastructure_and_leaves_no_evidence(tmp_path: Path) -> None:
     folder = project(tmp_path / "offline", MATRIX)
     env = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty"), "UV_FIND_LINKS": ""}
-    out = enginematrix(folder, "run", "--frozen", "--select", "engine=ort and exporter=onnx", code=3, env=env)
+    out = enginematrix(folder, "run", "--frozen", "--no-predict", "--select", "engine=ort and exporter=onnx", code=3, env=env)
     assert "infrastructure" in out
     cells = report(folder)["cells"]
     assert {(cell["status"], cell["category"]) for cell in cells} == {("blocked", "infrastructure")}
-    enginematrix(folder, "run", "--frozen", "--group", "one", code=0)
+    enginematrix(folder, "run", "--frozen", "--no-predict", "--group", "one", code=0)
     assert {cell["status"] for cell in report(folder)["cells"]} == {"verified"}
 
 
@@ -273,7 +301,7 @@ def test_a_missing_interpreter_is_named_with_what_to_do(tmp_path: Path) -> None:
 def test_a_frozen_lock_that_lacks_a_stack_is_bad_input(tmp_path: Path) -> None:
     folder = project(tmp_path / "frozen", MATRIX)
     (folder / "matrix.lock").unlink()
-    out = enginematrix(folder, "run", "--frozen", code=2)
+    out = enginematrix(folder, "run", "--frozen", "--no-predict", code=2)
     assert "no entry for" in out
     assert "enginematrix lock" in out
     assert not (folder / "matrix.lock").exists()
@@ -289,10 +317,10 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     ).returncode:
         pytest.skip("may not mount a file system here")
     try:
-        out = enginematrix(folder, "run", "--frozen", "--group", "one", code=3)
+        out = enginematrix(folder, "run", "--frozen", "--no-predict", "--group", "one", code=3)
         assert "free some space" in out
         subprocess.run(["mount", "-o", "remount,size=2g", str(disk)], check=True)
-        enginematrix(folder, "run", "--frozen", "--group", "one", code=0)
+        enginematrix(folder, "run", "--frozen", "--no-predict", "--group", "one", code=0)
         assert {cell["status"] for cell in report(folder)["cells"]} == {"verified"}
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)

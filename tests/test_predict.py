@@ -86,6 +86,8 @@ def claims(item: Cell, machine: Any = factory.MACHINE, **more: Any) -> dict[str,
         (cell(ort("1.17.3"), TORCH, opset="18", **{"torch-exporter": "dynamo"}), "ir", "unsupported"),
         (cell(ort("1.18.1"), TORCH, opset="18", **{"torch-exporter": "dynamo"}), "ir", "supported"),
         (cell(ort("1.17.3"), TORCH, opset="17", **{"torch-exporter": "torchscript"}), "ir", "supported"),
+        (cell(ort("1.16.3", "3.11", numpy="2.2.6")), "numpy", "unsupported"),
+        (cell(ort("1.20.1", "3.12", numpy="2.2.6")), "numpy", "supported"),
         (cell(stack("engine", "tensorrt-rtx", **{"tensorrt-rtx": "1.4.0.76"}, cuda="12", python="3.12"), target="sm70"),
          "gpu", "unsupported"),
         (cell(stack("engine", "tensorrt", tensorrt="11.0.0.114", cuda="13", python="3.12"), precision="fp8", target="sm80"),
@@ -111,6 +113,11 @@ def test_what_would_have_to_change_names_a_release_and_an_opset() -> None:
     assert claims(cell(ort("1.16.3", "3.12")))["wheel"].change.startswith(
         "take Python 3.8, 3.9, 3.10, 3.11, or onnxruntime 1.17"
     )
+
+
+def test_advice_names_what_exists() -> None:
+    assert claims(cell(ort("1.22.1"), TF, opset="21"))["export-opset"].change == "ask for opset 18 or lower"
+    assert "take onnxruntime 1.19" in claims(cell(ort("1.16.3", "3.11", numpy="2.2.6")))["numpy"].change
 
 
 def test_without_a_target_this_machines_gpus_and_driver_are_asked_about() -> None:
@@ -187,6 +194,7 @@ def result(status: str, stage: str = "compare", category: str | None = None, nam
         ("opset", result("blocked", "environment", "network"), "open"),
         ("driver", result("built", "build"), "open"),
         ("gpu", result("built", "build"), "held"),
+        ("numpy", result("crashed", "run", "python-abi"), "failed"),
         ("wheel", result("failed", "resolve", "packaging"), "failed"),
         ("wheel", result("failed", "export", "unsupported-opset"), "held"),
     ],
