@@ -85,7 +85,7 @@ def first(report: dict[str, Any], **want: Any) -> dict[str, Any]:
 
 FRAGMENTS = [
     "", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
-    "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
+    "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/facts", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
 ]  # fmt: skip
 
 
@@ -379,3 +379,32 @@ def test_text_has_contrast(browser: Browser, address: str, scheme: str) -> None:
     page.close()
     low = {name: round(value, 2) for name, value in ratios.items() if value < (3.0 if name == "skipped" else 4.5)}
     assert low == {}
+
+
+def test_facts_stand_beside_what_happened(view: Any, address: str, report: dict[str, Any]) -> None:
+    page = open_at(view, address, "#/facts")
+    scored = report["predictions"]
+    expect(page.locator("h1")).to_have_text("Facts against observations")
+    rows = page.locator("table.data tbody tr")
+    assert rows.count() == len(scored["rules"])
+    wrong = [claim for claim in scored["claims"] if claim["verdict"] == "refuted"]
+    panel = page.locator("section", has=page.locator("h2", has_text="Wrong facts"))
+    assert wrong and panel.locator("ul.finds > li").count() == len(wrong)
+    first = panel.locator("ul.finds > li").first
+    first.locator("summary").click()
+    expect(first).to_contain_text("<b>a fact</b>")
+    expect(first.locator("a[href='https://example.com/facts']")).to_be_visible()
+    shown = first.locator("a", has_text="show cells")
+    evidence = next(claim for claim in wrong if claim["subject"] in (first.locator(".t").text_content() or ""))[
+        "evidence"
+    ]
+    shown.click()
+    expect(page.locator("table tbody tr")).to_have_count(len(evidence))
+
+
+def test_the_page_of_a_cell_says_what_the_facts_said(view: Any, address: str, report: dict[str, Any]) -> None:
+    cell = next(cell for cell in report["cells"] if cell["status"] == "unsupported")
+    page = open_at(view, address, f"#/cell/{cell['id']}")
+    panel = page.locator("section", has=page.locator("h2", has_text="What the facts say"))
+    expect(panel).to_contain_text("unsupported")
+    expect(panel).to_contain_text(cell["engine"]["id"])
