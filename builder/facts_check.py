@@ -19,6 +19,7 @@ from builder.facts_records import (
     Branch,
     Capability,
     Catalog,
+    CudaImage,
     Entry,
     Exporter,
     Forward,
@@ -152,6 +153,23 @@ def _drivers(catalog: Catalog) -> Iterator[tuple[str, Where]]:
         both = sorted({str(_branch(least)) for least in row.accepted} & set(row.rejected))
         if both and not (row.conflict or row.doubt):
             yield f"{row.key}: {', '.join(both)} is accepted and rejected", row.where
+    yield from _images_and_notes(catalog)
+
+
+def _images_and_notes(catalog: Catalog) -> Iterator[tuple[str, Where]]:
+    """What NVIDIA's CUDA images take of older drivers, against the toolkit's own driver and the notes of its containers."""
+    for image in catalog.table(CudaImage).values():
+        own = next((item for item in catalog.table(Toolkit).values() if minor(item.key) == minor(image.key)), None)
+        for branch in image.branches if own is not None and not image.doubt else ():
+            if own is not None and int(branch) >= _branch(own.driver):
+                yield (
+                    f"image {image.key}: {branch} is no older branch than that of its own driver {own.driver}",
+                    image.where,
+                )
+        for row in catalog.table(Forward).values():
+            both = sorted(set(image.branches) & set(row.rejected))
+            if both and row.cuda == minor(image.key) and not (image.doubt or row.conflict or row.doubt):
+                yield f"image {image.key} takes {', '.join(both)}, which the notes of {row.key} refuse", image.where
 
 
 def _branch(driver: str) -> int:

@@ -132,6 +132,11 @@ class Forward(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CudaImage(Entry):
+    branches: tuple[str, ...] = column(_versions, required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompatPackage(Entry):
     kinds: tuple[str, ...] = column(_choices(*KINDS), required=True)
     cuda: str = column(_version, required=True)
@@ -314,7 +319,7 @@ class Project:
 FILES: dict[str, dict[str, type[Entry]]] = {
     "drivers.yaml": {
         "toolkits": Toolkit, "minor-versions": MinorVersions, "minimums": Minimum, "branches": Branch, "forward": Forward,
-        "packages": CompatPackage,
+        "images": CudaImage, "packages": CompatPackage,
     },
     "gpus.yaml": {"capabilities": Capability, "gpus": Gpu},
     "tensorrt.yaml": {"releases": TensorRT, "rtx": TensorRTRTX},

@@ -14,6 +14,7 @@ from builder.facts_records import (
     Capability,
     Catalog,
     CompatPackage,
+    CudaImage,
     Forward,
     Gpu,
     Minimum,
@@ -125,17 +126,31 @@ def _forward(driver: str, cuda: str, kind: str, used: tuple[Fact, ...], catalog:
         if kind not in package.kinds:
             return Answer(value=Runs.NO, facts=used)
     rows = [entry for entry in catalog.table(Forward).values() if entry.cuda == minor(cuda)]
-    if kind != "datacenter" or not rows:
+    images = [entry for entry in catalog.table(CudaImage).values() if minor(entry.key) == minor(cuda)]
+    if kind != "datacenter" or not (rows or images):
         reason = f"what older drivers run CUDA {minor(cuda)} with cuda-compat is not recorded"
         return Answer(value=None, facts=used, unknown=reason)
-    row = rows[-1]
     branch = driver.split(".")[0]
-    taken = any(least.split(".")[0] == branch and number(driver) >= number(least) for least in row.accepted)
-    text = f"the containers of {row.key} (CUDA {row.cuda}) take data center drivers {', '.join(row.accepted)}"
-    used = (*used, fact(row, text + (f" and refuse {', '.join(row.rejected)}" if row.rejected else "")))
-    if row.doubt or (taken and branch in row.rejected):
-        return Answer(value=None, facts=used, unknown=row.doubt or row.conflict)
-    return Answer(value=Runs.FORWARD if taken else Runs.NO, facts=used)
+    taken, doubts = [], []
+    for image in images[-1:]:
+        text = (
+            f"the image nvidia/cuda:{image.key} starts with data center drivers of branches {', '.join(image.branches)}"
+        )
+        used = (*used, fact(image, text))
+        taken.append(branch in image.branches)
+        doubts.append(image.doubt)
+    for row in rows[-1:]:
+        text = f"the containers of {row.key} (CUDA {row.cuda}) take data center drivers {', '.join(row.accepted)}"
+        used = (*used, fact(row, text + (f" and refuse {', '.join(row.rejected)}" if row.rejected else "")))
+        least = next((item for item in row.accepted if item.split(".")[0] == branch), None)
+        if not images:
+            taken.append(least is not None and number(driver) >= number(least))
+            doubts.append(row.doubt or (row.conflict if taken[-1] and branch in row.rejected else ""))
+        elif least is not None and not row.doubt:  # the images know branches alone, the notes the least driver of one
+            taken.append(number(driver) >= number(least))
+    if any(doubts):
+        return Answer(value=None, facts=used, unknown="; ".join(filter(None, doubts)))
+    return Answer(value=Runs.FORWARD if all(taken) else Runs.NO, facts=used)
 
 
 def toolkits(capability: str, *, catalog: Catalog = CATALOG) -> Answer[Range]:

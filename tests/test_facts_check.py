@@ -22,6 +22,20 @@ def test_what_is_known_is_listed() -> None:
 
 PLANTED = [
     (
+        "driver",
+        "drivers.yaml",
+        '"13.0.2": {branches: ["535", "550", "565", "570", "575"]',
+        '"13.0.2": {branches: ["535", "550", "565", "570", "580"]',
+        "image 13.0.2: 580 is no older branch than that of its own driver 580.65.06",
+    ),
+    (
+        "driver",
+        "drivers.yaml",
+        '"12.4.1": {branches: ["470", "525", "535"]',
+        '"12.4.1": {branches: ["470", "510", "535"]',
+        "image 12.4.1 takes 510, which the notes of 24.05 refuse",
+    ),
+    (
         "capability",
         "tensorrt.yaml",
         'capabilities: ["7.5", "8.6", "8.9", "12.0", "12.1"]',

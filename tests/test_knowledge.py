@@ -204,6 +204,17 @@ def test_drivers_out_of_sight() -> None:
         ("440.33.00", "10.2", "", Runs.EXACT),
         ("418.87.00", "10.2.89", "", Runs.NO),  # before CUDA 11 each toolkit needs its own
         ("575.57.08", "13.0", "geforce", Runs.NO),
+        # NVIDIA_REQUIRE_CUDA of the nvidia/cuda images names the branches
+        ("470.57.02", "12.4", "datacenter", Runs.FORWARD),
+        ("470.42.01", "12.4", "datacenter", Runs.NO),  # the notes of 24.05 want 470.57 of that branch
+        ("470.256.02", "12.8", "datacenter", Runs.FORWARD),
+        ("470.256.02", "12.9", "datacenter", Runs.NO),
+        ("535.183.06", "13.0", "datacenter", Runs.FORWARD),
+        ("550.54.14", "13.0", "datacenter", Runs.FORWARD),
+        ("560.35.03", "13.0", "datacenter", Runs.NO),
+        ("550.54.14", "13.2", "datacenter", Runs.NO),
+        ("570.86.10", "13.2.1", "datacenter", Runs.FORWARD),
+        ("570.86.10", "13.2", "workstation", Runs.NO),
     ],
 )
 def test_how_a_driver_runs_a_cuda(driver: str, cuda: str, kind: str, runs: Runs) -> None:
@@ -218,8 +229,8 @@ def test_how_a_driver_runs_a_cuda(driver: str, cuda: str, kind: str, runs: Runs)
         ("590.44.01", "13.9", "", "CUDA 13.9 is newer than the catalog"),
         ("590.44.01", "14.0", "", "CUDA 14.0 is newer than the catalog"),
         ("590.44.01", "9.0", "", "the catalog does not have CUDA 9.0"),
-        ("470.57.02", "12.4", "datacenter", "what older drivers run CUDA 12.4 with cuda-compat is not recorded"),
-        ("550.54.14", "13.0", "datacenter", "the page names R575 as the floor for CUDA 13.0"),
+        ("550.54.14", "13.4", "datacenter", "what older drivers run CUDA 13.4 with cuda-compat is not recorded"),
+        ("550.54.14", "13.3", "datacenter", "read in one Dockerfile"),
         ("550.54.14", "twelve", "", "'twelve' is not a CUDA version"),
     ],
 )
