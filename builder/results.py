@@ -110,7 +110,10 @@ def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again:
 
 
 def write_report(project: Project, report: dict[str, Any], *, always: bool = False) -> bool:
-    """Write `artifacts/report/` unless it is there and already says exactly this; whether it was written."""
+    """Write `artifacts/report/` unless it is there and already says exactly this; whether it was written. Its page to choose a
+    stack says more than this run's cells, and is looked at by itself."""
+    from builder.report import choose
+
     mark = project.report / ".digest"
     content = digest(
         [
@@ -122,12 +125,16 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
         ]
     )
     there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
+    same = False
     with contextlib.suppress(OSError):
-        if not always and there and report["run"]["steps"] == 0 and mark.read_text(encoding="utf-8") == content:
-            return False
+        same = not always and there and report["run"]["steps"] == 0 and mark.read_text(encoding="utf-8") == content
+    if same:
+        choose.write(project, report)
+        return False
     from builder.report import build_report
 
-    build_report(report, project.report)
+    build_report(report, project.report, choose=True)
+    choose.write(project, report, always=always)
     write(mark, content)
     return True
 

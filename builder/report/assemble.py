@@ -105,8 +105,9 @@ def stacks(engines: Iterable[Mapping[str, Any]], limit: int = 0) -> str:
     return "; ".join(out)
 
 
-def build_report(report: dict[str, Any], out: Path) -> None:
-    """Write report.json, report.md, report.html, junit.xml and assets into the folder `out`.
+def build_report(report: dict[str, Any], out: Path, *, choose: bool = False) -> None:
+    """Write report.json, report.md, report.html, junit.xml and assets into the folder `out`. `choose`: choose.html is, or will
+    be, beside them (builder/report/choose.py), and report.html leads to it.
 
     `report` is docs/report-schema.md without findings. Each file is written beside and renamed, report.json last, so
     an interrupted write leaves the old report or the new one. Raises OSError when the folder cannot be written.
@@ -117,7 +118,7 @@ def build_report(report: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for source in page.assets():
         _copy(source, out / "assets" / source.name)
-    write(out / "report.html", page.render(full))
+    write(out / "report.html", page.render(full, choose=choose))
     write(out / "report.md", markdown.render(full))
     write(out / "junit.xml", junit.render(full))
     write(out / "report.json", json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -33,6 +33,8 @@ _JUDGING = (
     "report/choose*.py",
 )
 """What the answers are made of, beside the stored runs: while it is the same, so are they."""
+_MADE: dict[str, dict[str, Any]] = {}
+"""What the facts say, by `facts_key`."""
 
 
 def write(project: Project, report: Mapping[str, Any], *, always: bool = False) -> bool:
@@ -85,14 +87,16 @@ def facts(kept: Path, key: str) -> dict[str, Any]:
     from builder.facts_records import CATALOG
     from builder.report.assemble import write as whole
 
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.get("key") == key:
-            return dict(found["facts"])
-    made = judged(CATALOG)
-    with contextlib.suppress(OSError):  # it is made again next time
-        whole(kept, json.dumps({"key": key, "facts": made}, separators=(",", ":")))
-    return made
+    if key not in _MADE:
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            if isinstance(found, dict) and found.get("key") == key:
+                _MADE[key] = dict(found["facts"])
+                return _MADE[key]
+        _MADE[key] = judged(CATALOG)
+    with contextlib.suppress(OSError):  # then it is made again next time
+        whole(kept, json.dumps({"key": key, "facts": _MADE[key]}, separators=(",", ":")))
+    return _MADE[key]
 
 
 def judged(catalog: Catalog) -> dict[str, Any]:
@@ -112,7 +116,8 @@ def judged(catalog: Catalog) -> dict[str, Any]:
     for key, known in values.items():
         asked = [(value, {key: value}) for value in known]
         tables[key] = choose_tables.table(judge, key, asked, stacks, gpus, words, free=key == "driver")
-    every = Question(gpu=options[1].hardware, needs={STACK: OWN}, **dict.fromkeys(values, OWN))
+    own: dict[str, Any] = dict.fromkeys(values, OWN)
+    every = Question(gpu=options[1].hardware, needs={STACK: OWN}, **own)
     return {
         "classes": list(pick.CLASSES), "aliases": ALIASES, "components": list(COMPONENTS),
         "requirements": [[found.key.split(":")[0], found.text] for found in every.requirements], "same": pick_conflict._SAME,

@@ -45,8 +45,10 @@ def kinds(
         question = Question(gpu=option)
         alike = []
         for gpus in runs:
-            run = Observation(family="kind", fields={"kind": "kind"}, role="engine", cell="", model="", precision="",
-                              status="verified", category="", when="", run="", gpus=gpus, driver="", cpu="", latency=None)  # fmt: skip
+            run = Observation(
+                family="kind", fields={"kind": "kind"}, role="engine", cell="", model="", precision="", status="verified",
+                category="", when="", run="", gpus=gpus, driver="", cpu="", latency=None,
+            )  # fmt: skip
             found = pick.choice(stack, question, {known: [run]}, _judge(catalog), now=_NOW, max_age=0)
             alike.append(found.evidence.of)
         # Whether a GPU is asked for at all matters beside the runs': what ran on a CPU.
@@ -85,9 +87,10 @@ def weighed(
             "driver": ["", *sorted({item.driver for item in seen if item.driver}), OTHER],
         }
         cells = []
-        for gpu, precision, python, driver in product(some, *axes.values()):
-            question = Question(gpu=gpu, precision=precision, python=python, driver=driver)
-            cells.append(_entry(stack, question, seen, catalog, evidence, runs, linked))
+        for gpu in some:
+            for precision, python, driver in product(*axes.values()):
+                question = Question(gpu=gpu, precision=precision, python=python, driver=driver)
+                cells.append(_entry(stack, question, seen, catalog, evidence, runs, linked))
         out[str(place)] = {**axes, "cells": cells}
     return {"kinds": kind_of, "stacks": out, "evidence": evidence.all(), "runs": runs.all(), "count": len(some)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from builder import knowledge, pick, pick_conflict, versions
 from builder.facts_records import PRECISIONS, Branch, Capability, Catalog, Forward, Gpu, Minimum, MinorVersions, Toolkit
@@ -109,18 +110,23 @@ def instead(
     yield from pick_conflict._values(asked, stacks, question, catalog)
 
 
-def floors(stacks: Sequence[Candidate], catalog: Catalog) -> dict[str, list[int] | None]:
-    """Drivers to move to, oldest first -> the places of the stacks that alone bring it up; None: it stands by itself."""
+def _asking(key: str, value: str) -> Question:
+    fields: dict[str, Any] = {key: value}
+    return Question(**fields)
+
+
+def floors(stacks: Sequence[Candidate], catalog: Catalog) -> list[tuple[str, list[int] | None]]:
+    """Drivers to move to, oldest first, with the places of the stacks that alone bring it up; None: it stands by itself."""
     question = Question(driver="0")
     always = {value for value, _, _ in instead("driver", question, (), catalog)}
     by: dict[str, list[int]] = {}
     for place, stack in enumerate(stacks):
         if stack.driver:
             by.setdefault(stack.driver, []).append(place)
-    return {
-        value: None if value in always else by.get(value, [])
+    return [
+        (value, None if value in always else by.get(value, []))
         for value, _, _ in instead("driver", question, stacks, catalog)
-    }
+    ]
 
 
 def driver_words(catalog: Catalog, own: str) -> str:
@@ -139,7 +145,7 @@ def others(
         if key != "driver":
             at = {value: place for place, value in enumerate(known)}
             ways: list[list[tuple[str, str, Question]]] = [
-                list(instead(key, Question(**{key: value}), stacks, catalog)) for value in known
+                list(instead(key, _asking(key, value), stacks, catalog)) for value in known
             ]
             out[key] = [[[at[value], texts.add(words)] for value, words, _ in way if value in at] for way in ways]
     return out
@@ -154,7 +160,7 @@ def other_gpus(
     named = {gpu.name: place for place, gpu in enumerate(gpus) if gpu is not None}
     known: dict[Hardware, int] = {}
     ways: dict[tuple[tuple[str, ...], str], list[list[int]]] = {}
-    out = []
+    out: list[list[list[int]]] = []
     for option in options:
         gpu = option.hardware
         if gpu is None:

@@ -8,7 +8,7 @@ one of them is judged for all. A new rule of builder/pick_judge.py needs no chan
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ OF_STACK, OF_GPU = -1, -2
 """In a verdict's list of facts: all of the stack's, all of the GPU's."""
 
 Read = tuple[str, ...]
+"""A part that the judge reads: ("driver",), ("components", "cuda"), ("kind", "=", "jetson"), ("inferred", "has", "cuda")."""
+_WORDS = frozenset({"device", "group", "kind", "reference"})
 
 
 class Pool:
@@ -45,8 +47,7 @@ class Words:
 
     def __init__(self) -> None:
         self.texts, self.facts, self.sources, self.verdicts = Pool(), Pool(), Pool(), Pool()
-        self._lists: dict[tuple[int, ...], tuple[tuple[Fact, ...], tuple[int, ...]]] = {}
-        """Lists of facts by the identity of each, which are kept with them so that it stays theirs."""
+        self._known: dict[Hashable, int] = {}
 
     def fact(self, fact: Fact) -> int:
         if fact is _OF_STACK:
@@ -58,13 +59,19 @@ class Words:
     def verdict(self, verdict: Verdict, own: str = "") -> int:
         """`own`: the text of the value asked for, where the page takes any."""
         because = verdict.because.replace(own, OWN) if own else verdict.because
-        known = tuple(map(id, verdict.facts))
-        if known not in self._lists:
-            self._lists[known] = verdict.facts, tuple(dict.fromkeys(self.fact(fact) for fact in verdict.facts))
-        facts = self._lists[known][1]
-        return self.verdicts.add(
-            (verdict.state, int(verdict.inferred), int(verdict.met), self.texts.add(because), facts)
+        told = (
+            verdict.state,
+            verdict.inferred,
+            verdict.met,
+            because,
+            *[(fact.text, fact.where) for fact in verdict.facts],
         )
+        found = self._known.get(told)
+        if found is None:
+            facts = tuple(dict.fromkeys(self.fact(fact) for fact in verdict.facts))
+            made = (verdict.state, int(verdict.inferred), int(verdict.met), self.texts.add(because), facts)
+            found = self._known[told] = self.verdicts.add(made)
+        return found
 
 
 class _Spy:
@@ -88,8 +95,64 @@ class _Spy:
             return (_OF_GPU,) if found else ()
         if isinstance(found, Mapping):
             return _SpiedMapping(found, name, self._reads)
+        if isinstance(found, frozenset):
+            return _SpiedSet(found, name, self._reads)
+        if name in _WORDS:
+            return _SpiedWord(found).noting(name, self._reads)
         self._reads.add((name,))
         return found
+
+
+class _SpiedWord(str):
+    """A word that is only compared, most likely: what it is compared with is noted, and the whole of it where it is told."""
+
+    __slots__ = ("name", "reads")
+
+    def noting(self, name: str, reads: set[Read]) -> _SpiedWord:
+        self.name, self.reads = name, reads
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        self.reads.add((self.name, "=", str.__str__(other) if isinstance(other, str) else ""))
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __len__(self) -> int:  # `if word:`
+        self.reads.add((self.name, "=", ""))
+        return str.__len__(self)
+
+    def __format__(self, spec: str) -> str:
+        self.reads.add((self.name,))
+        return str.__format__(self, spec)
+
+    def __str__(self) -> str:
+        self.reads.add((self.name,))
+        return str.__str__(self)
+
+    __hash__ = str.__hash__
+
+
+class _SpiedSet(Set[str]):
+    def __init__(self, target: frozenset[str], name: str, reads: set[Read]) -> None:
+        self._target, self._name, self._reads = target, name, reads
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> Any:
+        return frozenset(it)
+
+    def __contains__(self, item: object) -> bool:
+        self._reads.add((self._name, "has", str(item)))
+        return item in self._target
+
+    def __iter__(self) -> Iterator[str]:
+        self._reads.add((self._name,))
+        return iter(self._target)
+
+    def __len__(self) -> int:
+        self._reads.add((self._name,))
+        return len(self._target)
 
 
 class _SpiedMapping(Mapping[str, Any]):
@@ -116,6 +179,8 @@ def _part(target: Candidate | Hardware | None, read: Read) -> Hashable:
     found = getattr(target, read[0])
     if read == ("facts",):
         return bool(found)
+    if len(read) == 3:
+        return bool(read[2] in found if read[1] == "has" else read[2] == found)
     if isinstance(found, Mapping):
         return found.get(read[1]) if len(read) > 1 else tuple(found.items())
     return cast(Hashable, found)
@@ -177,6 +242,7 @@ def _reads(
     """What the judge reads of a stack and of a GPU for one requirement: of one of each class, with values and GPUs drawn by
     lot, until nothing new is read. (tests/test_choose.py judges stacks one by one and compares.)"""
     lot = random.Random(0)
+    judge = Judge(judge.catalog)  # one that remembers no answer, or it would not read what it asked before
     of_stack: set[Read] = set()
     of_gpu: set[Read] = set()
     known = -1

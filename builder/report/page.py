@@ -36,8 +36,8 @@ def assets() -> list[Path]:
     return [bundle] if bundle.is_file() else []
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """The page for a complete report (with findings)."""
+def render(report: Mapping[str, Any], *, choose: bool = False) -> str:
+    """The page for a complete report (with findings). `choose`: choose.html lies beside it."""
     import jinja2
     from markupsafe import Markup
 
@@ -49,7 +49,7 @@ def render(report: Mapping[str, Any]) -> str:
     nonce = base64.b64encode(hashlib.sha256(data.encode()).digest()[:18]).decode()
     return environment.get_template("report.html.j2").render(
         report=report, statuses=[(s, report["counts"][s], MEANING[s]) for s in STATUSES if report["counts"][s]],
-        nonce=nonce, css=Markup(_source("report.css")), js=Markup(_source("report.js")), data=Markup(data),  # noqa: S704
+        nonce=nonce, choose=choose, css=Markup(_source("report.css")), js=Markup(_source("report.js")), data=Markup(data),  # noqa: S704
     )  # fmt: skip
 
 

@@ -158,8 +158,8 @@ function near(clauses, held) {
 }
 function others(a, left, q) { // [what to do, the question with it, the fragment's fields that ask it]
   if (a.key === "driver") {
-    const mine = q.driver.split(".").map(Number), here = new Set(left), known = D.values.driver;
-    return Object.entries(D.floors).filter(([v, by]) => order(v.split(".").map(Number), mine) > 0 && (!by || by.some(s => here.has(s))))
+    const mine = q.driver.split(".").map(Number), here = new Set(left);
+    return D.floors.filter(([v, by]) => order(v.split(".").map(Number), mine) > 0 && (!by || by.some(s => here.has(s))))
       .map(([v]) => [D.move.replace(OWN, v), { ...q, values: { ...q.values, driver: place("driver", v) } }, { driver: v }]);
   }
   if (a.key === "gpu") return D.other_gpus[q.gpu].map(([hardware, words, option]) => [D.texts[words], { ...q, hardware }, option > 0 ? { gpu: nameOf(option) } : null]);
