@@ -61,12 +61,24 @@ def requirements(stack: Candidate, question: Question, project: Project, known: 
     pins, who = known.pins(made)
     if pins is not None:
         how = "uv pip install --require-hashes" + _backend(pins.packages) + " -r FILE"
-        return f"# {made.id}, for Python {pins.python}, by {who}\n# {how}\n{pins.requirements_txt()}"
+        head = f"{_elsewhere(stack, question)}# {made.id}, for Python {pins.python}, by {who}\n"
+        return f"{head}# {how}\n{pins.requirements_txt()}"
     lines = [requirement.line for requirement in made.requirements]
-    head = f"# {made.id}: not locked, without hashes and without what these packages ask for: {who}\n"
+    told = f"{made.id}: not locked, without hashes and without what these packages ask for: {who}"
+    head = f"{_elsewhere(stack, question)}# {told}\n"
     if _backend(lines):
         head += f"# uv pip install{_backend(lines)} -r FILE\n"
     return head + "".join(f"{line}\n" for line in lines)
+
+
+def _elsewhere(stack: Candidate, question: Question) -> str:
+    """A comment where packages are asked for on a platform that they are not known to be for."""
+    if not question.platform or question.platform in stack.platforms:
+        return ""
+    known = ", ".join(stack.platforms) or "no platform that is recorded"
+    return (
+        f"# Chosen and resolved for {known}: whether there are such packages for {question.platform} is not recorded.\n"
+    )
 
 
 def packages(stack: Candidate, question: Question, project: Project) -> Stack:
@@ -96,7 +108,7 @@ def dockerfile(stack: Candidate, question: Question, project: Project, known: Kn
         msg = f"no Dockerfile of {stack.id}: its packages are not locked: {who}"
         raise UsageError(msg)
     name, told = _pinned(BASE.format(python=minor(pins.python)), known, platform)
-    return f"{head}{told}\nFROM {option}{name}\n{_installed(pins, who)}"
+    return f"{head}{_elsewhere(stack, question)}{told}\nFROM {option}{name}\n{_installed(pins, who)}"
 
 
 def _installed(pins: Pins, who: str) -> str:

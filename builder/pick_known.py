@@ -43,7 +43,7 @@ class Known:
         try:
             return registry.resolve(reference, self.mirrors), f"its registry, {utc()}"
         except (PackageError, InfrastructureError) as error:
-            return None, f"matrix.lock has no digest of it, and of its registry it could not be had: {error}"
+            return None, f"matrix.lock has no digest of it, and of its registry it could not be had: {_line(error)}"
 
     def pins(self, stack: Stack) -> tuple[Pins | None, str]:
         """The locked packages of a stack and who says so, or None and why there are none."""
@@ -60,11 +60,16 @@ class Known:
         try:
             return uv.resolve(stack, self.cutoff), f"uv, nothing newer than {self.cutoff}"
         except (uv.PackageError, InfrastructureError) as error:
-            return None, f"{lacks}, and uv could not resolve them: {error}"
+            return None, f"{lacks}, and uv could not resolve them: {_line(error)}"
 
     def _say(self, what: str) -> None:
         """Asking takes seconds, and half a minute where nobody answers."""
         print(f"enginematrix: {what} (--offline: do without)", file=sys.stderr)
+
+
+def _line(error: Exception) -> str:
+    """It is printed as a comment: in one line."""
+    return " ".join(str(error).split())
 
 
 def of(project: Project, lock: Lock | None, *, offline: bool) -> Known:

@@ -23,7 +23,7 @@ STACKS = {stack.id: stack for stack in candidates(CATALOG)}
 JUDGE = Judge(CATALOG)
 
 
-def ask(gpu: str = "", needs: str = "", **values: str) -> Question:
+def ask(gpu: str = "", needs: str = "", **values: Any) -> Question:
     found = pick.hardware(gpu) if gpu else None
     assert not isinstance(found, str), found
     return Question(gpu=found, needs=pick_cli.needs([needs]) if needs else {}, **values)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from picking import JUDGE, QUESTION, ROOT, STACKS, ask, first, picked, project_in, run, seen, state, stored
 
-from builder import pick_cli, pick_evidence
+from builder import pick_cli, pick_conflict, pick_evidence
 from builder.errors import UsageError
 from builder.facts_records import CATALOG
 from builder.pick_conflict import smallest
@@ -38,6 +38,8 @@ CHANGELOG = "https://github.com/NVIDIA/TensorRT/blob/main/CHANGELOG.md"
 RELEASE_23_09 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-23-09.html"
 RELEASE_24_10 = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/rel-24-10.html"
 TORCH_ARCHITECTURES = "https://github.com/Comfy-Org/ComfyUI/pull/16438"
+ORT_ONNX = "https://onnxruntime.ai/docs/reference/compatibility.html"
+TRT_OPSETS = "https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/onnx-opset-guide.html"
 PYPI = "names of the wheels of PyPI project {}"
 
 FITS = [
@@ -71,6 +73,10 @@ FITS = [
     (TORCH_ARCHITECTURES, ask("V100", "torch>=2.9,<2.10"), "torch-2.9.0-cuda12.8"),
     (ORT_CUDA, ask(needs="onnxruntime>=1.27,cuda>=13"), "onnxruntime-gpu-1.27-cuda13"),
     (TORCH_TRT, ask(needs="torch-tensorrt>=2.5,<2.6", python="3.12"), "torch-tensorrt-2.5.0"),
+    # 1.16 is the first with opset 19 and IR 9; 1.18 with opset 21 and IR 10.
+    (ORT_ONNX, ask(needs="onnxruntime", opset=19, ir=9), "onnxruntime-1.16.3"),
+    (ORT_ONNX, ask(needs="onnxruntime", opset=21, ir=10), "onnxruntime-1.18.1"),
+    (TRT_OPSETS, ask("RTX 4090", "tensorrt", opset=24), "tensorrt-11.4.0.106-cuda12"),
 ]  # fmt: skip
 
 
@@ -109,6 +115,9 @@ NOTHING = [
     (TORCH_TRT, ask(needs="torch-tensorrt>=2.3,<2.7", python="3.13"), {"need:torch-tensorrt", "python"}, "3.12"),
     (TORCH_TRT, ask(needs="torch-tensorrt,torch<2.3,tensorrt>=10"), {"need:torch", "need:tensorrt"},
      "torch 2.3"),
+    (ORT_ONNX, ask(needs="onnxruntime<1.18", opset=21), {"need:onnxruntime", "opset"}, "to opset 20"),
+    (ORT_ONNX, ask(needs="onnxruntime==1.16.*", ir=10), {"need:onnxruntime", "ir"}, "with IR version 9"),
+    (ORT_ONNX, ask(needs="onnxruntime==1.14.*", opset=19, ir=9), {"need:onnxruntime", "opset"}, "accept onnxruntime 1.15"),
 ]  # fmt: skip
 
 
@@ -130,7 +139,7 @@ def test_each_relaxation_makes_something_fit() -> None:
         for item in picked(question).conflicts:
             if item.relax and not item.requirement.key.startswith("need:"):
                 left = JUDGE.verdicts(STACKS[item.stack], question)
-                changed = {item.requirement.key, *(("driver", "precision") if item.requirement.key == "gpu" else ())}
+                changed = {item.requirement.key, *pick_conflict._SAME.get(item.requirement.key, ())}
                 assert all(verdict.met for verdict in left if verdict.requirement.key not in changed)
 
 
