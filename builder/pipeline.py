@@ -462,7 +462,7 @@ def _report(
             "steps": result.ran,
         },
         "counts": counts, "selected": len(work.cells), "cells": cells,
-        "isolation": both, "predictions": score(predictions, cells, skipping=bool(work.against)),
+        "isolation": both, "predictions": score(predictions, cells),
     }  # fmt: skip
     code, because = results.exit_code(report, policy)
     report["exit"] = {"code": code, "policy": policy, "because": because}

@@ -55,11 +55,8 @@ def seen(rule: str, cell: Mapping[str, Any]) -> Seen:
     return "held" if STAGES.index(cell["stage"]) > STAGES.index(shows.proof) else "open"
 
 
-def score(
-    predictions: Mapping[str, Prediction], cells: Sequence[Mapping[str, Any]], *, skipping: bool
-) -> dict[str, Any]:
-    """`predictions` of the report (docs/report-schema.md). `predictions`: cell id -> its prediction; `skipping`: whether what
-    is predicted unsupported was left out."""
+def score(predictions: Mapping[str, Prediction], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`predictions` of the report (docs/report-schema.md). `predictions`: cell id -> its prediction."""
     claims: dict[str, Claim] = {}
     results: dict[str, dict[Seen, list[str]]] = {}
     for cell in cells:
@@ -70,7 +67,8 @@ def score(
     states = [predictions[cell["id"]].state for cell in cells]
     rows = [_claim(claim, results[key]) for key, claim in claims.items()]
     return {
-        "skipping": skipping, "cells": {name: states.count(name) for name in ("supported", "unsupported", "unknown")},
+        "skipping": any(cell["status"] == "unsupported" for cell in cells),
+        "cells": {name: states.count(name) for name in ("supported", "unsupported", "unknown")},
         "rules": [row for rule in RULES if (row := _rule(rule, rows))["claims"]],
         "claims": rows,
         "refuted": [row["key"] for row in rows if row["verdict"] == "refuted"],

@@ -247,11 +247,12 @@ def predictions(made: list[dict[str, Any]]) -> dict[str, Any]:
         engine, opset = cell["engine"]["id"], cell["axes"].get("opset", "17")
         alone = cell["status"] == "unsupported"
         state: Any = "unsupported" if alone else ("supported", "unsupported", "unknown")[(len(engine) + int(opset)) % 3]
-        claim = Claim(rule="opset", subject=f"{engine}, ONNX opset {opset}{' alone' * alone}", state=state, because="so it is written", facts=(fact,),
+        claim = Claim(rule="opset", subject=f"{engine}, ONNX opset {opset}{' alone' * alone}", state=state,
+                      because="so it is written", facts=(fact,),
                       change="take another" if state == "unsupported" else "")  # fmt: skip
         found[cell["id"]] = Prediction(claims=(claim,))
         cell["prediction"] = {"state": state, "claims": [claim.key]}
-    return score(found, made, skipping=True)
+    return score(found, made)
 
 
 def fake_report(times: int = 1) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def test_what_an_outcome_shows_of_a_rule(rule: str, found: dict[str, Any], expec
 
 def scored(state: Any, *found: dict[str, Any], told: str = "") -> dict[str, Any]:
     claim = Claim(rule="opset", subject="x 1, ONNX opset 9", state=state, because="it is written", refuted=told)
-    return score({it["id"]: Prediction(claims=(claim,)) for it in found}, found, skipping=False)
+    return score({it["id"]: Prediction(claims=(claim,)) for it in found}, found)
 
 
 def test_predictions_are_scored_by_rule_and_wrong_facts_are_named() -> None:
