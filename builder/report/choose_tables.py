@@ -242,7 +242,7 @@ def _reads(
     """What the judge reads of a stack and of a GPU for one requirement: of one of each class, with values and GPUs drawn by
     lot, until nothing new is read. (tests/test_choose.py judges stacks one by one and compares.)"""
     lot = random.Random(0)
-    judge = Judge(judge.catalog)  # one that remembers no answer, or it would not read what it asked before
+    judge = type(judge)(judge.catalog)  # one that remembers no answer, or it would not read what it asked before
     of_stack: set[Read] = set()
     of_gpu: set[Read] = set()
     known = -1
