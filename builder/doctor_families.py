@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
-from builder import facts, family, nodes, spec
+from builder import facts, family, spec
 from builder import isolation as ways
 from builder.doctor_host import Check, clean
 from builder.errors import EngineMatrixError, SpecError
@@ -109,15 +110,10 @@ def look(project: Project) -> Families:
 
 
 def _platforms(names: set[str]) -> dict[str, frozenset[str]]:
-    if not names:
-        return {}
-    tables = nodes.data(facts.CATALOG / "images.yaml")["tables"]
-    out = {}
-    for name in names:
-        records = tables[name]["records"].values()
-        if records and all(record.get("platforms") for record in records):
-            out[name] = frozenset(str(platform) for record in records for platform in record["platforms"])
-    return out
+    """Of tables whose every record says it: one that is silent may be anywhere."""
+    tables = facts.tables() if names else {}
+    found = {name: [record.platforms for record in tables[name].records.values()] for name in names}
+    return {name: frozenset(chain.from_iterable(each)) for name, each in found.items() if each and all(each)}
 
 
 def concerned(families: Families, check: Check) -> list[str]:

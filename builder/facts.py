@@ -21,6 +21,7 @@ CATALOG = Path(__file__).parent / "catalog"
 TABLE_KEYS = ("axis", "about", "facts", "records")
 ABOUT_KEYS = ("platforms", "read-in", "inferred", "conflict", "note", "source")
 """Keys of a record that are no facts: about them. catalog/images.yaml says what each means."""
+PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Record:
     note: str
     sources: tuple[str, ...]
     where: Where
+    platforms: tuple[str, ...] = ()
+    """Where the image is known to be (`linux/arm64` is SBSA, in the l4t table Jetson); (): not recorded, not nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,4 +108,13 @@ def _record(source: Source, row: Section, names: tuple[str, ...], references: Ma
     return Record(
         facts=facts, inferred=row.choices("inferred", [name for name in names if name in facts]), conflict=row.text("conflict"),
         note=row.text("note"), sources=tuple(references.get(item.value, "") for item in sources), where=row.node.where,
+        platforms=_platforms(row),
     )  # fmt: skip
+
+
+def _platforms(row: Section) -> tuple[str, ...]:
+    found = tuple(item.value for item in row.values("platforms", None))
+    for item in found:
+        if item not in PLATFORMS:
+            row.error("platforms", f"{item!r} is not a platform", versions.nearest(item, PLATFORMS))
+    return found

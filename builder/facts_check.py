@@ -189,13 +189,17 @@ def _image_drivers(catalog: Catalog) -> Iterator[tuple[str, Where]]:
 
 
 def _disagree(catalog: Catalog) -> Iterator[tuple[str, Where]]:
-    """Tables that tell of the same month's base, or the same L4T release, and differ without saying so."""
+    """Tables that tell of the same month's base, or the same L4T release, and differ without saying so; images for Jetson that
+    are for another platform."""
     groups = (("ngc-tensorrt", "ngc-pytorch", "ngc-tensorflow", "ngc-tritonserver"), ("l4t", "jetpack"))
     for group in groups:
         tables = {name: catalog.images[name] for name in group if name in catalog.images}
         for (one, first), (other, second) in combinations(tables.items(), 2):
             for key in first.records.keys() & second.records.keys():
                 yield from _rows(f"{one} and {other} {key}", first.records[key], second.records[key])
+    for key, row in catalog.images["l4t"].records.items() if "l4t" in catalog.images else ():
+        if row.platforms != ("linux/arm64",):
+            yield f"l4t {key}: an image for Jetson is for {', '.join(row.platforms) or 'no platform'}", row.where
 
 
 def _rows(what: str, one: facts.Record, other: facts.Record) -> Iterator[tuple[str, Where]]:

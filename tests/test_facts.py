@@ -69,7 +69,7 @@ def test_mistakes_have_places(tmp_path: Path) -> None:
 def test_the_catalogs_tables() -> None:
     tables = facts.tables()
     assert {name: len(table.records) for name, table in tables.items()} == {
-        "ngc-tensorrt": 52, "ngc-pytorch": 32, "ngc-tensorflow": 9, "l4t": 6,
+        "ngc-tensorrt": 53, "ngc-pytorch": 32, "ngc-tensorflow": 9, "l4t": 6,
     }  # fmt: skip
     needed = {"ngc-tensorrt": "tensorrt", "ngc-pytorch": "torch", "ngc-tensorflow": "tensorflow", "l4t": "tensorrt"}
     for name, table in tables.items():
@@ -89,3 +89,15 @@ def test_what_sources_say_differently_is_in_the_record() -> None:
     assert table.records["22.01"].conflict == "the NVIDIA/TensorRT tag 22.01 asks for 8.2.1.8"
     assert table.records["21.10"].facts["cuda"] == "11.4"  # 11.4.2 and 11.4.3.001: what both say
     assert table.records["23.05"].inferred == ("python", "tensorrt")
+
+
+def test_platforms_where_they_are_known(tmp_path: Path) -> None:
+    tables = facts.tables()
+    assert tables["ngc-pytorch"].records["25.12"].platforms == ("linux/amd64", "linux/arm64")
+    assert tables["ngc-pytorch"].records["24.01"].platforms == ()  # not recorded: it may be anywhere
+    assert {record.platforms for record in tables["l4t"].records.values()} == {("linux/arm64",)}
+    path = tmp_path / "images.yaml"
+    text = (facts.CATALOG / "images.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("[linux/amd64, linux/arm64]", "[linux/amd64, linux/arm46]", 1), encoding="utf-8")
+    with pytest.raises(SpecErrors, match="'linux/arm46' is not a platform; perhaps 'linux/arm64'"):
+        facts.read(path)

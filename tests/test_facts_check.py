@@ -22,6 +22,13 @@ def test_what_is_known_is_listed() -> None:
 
 PLANTED = [
     (
+        "disagreement",
+        "images.yaml",
+        "platforms: [linux/arm64], inferred: [cudnn, python],",
+        "platforms: [linux/amd64], inferred: [cudnn, python],",
+        "an image for Jetson is for linux/amd64",
+    ),
+    (
         "driver",
         "drivers.yaml",
         '"13.0.2": {branches: ["535", "550", "565", "570", "575"]',

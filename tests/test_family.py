@@ -79,8 +79,8 @@ class TestStacks:
     def test_a_release_that_is_not_known_needs_its_python(self, project: Project) -> None:
         message = refused(project, entry('release: "24.2"'))
         assert "the catalog knows no python of ngc 24.2; perhaps '24.02'? or add python: \"3.12\"" in message
-        (found,) = project.spec(entry('release: "24.05", python: "3.10"')).engines
-        assert (found.id, found.facts, found.python) == ("ngc-24.05-py3.10", {}, "3.10")
+        (found,) = project.spec(entry('release: "24.06", python: "3.10"')).engines
+        assert (found.id, found.facts, found.python) == ("ngc-24.06-py3.10", {}, "3.10")
 
     def test_a_known_release_without_a_known_python(self) -> None:
         with pytest.raises(
