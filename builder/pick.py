@@ -120,7 +120,9 @@ def _documented(verdicts: Sequence[Verdict]) -> Class:
 def _observed(verdict: Verdict, question: Question, run: Observation) -> Verdict:
     """Observation beats documentation, for what the run had: the GPU, the driver, the precision, the Python."""
     had = {
-        "gpu": bool(run.gpus), "driver": run.driver == question.driver, "precision": run.precision == question.precision,
+        # That it ran on a GPU does not show that it needs none.
+        "gpu": bool(run.gpus and question.gpu and question.gpu.capabilities), "driver": run.driver == question.driver,
+        "precision": run.precision == question.precision,
         "python": run.fields.get("python") == question.python, "opset": run.opset == str(question.opset),
     }  # fmt: skip
     if verdict.state == "supported" or not had.get(verdict.requirement.key):

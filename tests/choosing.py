@@ -84,7 +84,9 @@ def clauses(lot: random.Random, held: Sequence[str]) -> str:
         elif operator in ("==", "!="):
             text = lot.choice([version, cut + ".*" if cut.replace(".", "").isdigit() else cut, cut])
         else:
-            text = lot.choice([cut, cut, cut + lot.choice([".1", "rc1", ".post1", ".dev3"]) if cut[-1].isdigit() else cut])
+            text = lot.choice(
+                [cut, cut, cut + lot.choice([".1", "rc1", ".post1", ".dev3"]) if cut[-1].isdigit() else cut]
+            )
         out.append(operator + text)
     return ",".join(out)
 
@@ -100,7 +102,9 @@ def ask(lot: random.Random) -> Asked:
     gpu = lot.choice([0, 1, *[lot.randrange(2, len(OPTIONS)) for _ in range(6)]])
     fields = {
         "driver": driver(lot) if lot.random() < 0.5 else "",
-        **{name: lot.choice(VALUES[name]) if lot.random() < 0.3 else "" for name in ("precision", "python", "platform")},
+        **{
+            name: lot.choice(VALUES[name]) if lot.random() < 0.3 else "" for name in ("precision", "python", "platform")
+        },
     }
     names = lot.sample(sorted(HELD), lot.choice([0, 1, 1, 1, 2, 2, 3]))
     needs = [name + clauses(lot, HELD[name]) for name in names]

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from choosing import OPTIONS, STACKS, VALUES, driver
 from fake_report import fake_report
+from picking import NOW, seen
 
 from builder import pick, versions
 from builder.answers import number
 from builder.facts_records import CATALOG, Gpu
+from builder.pick_evidence import key
 from builder.pick_judge import Judge, Question, Verdict
 from builder.pick_stacks import COMPONENTS, Candidate
 from builder.project import Project
@@ -105,16 +107,16 @@ def test_just_above_each_known_driver_nothing_has_changed(data: dict[str, Any]) 
                 same(data, found, judged(stack, question), gpu)
 
 
-@pytest.mark.parametrize("key", ["precision", "python", "platform"])
-def test_the_other_tables_are_the_judges(data: dict[str, Any], key: str) -> None:
+@pytest.mark.parametrize("asked_for", ["precision", "python", "platform"])
+def test_the_other_tables_are_the_judges(data: dict[str, Any], asked_for: str) -> None:
     lot = random.Random(2)
-    for at, value in enumerate(VALUES[key]):
+    for at, value in enumerate(VALUES[asked_for]):
         gpu = lot.randrange(len(OPTIONS))
-        fields: dict[str, Any] = {key: value}
+        fields: dict[str, Any] = {asked_for: value}
         question = Question(gpu=OPTIONS[gpu].hardware, **fields)
         name = question.gpu.name if question.gpu else ""
         for stack in range(len(STACKS)):
-            found = told(data, looked_up(data, key, stack, gpu, at), stack, value, name)
+            found = told(data, looked_up(data, asked_for, stack, gpu, at), stack, value, name)
             same(data, found, judged(stack, question), gpu)
 
 
@@ -172,6 +174,14 @@ def test_texts_hold_no_stand_in_of_a_driver(data: dict[str, Any]) -> None:
     assert not [text for text in (*data["texts"], *(fact[0] for fact in data["facts"])) if ".0.0.0.0" in text]
 
 
+def test_what_ran_on_a_gpu_is_not_shown_to_need_none() -> None:
+    run = seen(gpus=(("NVIDIA GeForce RTX 4090", "8.9"),))
+    stack = next(item for item in STACKS if item.id == "tensorrt-10.9.0.34-cuda12")
+    question = Question(gpu=OPTIONS[1].hardware)
+    found = pick.choice(stack, question, {key(run.family, run.fields): [run]}, JUDGE, now=NOW, max_age=180)
+    assert not found.fits and found.verdicts[0].because.endswith("needs an NVIDIA GPU")
+
+
 # Writing ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +199,9 @@ def outcome(project: Project, name: str) -> None:
     }  # fmt: skip
     store = Store(project.artifacts)
     store.put_outcomes({name: (name, record)})
-    store.put_run(f"run-{name}", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", {"machine": {}}, {name: ("verified", name)})
+    store.put_run(
+        f"run-{name}", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", {"machine": {}}, {name: ("verified", name)}
+    )
 
 
 def test_it_is_written_again_only_for_something_new(project: Project) -> None:

@@ -51,8 +51,8 @@ def kinds(
             )  # fmt: skip
             found = pick.choice(stack, question, {known: [run]}, _judge(catalog), now=_NOW, max_age=0)
             alike.append(found.evidence.of)
-        # Whether a GPU is asked for at all matters beside the runs': what ran on a CPU.
-        place = pool.add((option is not None and bool(option.capabilities), *alike))
+        # Beside the runs' GPUs it matters whether one is asked for at all, or that there be none.
+        place = pool.add((option is None, option is not None and bool(option.capabilities), *alike))
         if place == len(first):
             first.append(option)
         places.append(place)
