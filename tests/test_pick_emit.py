@@ -310,7 +310,7 @@ def test_a_dockerfile_of_an_image_that_no_lock_knows(name: str, project: Project
 def test_emit_takes_the_best_of_its_kind(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--gpu", "V100", "--need", "tensorrt>=10", "--offline")
     assert run(project, *asked, "--emit", "docker") == 0
-    assert "docker pull nvcr.io/nvidia/tensorrt:24.09-py3" in capsys.readouterr().out
+    assert "docker pull nvcr.io/nvidia/pytorch:24.05-py3" in capsys.readouterr().out
     assert run(project, *asked, "--emit", "requirements") == 0
     found = capsys.readouterr()
     assert "tensorrt-cu11-libs==10.4.0" in found.out or "tensorrt-cu12-libs==10.4.0" in found.out
