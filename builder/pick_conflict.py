@@ -150,7 +150,8 @@ def _lower_first(asked: int, newest: int) -> list[int]:
 
 def _near(clause: str, held: Sequence[str]) -> list[str]:
     """Versions, those nearest to what was asked first: below its bound the newest, above it the oldest."""
-    bound = next((found for part in clause.split(",") if (found := versions.version(part.strip(" <>=!~").removesuffix(".*")))), None)
+    named = (part.strip(" <>=!~").removesuffix(".*") for part in clause.split(","))
+    bound = next((found for text in named if (found := versions.version(text))), None)
     if bound is None:
         return list(reversed(held))
     below = [value for value in held if (parsed := versions.version(value)) is None or parsed < bound]

@@ -36,12 +36,11 @@ _FIELDS = (
     "category",
 )
 _EXTRACTED = ", ".join(f"json_extract(outcomes.record, '$.{name}')" for name in _FIELDS)
+_RUNS = "select id, started from runs order by id desc"
+"""Runs are named by their start, so that their key gives them newest first; what is not needed is not read."""
 _RESULTS = f"""
-    select results.outcome, results.cell, results.status, runs.id, runs.started
-    from runs cross join results on results.run = runs.id
-    where results.status in ({", ".join("?" * len(_STATUSES))}) order by runs.id desc
+    select outcome, cell, status from results where run = ? and status in ({", ".join("?" * len(_STATUSES))})
 """  # noqa: S608
-"""Runs are named by their start, so that their key gives them newest first without sorting: what is not needed is not read."""
 _OUTCOME = f"select {_EXTRACTED} from outcomes where key = ?"  # noqa: S608
 
 
@@ -125,11 +124,14 @@ def _open(database: Path) -> sqlite3.Connection:
 def _newest(db: sqlite3.Connection, limit: int) -> list[tuple[Any, ...]]:
     """The newest report of each of the newest outcomes: cell, status, run, its start, and what _FIELDS names."""
     newest: dict[str, tuple[Any, ...]] = {}
-    for outcome, *report in db.execute(_RESULTS, _STATUSES):
-        if outcome not in newest:
-            if len(newest) == limit:
-                break
-            newest[outcome] = tuple(report)
+    for run, started in db.execute(_RUNS).fetchall():
+        if len(newest) >= limit:
+            break
+        for outcome, cell, status in db.execute(_RESULTS, (run, *_STATUSES)):
+            if outcome not in newest:
+                if len(newest) >= limit:
+                    break
+                newest[outcome] = (cell, status, run, started)
     found = ((report, db.execute(_OUTCOME, (outcome,)).fetchone()) for outcome, report in newest.items())
     return [(*report, *record) for report, record in found if record is not None]
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import enginefile, knowledge, versions
+from builder import knowledge, versions
 from builder.answers import Answer
-from builder.enginefile_content import text as clean
 from builder.errors import UsageError
 from builder.facts_records import Catalog, Ir, Onnx
 from builder.pick_question import Requirement, State, Verdict
@@ -44,6 +43,9 @@ def is_file(text: str) -> bool:
 
 def read(path: str) -> ModelFile:
     """The opset and IR version of an ONNX file. Raises UsageError for what cannot be read, or is no whole ONNX model."""
+    from builder import enginefile  # most questions name no file
+    from builder.enginefile_content import text as clean
+
     if "\0" in path:
         msg = f"--model: {clean(path)!r} is no path"
         raise UsageError(msg)
