@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _PLATFORMS = {"amd64": "linux/amd64", "x86_64": "linux/amd64", "arm64": "linux/arm64", "aarch64": "linux/arm64"}
 _DRIVER = re.compile(r"[rR]?([1-9][0-9]{1,3}(\.[0-9]{1,4}){0,3})")
 _NEED = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\s*(.*)")
+_CLAUSE = re.compile(r"[<>=!~0-9A-Za-z.*+_\s-]*")
+LONGEST = 1000
+"""Characters of a text on the command line: names and clauses have far less."""
 
 
 def question(options: argparse.Namespace, project: Project, seen: set[str], here: Here | None = None) -> Question:
@@ -26,21 +29,41 @@ def question(options: argparse.Namespace, project: Project, seen: set[str], here
     from builder.facts_records import PRECISIONS
     from builder.pick_judge import Question
 
+    _checked(options)
     gpu = here.gpu if here is not None else _gpu(options.gpu)
     driver = _driver(options.driver) or (here.driver if here is not None else "")
     if options.python and not re.fullmatch(r"[23]\.[0-9]{1,2}(\.[0-9]{1,2})?", options.python):
         msg = f"--python takes a release such as 3.10, not {options.python!r}"
         raise UsageError(msg)
-    _one_of("precision", options.precision, ("fp32", *PRECISIONS))
-    platform = _PLATFORMS.get(options.platform or "", options.platform or "")
+    precision, platform = (options.precision or "").lower(), (options.platform or "").lower()
+    _one_of("precision", precision, ("fp32", *PRECISIONS))
+    platform = _PLATFORMS.get(platform, platform)
     _one_of("platform", platform, tuple(sorted(set(_PLATFORMS.values()))))
     model, file = _model(options.model, project, seen) if options.model is not None else ("", None)
     return Question(
         gpu=gpu, driver=driver, needs=needs(options.need or []), python=options.python or "", model=model,
-        precision=options.precision or "", platform=platform, file=file.name if file else "",
+        precision=precision, platform=platform, file=file.name if file else "",
         opset=_number("opset", options.opset, file.opset if file else 0, file),
         ir=_number("ir", options.ir, file.ir if file else 0, file),
     )  # fmt: skip
+
+
+def _checked(options: argparse.Namespace) -> None:
+    """Raises UsageError for a text that is empty, or longer than any name or version."""
+    texts = [("need", text) for text in options.need or []]
+    texts += [
+        (name, getattr(options, name))
+        for name in ("gpu", "driver", "python", "precision", "platform", "explain", "model")
+    ]
+    for name, text in texts:
+        if text is not None and len(text) > (4096 if name == "model" else LONGEST):
+            msg = f"--{name}: {len(text)} characters, which no name or version has: {text[:40]!r}..."
+            raise UsageError(msg)
+        if (
+            text is not None and not text.strip() and name not in ("need", "model", "gpu", "driver")
+        ):  # which say what they take
+            msg = f"--{name} is empty; leave it out where it does not matter"
+            raise UsageError(msg)
 
 
 def _model(text: str, project: Project, seen: set[str]) -> tuple[str, ModelFile | None]:
@@ -49,7 +72,7 @@ def _model(text: str, project: Project, seen: set[str]) -> tuple[str, ModelFile 
     from builder.pick_matrix import models
 
     known = (*models(project), *seen)
-    if text not in known and (pick_model.is_file(text) or Path(text.replace("\0", "?")).is_file()):
+    if text not in known and (pick_model.is_file(text) or os.path.isfile(text)):  # noqa: PTH113 - Path's raises for a name that is too long
         file = pick_model.read(text)
         for note in file.notes:
             print(f"enginematrix: {file.name}: {note}", file=sys.stderr)
@@ -131,6 +154,8 @@ def needs(texts: list[str]) -> dict[str, str]:
         else:
             clause = part
         wrong = "begin with a name, such as tensorrt>=10" if not name or not part else ""
+        if not wrong and not _CLAUSE.fullmatch(clause):
+            wrong = "write a name and versions by PEP 440 only, such as tensorrt>=10,<11"
         if clause and not wrong:
             wrong = versions.problem(clause) or ("" if versions.is_range(clause) else f"write {name}=={clause}")
         if wrong:
@@ -143,6 +168,7 @@ def needs(texts: list[str]) -> dict[str, str]:
 def _gpu(text: str | None) -> Hardware | None:
     """The GPU that is asked about. Raises UsageError."""
     from builder import pick
+    from builder.facts_records import CATALOG, Capability
     from builder.pick_judge import Hardware
 
     if text is None:
@@ -155,4 +181,8 @@ def _gpu(text: str | None) -> Hardware | None:
     known = pick.hardware(text)
     if isinstance(known, str):
         raise UsageError(f"--gpu: {known}")
+    for capability in known.capabilities:
+        if capability not in CATALOG.table(Capability):
+            print(f"enginematrix: the catalog does not have compute capability {capability}; it has "
+                  f"{', '.join(CATALOG.table(Capability))}", file=sys.stderr)  # fmt: skip
     return known

@@ -82,7 +82,7 @@ def call(options: argparse.Namespace) -> int:
     asked = question(options, project, seen, here)
     told = [f"Here: {line}" for line in here.lines] if here is not None else []
     now = datetime.datetime.now(datetime.timezone.utc)
-    if options.max_age < 0 or options.limit < 1:
+    if not options.max_age >= 0 or options.limit < 1:  # not a number is neither
         msg = "--max-age takes days from 0 on, --limit a number from 1 on"
         raise UsageError(msg)
     if options.emit not in (None, "json"):

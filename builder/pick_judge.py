@@ -274,15 +274,14 @@ def _python(stack: Candidate, question: Question, asked: Requirement) -> Verdict
 
 def _platform(stack: Candidate, question: Question, asked: Requirement) -> Verdict:
     if question.platform in stack.platforms:
-        text = f"{stack.id} is for {', '.join(stack.platforms)}"
+        boards = "Jetson boards, which are " if stack.group == "l4t" else ""
+        text = f"{stack.id} is for {boards}{', '.join(stack.platforms)}"
         return Verdict(requirement=asked, state="supported", because=text, facts=stack.facts)
     if stack.group == "l4t":
         text = f"{stack.id} is for Jetson boards, which are {', '.join(stack.platforms)}"
         return Verdict(requirement=asked, state="unsupported", because=text, facts=stack.facts)
-    if stack.reference and stack.platforms:  # of packages only those of one platform were asked for
-        text = f"{stack.id} is for {', '.join(stack.platforms)} only"
-        return Verdict(requirement=asked, state="unsupported", because=text, facts=stack.facts)
-    text = f"whether there is {stack.id} for {question.platform} is not recorded"
+    known = f": it is known to be for {', '.join(stack.platforms)}" if stack.platforms else ""
+    text = f"whether there is {stack.id} for {question.platform} is not recorded{known}"
     return Verdict(requirement=asked, state="unknown", because=text)
 
 

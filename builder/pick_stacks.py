@@ -95,7 +95,7 @@ def _images(catalog: Catalog) -> Iterator[Candidate]:
             components={name: value for name, value in facts.items() if name != "python"},
             pythons=(facts["python"],) if facts.get("python") else (), inferred=frozenset(row.inferred),
             facts=(_contents(text, row.sources, row.where, row.conflict, row.inferred),), family="l4t", fields={"l4t": key},
-            platforms=("linux/arm64",),
+            platforms=row.platforms,
         )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _table(table: Table, base: Table, family: str, name: str, ending: str) -> It
             inferred=frozenset({*row.inferred, *also}),
             facts=(used, _contents(f"tensorrt:{key}-py3, on the same base, holds {_listed(also)}", month.sources, month.where,
                                    month.conflict, tuple(also))) if month is not None and also else (used,),
-            family="" if name == "tritonserver" else family, fields={"release": key},
+            family="" if name == "tritonserver" else family, fields={"release": key}, platforms=row.platforms,
         )  # fmt: skip
 
 

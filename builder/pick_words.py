@@ -23,6 +23,7 @@ def lines(found: Picked, limit: int) -> list[str]:
     elif found.choices:
         out.append(f"{len(found.choices)} of {found.judged} known stacks fit; best evidence first:")
     if found.choices:
+        out += _unrun(found)
         for place, choice in enumerate(found.choices[:limit], 1):
             out += ["", *_choice(place, choice, whole=place == 1)]
         if len(found.choices) > limit:
@@ -34,6 +35,21 @@ def lines(found: Picked, limit: int) -> list[str]:
         out += ["", f"Not counted, since what they hold of what is needed is not recorded: {', '.join(found.open[:6])}"
                 + (f" and {len(found.open) - 6} more" if len(found.open) > 6 else "")]  # fmt: skip
     return out
+
+
+def _unrun(found: Picked) -> list[str]:
+    """Plainly, where no evidence is of the very model."""
+    question = found.question
+    model = question.model or question.file
+    runs = (run for choice in found.choices for run in (choice.evidence.latest, *choice.evidence.objections) if run)
+    if not model or any(run.model == question.model for run in runs):
+        return []
+    which = (
+        f"{model} is no recipe, so that no stored run is of it"
+        if question.file
+        else f"no run of {model} is stored of these"
+    )
+    return [f"({which}: whatever is verified here was so with other models)"]
 
 
 def explain_lines(found: Choice, against: Sequence[Conflict], instead: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from picking import JUDGE, QUESTION, ROOT, STACKS, ask, first, picked, project_in, run, seen, state, stored
 
-from builder import pick_cli, pick_conflict, pick_evidence
+from builder import cli, pick_cli, pick_conflict, pick_evidence
 from builder.errors import UsageError
 from builder.facts_records import CATALOG
 from builder.pick_conflict import smallest
@@ -204,6 +204,20 @@ def test_jetson_boards_and_cards_are_kept_apart() -> None:
     assert state("l4t-tensorrt:r10.3.0-devel", ask("Jetson AGX Orin"))["gpu"] == "supported"
     assert state("tensorrt:25.06-py3", ask("Jetson AGX Orin"))["gpu"] == "unknown"
     assert state("l4t-tensorrt:r10.3.0-devel", ask(platform="linux/amd64"))["platform"] == "unsupported"
+
+
+def test_platforms_of_images_are_those_that_are_recorded() -> None:
+    arm = ask(platform="linux/arm64")
+    known = [
+        stack.id for stack in STACKS.values() if stack.group.startswith("ngc") and "linux/arm64" in stack.platforms
+    ]
+    assert known and all(state(name, arm)["platform"] == "supported" for name in known)
+    assert JUDGE.verdicts(STACKS[known[0]], arm)[0].facts
+    assert state("tensorrt:20.01-py3", arm)["platform"] == "unknown"
+    verdict = JUDGE.verdicts(STACKS["openvino-2024.6.0"], arm)[0]
+    assert (verdict.state, verdict.because.partition(": ")[2]) == ("unknown", "it is known to be for linux/amd64")
+    best = [choice.stack for choice in picked(arm).choices if choice.evidence.of == "documented"]
+    assert {stack.id for stack in best if stack.group != "l4t"} <= {*known} and best
 
 
 def test_an_image_of_the_month_says_what_another_has() -> None:
@@ -432,6 +446,22 @@ def project(tmp_path: Path) -> Project:
         (("--need", "python>=3.10"), "use --python"),
         (("--python", "3"), "--python takes a release"),
         (("--driver", "new"), "--driver takes a version"),
+        (("--driver", "12.4"), "write --need 'cuda==12.4"),
+        (("--driver", "99999999999"), "--driver takes a version"),
+        (("--driver", ""), "--driver takes a version"),
+        (("--gpu", " "), "--gpu takes a name"),
+        (("--gpu", "x" * 5000), "5000 characters, which no name or version has"),
+        (("--need", "tensorrt>=" + "9" * 5000), "5010 characters"),
+        (("--need", "tensorrt @ somewhere"), "write a name and versions by PEP 440 only"),
+        (("--python", ""), "--python is empty"),
+        (("--platform", "linux/riscv64"), "perhaps 'linux/arm64'"),
+        (("--max-age", "nan"), "--max-age takes days"),
+        (("--opset", "0"), "--opset takes a number from 1 on"),
+        (("--opset", "seventeen"), "--opset takes a number from 1 on"),
+        (("--ir", "-1"), "--ir takes a number from 1 on"),
+        (("--model", ""), "--model takes a recipe"),
+        (("--model", "x" * 5000), "5000 characters"),
+        (("--model", "x" * 500), "--model does not know"),
         (("--precision", "fp15"), "perhaps 'fp16'"),
         (("--platform", "windows"), "linux/amd64"),
         (("--model", "resnet5"), "perhaps 'resnet50'"),
@@ -444,6 +474,40 @@ def project(tmp_path: Path) -> Project:
 def test_bad_input(arguments: tuple[str, ...], message: str, project: Project) -> None:
     with pytest.raises(UsageError, match=message):
         run(project, *arguments)
+
+
+def test_bad_input_ends_with_its_own_exit_code(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """2: bad input; 1: nothing fits; 0: something does, also where nothing was asked."""
+    for arguments, code in ((["--gpu", "RTX 409"], 2), (["--need", "tensorrt==99"], 1), ([], 0), (["--opset", "x"], 2)):
+        assert cli.main(["--file", str(project.matrix), "pick", *arguments]) == code
+        found = capsys.readouterr()
+        assert (found.err != "") == (code == 2) and (found.out != "") == (code != 2)
+        assert "Traceback" not in found.err
+
+
+def test_without_a_project_no_model_is_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no recipe here and no stored run of any"):
+        run(Project(matrix=tmp_path / "matrix.yaml"), "--model", "resnet50")
+
+
+def test_what_a_name_may_be_written_as(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(project, "--precision", "FP16", "--driver", "R550", "--platform", "AMD64", "--limit", "1") == 0
+    assert "Asked: driver 550, precision fp16, platform linux/amd64\n" in capsys.readouterr().out
+    assert run(project, "--gpu", "none", "--need", "openvino", "--limit", "1") == 0
+    assert "Asked: no GPU, openvino\n" in capsys.readouterr().out
+    assert run(project, "--gpu", "9.9", "--limit", "1") == 0, "what is not in the catalog may be tried"
+    assert "does not have compute capability 9.9; it has" in capsys.readouterr().err
+
+
+def test_a_model_that_no_run_is_of(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(project.artifacts, {"id": "a"}, started="2026-11-20T00:00:00Z")
+    assert run(project, "--need", "openvino", "--model", "minilm", "--limit", "1") == 0
+    assert (
+        "(no run of minilm is stored of these: whatever is verified here was so with other models)"
+        in capsys.readouterr().out
+    )
+    assert run(project, "--need", "openvino", "--model", "resnet50", "--limit", "1") == 0
+    assert "with other models" not in capsys.readouterr().out
 
 
 def test_text_and_json(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
