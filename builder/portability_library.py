@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from builder.enginefile import EngineFile
+from builder.facts_records import CATALOG, OnnxRuntime
 from builder.portability_answer import Answer, no, release, same, unknown, yes
-from builder.portability_rules import ACROSS_MAJORS, COMPILED, ONNXRUNTIME, ONNXRUNTIME_DOMAINS, TRIED_BLOBS
+from builder.portability_rules import ACROSS_MAJORS, COMPILED, ONNXRUNTIME_DOMAINS, TRIED_BLOBS
 
 
 def library(file: EngineFile, name: str, version: str) -> Answer:
@@ -101,6 +102,16 @@ def _ir(file: EngineFile, asked: str, about: str) -> Answer:
     return unknown(about, f"IR {ir or 'of a version it does not say'}; nothing is recorded against it", rule)
 
 
+def _onnxruntime_takes() -> dict[tuple[int, ...], tuple[int, int, int]]:
+    """Release -> highest IR version, opset of ai.onnx and opset of ai.onnx.ml, of those that the catalog is sure of. Raises
+    SpecErrors."""
+    known = CATALOG.table(OnnxRuntime).values()
+    return {
+        release(entry.key): (entry.ir, entry.opset, entry.ml)
+        for entry in known if entry.ir and entry.opset and entry.ml and not entry.doubt
+    }  # fmt: skip
+
+
 def _onnxruntime(file: EngineFile, asked: str, about: str) -> Answer:
     details, rule = file.header.details, "onnxruntime-opset"
     opsets: Mapping[str, int] = details.get("opset_import", {})
@@ -108,8 +119,9 @@ def _onnxruntime(file: EngineFile, asked: str, about: str) -> Answer:
     asked_release = release(asked)[:2]
     if len(asked_release) < 2:
         return unknown(about, "ask with the minor version", rule)
-    newest = max(ONNXRUNTIME)
-    limits = ONNXRUNTIME.get(asked_release, ONNXRUNTIME[newest] if asked_release > newest else None)
+    table = _onnxruntime_takes()
+    newest = max(table)
+    limits = table.get(asked_release, table[newest] if asked_release > newest else None)
     if limits is None:
         return unknown(about, "what that release takes is not recorded", rule)
     for name, mine, limit in zip(

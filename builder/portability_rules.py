@@ -134,14 +134,6 @@ _ALL = (
 )  # fmt: skip
 RULES: Mapping[str, Rule] = {rule.key: rule for rule in _ALL}
 
-ONNXRUNTIME: Mapping[tuple[int, ...], tuple[int, int, int]] = {
-    (1, 10): (8, 15, 2), (1, 11): (8, 16, 3), (1, 12): (8, 17, 3), (1, 13): (8, 17, 3), (1, 14): (8, 18, 3),
-    (1, 15): (9, 19, 3), (1, 16): (9, 19, 3), (1, 17): (9, 20, 4), (1, 18): (10, 21, 5), (1, 19): (10, 21, 5),
-    (1, 20): (10, 21, 5), (1, 21): (10, 22, 5), (1, 22): (10, 22, 5), (1, 23): (11, 23, 5), (1, 24): (13, 25, 5),
-    (1, 25): (13, 26, 5), (1, 26): (13, 26, 5),
-}  # fmt: skip
-"""Release -> IR version, opset of ai.onnx and opset of ai.onnx.ml of the onnx that it was built with: cmake/deps.txt of its
-release branch (github.com/intel/onnxruntime mirrors them) joined with docs/Versioning.md of onnx."""
 ONNXRUNTIME_DOMAINS = frozenset({
     "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training", "com.microsoft",
     "com.microsoft.experimental", "org.pytorch.aten", *OPTIMISED,

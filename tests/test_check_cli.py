@@ -137,7 +137,12 @@ def test_a_compiled_engine_belongs_to_one_library(rtx: Path, name: str, version:
         (8, {**dict.fromkeys(("ai.onnx.ml", "com.microsoft"), 1), "": -1}, "1.20", "unknown", "promises 7"),
         (8, {"": 17}, "1.99", "loads", ""),
         (99, {"": 17}, "1.99", "unknown", "is not recorded"),
-        (8, {"": 17}, "1.2", "unknown", "is not recorded"),
+        (8, {"": 17}, "1.2", "will-not-load", "its IR version is 8, and that release takes up to 6"),
+        (8, {"": 17}, "0.5", "unknown", "is not recorded"),
+        (13, {"": 26, "ai.onnx.ml": 5}, "1.31.1", "loads", "IR version 13 and opset 26"),
+        (13, {"": 27}, "1.30.0", "will-not-load", "its opset of ai.onnx is 27, and that release takes up to 26"),
+        (8, {"": 17, "ai.onnx.ml": 6}, "1.20", "will-not-load", "its opset of ai.onnx.ml is 6"),
+        (13, {"": 27}, "1.32", "unknown", "is not recorded"),  # of 1.32 a third party says 28
         (8, {"": 17}, "1", "unknown", "minor version"),
         (8, {"": 17, "com.microsoft.nchwc": 1}, "1.20", "unknown", "does not say which release"),
     ],
