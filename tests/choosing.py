@@ -39,7 +39,8 @@ def observations(lot: random.Random) -> dict[Key, list[Observation]]:
             out.setdefault(key(stack.family, stack.fields), []).append(Observation(
                 family=stack.family, fields=fields, role=lot.choice(["engine", "engine", "exporter"]),
                 cell=f"cell{number:03}{turn % 4}", model=lot.choice(["resnet50", "minilm"]),
-                precision=lot.choice(["fp32", "fp16", "int8"]), status=status, category="" if status == "verified" else "numerics",
+                precision=lot.choice(["fp32", "fp16", "int8"]), status=status,
+                category="" if status == "verified" else "numerics",
                 when=f"2026-{lot.randint(1, 11):02}-{lot.randint(1, 20):02}T0{turn}:00:00Z", run="r", gpus=gpus, driver=driver,
                 cpu="A processor", latency=lot.choice([None, 0.00123, 0.0456, 0.123]),
             ))  # fmt: skip

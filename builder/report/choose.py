@@ -135,7 +135,13 @@ def _gpu(option: Any, words: Any) -> dict[str, Any]:
     from builder.pick_judge import Question
 
     gpu = option.hardware
-    found = {"label": option.label, "detail": option.detail, "search": option.search, "name": option.name}
+    found = {
+        "label": option.label,
+        "detail": option.detail,
+        "search": option.search,
+        "name": option.name,
+        "also": option.also,
+    }
     if gpu is not None:
         asked = Question(gpu=gpu).requirements[0].text
         found |= {"asked": asked, "capabilities": gpu.capabilities, "kind": gpu.kind, "told": gpu.name,

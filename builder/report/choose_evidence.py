@@ -111,7 +111,7 @@ def _entry(
         return runs.add((item.when, item.machine, item.model, item.precision, item.cell, item.category or item.status,
                          item.latency, int(linked(item.cell)), item.driver))  # fmt: skip
 
-    notes = tuple(EXPIRED if note.startswith("expired: ") else note for note in told.notes)
+    notes = tuple(EXPIRED if note.startswith("expired: ") else note.replace(OTHER, OWN) for note in told.notes)
     taken_back = tuple(
         (verdict.requirement.key, verdict.because.replace(stack.id, STACK))
         for verdict in found.verdicts if verdict.state == "supported"

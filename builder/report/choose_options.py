@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder import knowledge, pick, pick_conflict, versions
+from builder.answers import Fact
 from builder.facts_records import PRECISIONS, Branch, Capability, Catalog, Forward, Gpu, Minimum, MinorVersions, Toolkit
 from builder.pick_judge import Hardware, Question
 from builder.pick_stacks import Candidate
@@ -29,6 +30,8 @@ class Option:
     """Other names, in small letters."""
     name: str = ""
     """What `--gpu` takes; '' for none."""
+    also: tuple[str, ...] = ()
+    """Other names that mean just this."""
 
 
 def gpus(catalog: Catalog) -> list[Option]:
@@ -37,14 +40,19 @@ def gpus(catalog: Catalog) -> list[Option]:
         Option(hardware=None, label="any", detail="not asked"),
         Option(hardware=pick.of_machine((), catalog), label="no GPU", detail="the CPU alone", search="none cpu"),
     ]
-    entries = sorted(catalog.table(Gpu).values(), key=lambda entry: _name_order(entry.name))
+    entries = list(catalog.table(Gpu).values())
     for entry in entries:
         found = pick.hardware(entry.name, catalog)
         if isinstance(found, str):  # its own name must find it; tests/test_choose.py says that each does
             continue
         detail = f"{entry.kind}, {' or '.join(found.capabilities)}"
         search = " ".join((entry.key, *entry.alias, detail, *(f"{size}gb" for size in entry.memory))).lower()
-        out.append(Option(hardware=found, label=entry.name, detail=detail, search=search, name=entry.name))
+        words = entry.name.split()
+        ways = (*entry.alias, *(" ".join(words[skip:]) for skip in range(1, len(words))))
+        also = tuple(way for way in ways if any(map(str.isdigit, way)) and _facts(way, catalog) == found.facts)
+        out.append(Option(hardware=found, label=entry.name, detail=detail, search=search, name=entry.name, also=also))
+    out += _lines([entry.name for entry in entries], catalog)
+    out[2:] = sorted(out[2:], key=lambda option: _name_order(option.label))
     for capability in versions.ordered(catalog.table(Capability)):
         found = pick.hardware(capability, catalog)
         if isinstance(found, Hardware):
@@ -52,6 +60,28 @@ def gpus(catalog: Catalog) -> list[Option]:
             out.append(Option(hardware=found, label=f"compute capability {capability}", detail=short,
                               search=f"{capability} {short}", name=short))  # fmt: skip
     return out
+
+
+def _lines(names: Sequence[str], catalog: Catalog) -> list[Option]:
+    """What people call several GPUs at once: "A100" for its 40 and its 80 GiB."""
+    begun = [" ".join(name.split()[:size]) for name in names for size in range(1, len(name.split()))]
+    out: list[Option] = []
+    told = set()
+    for name in dict.fromkeys(begun):
+        found = pick.hardware(name, catalog)
+        if name in names or not any(map(str.isdigit, name)) or isinstance(found, str) or len(found.facts) < 2:
+            continue
+        if found.facts in told:  # a word more that tells them no better
+            continue
+        told.add(found.facts)
+        detail = f"any of {len(found.facts)}, {' or '.join(found.capabilities)}"
+        out.append(Option(hardware=found, label=name, detail=detail, search=detail, name=name))
+    return out
+
+
+def _facts(name: str, catalog: Catalog) -> tuple[Fact, ...]:
+    found = pick.hardware(name, catalog)
+    return () if isinstance(found, str) else found.facts
 
 
 def _name_order(name: str) -> list[tuple[int, int, str]]:

@@ -31,6 +31,7 @@ function order(a, b) { // of lists of numbers, padded with zeros
   return 0;
 }
 const base = (a, b) => a.epoch - b.epoch || order(a.release, b.release);
+const before = v => ({ ...v, key: [v.post ? 3 : -1, 0, v.key[2], v.key[3], 0, 0] }); // its first development release
 const shared = (a, b) => base(a, b) || order(a.key, b.key);
 function compare(a, b) {
   const d = shared(a, b), x = a.local, y = b.local;
@@ -60,8 +61,8 @@ function clause(op, text, held) {
     case ">=": return shared(held, v) >= 0;
     case "<=": return shared(held, v) <= 0;
     case "~=": return shared(held, v) >= 0 && begins(v.epoch, v.release.slice(0, -1));
-    case "<": return shared(held, v) < 0 && !(held.pre && !v.pre && base(held, v) === 0);
-    default: return shared(held, v) > 0 && !(held.post && !v.post && base(held, v) === 0);
+    case "<": return shared(held, v.pre ? v : before(v)) < 0; // and no pre-release of that very version
+    default: return shared(held, v) > 0 && !(held.post && !v.post && v.key[4] && base(held, v) === 0 && held.key[0] === v.key[0] && held.key[1] === v.key[1]); // and no post-release of it
   }
 }
 function matches(clauses, text) {
@@ -115,7 +116,7 @@ function evidence(s, q, now) {
   const run = i => { if (i < 0) return null; const [when, machine, model, precision, cell, why, latency, linked, driver] = D.evidence.runs[i]; return { when, machine, model, precision, cell, why, latency, linked, driver }; };
   const newest = run(latest), then = Date.parse(/Z$|[+-]\d\d:?\d\d$/.test(newest.when) ? newest.when : newest.when + "Z") || 0, days = (now - then) / 864e5, expired = days > D.max_age;
   return { of, run: newest, measured: run(measured), verified, tried, expired, back,
-    notes: notes.filter(n => n !== EXPIRED || expired).map(n => n === EXPIRED ? `expired: ${days.toFixed(0)} days old, the limit is ${D.max_age}` : told(n, D.stacks[s], q.driver)) };
+    notes: notes.filter(n => n !== EXPIRED || expired).map(n => n === EXPIRED ? `expired: ${even(days)} days old, the limit is ${D.max_age}` : told(n, D.stacks[s], q.driver)) };
 }
 function choice(s, q, asked, now) {
   const stack = D.stacks[s], e = evidence(s, q, now);
@@ -151,7 +152,7 @@ function* combinations(n, size, from = 0) {
   for (let i = from; i <= n - size; i++) for (const rest of combinations(n, size - 1, i + 1)) yield [i, ...rest];
 }
 function near(clauses, held) {
-  const bound = clauses.split(",").map(p => version(p.replace(/^[ <>=!~]+|[ <>=!~]+$/g, ""))).find(Boolean);
+  const bound = clauses.split(",").map(p => version(p.replace(/^[ <>=!~]+|[ <>=!~]+$/g, "").replace(/\.\*$/, ""))).find(Boolean);
   if (!bound) return [...held].reverse();
   const below = held.filter(v => !version(v) || compare(version(v), bound) < 0);
   return [...below.reverse(), ...held.filter(v => !below.includes(v))];
@@ -211,7 +212,7 @@ function answer(q, now) {
 const FIELDS = ["gpu", "driver", "framework", "need", "precision", "python", "platform"];
 const nameOf = i => i === 1 ? "none" : D.gpus[i].name;
 const gpuAt = new Map();
-D.gpus.forEach((g, i) => { for (const n of [g.label, g.name, i > 1 ? g.capabilities.length === 1 && g.label.startsWith("compute capability ") && g.capabilities[0] : "none"]) if (n && i && !gpuAt.has(n.toLowerCase())) gpuAt.set(n.toLowerCase(), i); });
+D.gpus.forEach((g, i) => { for (const n of [g.label, g.name, ...g.also, i > 1 ? g.capabilities.length === 1 && g.label.startsWith("compute capability ") && g.capabilities[0] : "none"]) if (n && i && !gpuAt.has(n.toLowerCase())) gpuAt.set(n.toLowerCase(), i); });
 const NEED = /^\s*([A-Za-z][A-Za-z0-9_-]*)\s*(.*?)\s*$/;
 function read(hash) { // {gpu: text, ..., need: [text], stack, all}
   const state = { need: [] };
@@ -259,6 +260,7 @@ function question(state) { // {..., asked: [...], problems: {field: text}}
   }
   return q;
 }
+const even = x => { const f = Math.floor(x); return String(x - f === 0.5 ? f + f % 2 : Math.round(x)); }; // as Python rounds
 const quoted = text => /^[\w./:=,@%+-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
 function command(q, more = []) {
   const words = ["enginematrix", "pick"], add = (option, value) => value && words.push(option, quoted(value));
@@ -347,7 +349,7 @@ function gpuBox() {
   const mark = () => { [...list.children].forEach((li, i) => { li.setAttribute("aria-selected", String(i === at)); if (i === at) { li.scrollIntoView({ block: "nearest" }); box.setAttribute("aria-activedescendant", li.id); } }); };
   const open = text => {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    options = D.gpus.map((_, i) => i).filter(i => { const g = D.gpus[i], hay = `${g.label.toLowerCase()} ${g.search}`; return words.every(w => hay.includes(w)); });
+    options = D.gpus.map((_, i) => i).filter(i => { const g = D.gpus[i], hay = `${g.label.toLowerCase()} ${g.search}`; return words.every(w => hay.includes(w) || hay.replaceAll(" ", "").includes(w)); });
     list.replaceChildren(...options.map(i => h("li", { id: `gpu-${i}`, role: "option", "aria-selected": "false", onmousedown: e => { e.preventDefault(); pick(i); } }, h("span", {}, D.gpus[i].label), h("small", {}, D.gpus[i].detail))));
     if (!options.length) list.append(h("li", { class: "none", "aria-disabled": "true" }, "The catalog has no such GPU"));
     at = words.length && options.length ? 0 : -1; list.hidden = false; box.setAttribute("aria-expanded", "true"); mark();
@@ -450,7 +452,8 @@ function card(c, i, q, open) {
     h("span", { class: "holds" }, holds(c.stack)), h("span", { class: "chips2" }, c.verdicts.map(v => h("span", { class: `chip v-${v.state}`, title: v.because }, icon(v.state), h("span", { class: "vh" }, `${SAYS[v.state]}: `), v.asked.text)))), body);
   details.fill = fill;
   if (open) { details.open = true; fill(); }
-  details.addEventListener("toggle", () => { if (details.open) fill(); const stack = details.open ? c.stack.id : ""; if (details.open !== (current.stack === c.stack.id) && (details.open || current.stack === c.stack.id) && details.isConnected) { current = { ...current, stack }; history.replaceState(null, "", written(current) || "#"); } });
+  details.addEventListener("toggle", () => { if (details.open) fill(); });
+  details.firstChild.addEventListener("click", () => { current = { ...current, stack: details.open ? "" : c.stack.id }; history.replaceState(null, "", written(current)); });
   return h("li", {}, details);
 }
 function relaxing(item) {
