@@ -242,7 +242,6 @@ def _reads(
     """What the judge reads of a stack and of a GPU for one requirement: of one of each class, with values and GPUs drawn by
     lot, until nothing new is read. (tests/test_choose.py judges stacks one by one and compares.)"""
     lot = random.Random(0)
-    judge = type(judge)(judge.catalog)  # one that remembers no answer, or it would not read what it asked before
     of_stack: set[Read] = set()
     of_gpu: set[Read] = set()
     known = -1
@@ -257,7 +256,8 @@ def _reads(
             fields = lot.choice(values)
             _, asked = _question(key, fields, gpu)
             spied = cast(Hardware, _Spy(gpu, of_gpu)) if gpu is not None else None
-            judge.verdict(cast(Candidate, _Spy(stack, of_stack)), Question(**{"gpu": spied, **fields}), asked)
+            fresh = type(judge)(judge.catalog)  # which remembers no answer, or it would not read what was asked before
+            fresh.verdict(cast(Candidate, _Spy(stack, of_stack)), Question(**{"gpu": spied, **fields}), asked)
     return of_stack, of_gpu
 
 
@@ -271,13 +271,13 @@ def needs(judge: Judge, components: Sequence[str], stacks: Sequence[Candidate], 
         for stack in stacks:
             held = stack.components.get(name, "")
             # A clause that takes nothing, and one that names a number more than is recorded.
-            clauses = ["", "<0", f"<={held}.1" if held else ""]
             found = []
-            for clause in clauses:
+            for clause in ("", "<0", f"<={held}.1") if held else ("",):
                 question = Question(needs={name: clause})
                 verdict = judge.verdict(stack, question, question.requirements[0])
                 found.append(words.verdict(_marked(verdict, stack)))
-            rows.append(pool.add((held, found[0], found[1], found[2] if found[2] not in found[:2] else -1)))
+            few = found[-1] if found[-1] not in found[:2] else -1
+            rows.append(pool.add((held, found[0], found[min(1, len(found) - 1)], few)))
         out[name] = rows
     out[""] = pool.all()
     return out
