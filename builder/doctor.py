@@ -22,6 +22,7 @@ from builder import doctor_gpu_checks as gpu_checks
 from builder import doctor_libraries as libraries
 from builder import doctor_library_checks as library_checks
 from builder import doctor_machine as machine
+from builder import doctor_releases as releases
 from builder.doctor_families import Families, Verdict
 from builder.doctor_host import Check, Host, Need, clean
 from builder.environment import engine
@@ -149,6 +150,7 @@ def examine(project: Project, host: Host | None = None, *, patience: float = PAT
     seen = _or(gpu, gpus.Seen(loaded=False))
     known = _or(files, Families())
     add("GPUs", "gpu", lambda: gpu_checks.judge(gpu.result()))
+    add(releases.NAME, "gpu", lambda: releases.judge(gpu.result().gpus, seen.driver))
     add("libraries", "gpu", lambda: library_checks.judge(library.result(), driver=seen.kernel, cuda=seen.cuda))
     add("Docker engine", "docker", lambda: engines.judge(docker.result(), gpu=bool(seen.gpus), driver=seen.driver))
     for name, look in plain.items():

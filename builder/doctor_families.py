@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from builder import facts, family, spec
+from builder import doctor_releases, facts, family, spec
 from builder import isolation as ways
 from builder.doctor_host import Check, clean
 from builder.errors import EngineMatrixError, SpecError
@@ -23,6 +23,7 @@ ALL = ("system", "disk")
 VENV = ("uv",)
 DOCKER = ("Docker engine", "BuildKit", "Docker's disk")
 DOCKER_GPU = ("GPUs in Docker",)
+OLD = "leave them out of the matrix, or see `releases` above for what this GPU and driver take"
 WAYS: tuple[ways.Realised, ...] = ("venv", "docker")
 
 
@@ -184,12 +185,45 @@ def _way(
         return Way(isolation=way, can="no", why=why, mend=f"`uv python install {' '.join(missing)}`")
     if run_needs and gpu is not None:
         return Way(isolation=way, can="build", why=f"nothing here loads them. {gpu.name}: {gpu.found}", mend=gpu.mend)
+    older, too_old = _releases(families, file, known, driver) if needs or run_needs else (False, "")
+    if older:
+        return Way(isolation=way, can="no" if needs else "build", why=too_old, mend=OLD)
     if missing:
         why = f"but for its stacks with Python {', '.join(missing)}, which is not here and may not be fetched"
         return Way(isolation=way, can="run", why=why, mend=f"`uv python install {' '.join(missing)}`")
-    if run_needs and way == "docker":
-        return _gpu_image(families, file, known, driver, runtimes)
-    return Way(isolation=way, can="run")
+    found = (
+        _gpu_image(families, file, known, driver, runtimes)
+        if run_needs and way == "docker"
+        else Way(isolation=way, can="run")
+    )
+    if found.can == "no" or not too_old:
+        return found
+    return replace(found, why="; ".join(filter(None, (found.why, too_old))), mend=found.mend or OLD)
+
+
+def _releases(families: Families, file: FamilyFile, known: Mapping[str, Check], driver: str) -> tuple[bool, str]:
+    """Whether no GPU here, or not this driver, takes any of a family's stacks in the matrix (else of its known images); and
+    how many of them it does not take."""
+    what, rows = _rows(families, file)
+    here = doctor_releases.capabilities(known["GPUs"].data.get("gpus") or ())
+    asked = driver if file.facts is None else ""  # images of the catalog have a floor of their own: _driver
+    found = {key: doctor_releases.refusal(row, here, asked) for key, row in rows.items()}
+    refused = {key: why for key, why in found.items() if why}
+    if not refused:
+        return False, ""
+    first, why = next(iter(refused.items()))
+    text = f"{len(refused)} of {len(rows)} {what} cannot run here (the first is {first}: {why})"
+    return len(refused) == len(rows), text
+
+
+def _rows(families: Families, file: FamilyFile) -> tuple[str, Mapping[str, Mapping[str, str]]]:
+    """What a family's stacks in the matrix hold, else its known images; by stack or release."""
+    stacks = {
+        stack.id: {**stack.facts, **stack.fields} for stack in families.stacks if stack.family == file.family.name
+    }
+    if stacks:
+        return "stacks of the matrix", stacks
+    return "known releases", {key: record.facts for key, record in (file.facts.records if file.facts else {}).items()}
 
 
 def _missing(families: Families, name: str, known: Mapping[str, Check]) -> list[str]:
@@ -221,9 +255,7 @@ def _driver(families: Families, file: FamilyFile, driver: str) -> tuple[Can, str
     rules = file.family.image
     if rules is None or not rules.driver or not driver:
         return "run", ""
-    stacks = {stack.id: stack.facts for stack in families.stacks if stack.family == file.family.name}
-    what = "stacks of the matrix" if stacks else "known releases"
-    rows = stacks or {key: record.facts for key, record in (file.facts.records if file.facts else {}).items()}
+    what, rows = _rows(families, file)
     floors = {key: row.get(rules.driver, "") for key, row in rows.items()}
     new = [key for key, floor in floors.items() if floor and below(driver, floor)]
     if not new:

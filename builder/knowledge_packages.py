@@ -70,10 +70,11 @@ def wheel_cuda(entry: Entry) -> tuple[str, ...]:
     """The CUDA versions of a release's packages, as far as they are recorded."""
     if isinstance(entry, OnnxRuntime):
         return tuple(item for item in (entry.cuda, entry.cuda_other) if item)
-    if isinstance(entry, TensorRT):
-        return entry.cuda or entry.built or entry.majors
-    if isinstance(entry, TensorRTRTX):
-        return entry.cuda or entry.majors
+    if isinstance(entry, TensorRT | TensorRTRTX):
+        known = entry.cuda or (entry.built if isinstance(entry, TensorRT) else ())
+        # Of a major that packages are for, the very version need not be known.
+        bare = [major for major in entry.majors if not any(item.split(".")[0] == major for item in known)]
+        return tuple(ordered({*known, *bare}))
     if isinstance(entry, PyTorch):
         return entry.cuda
     return (entry.cuda,) if isinstance(entry, TensorFlow) and entry.cuda else ()

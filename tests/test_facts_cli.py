@@ -43,7 +43,7 @@ def test_a_table_is_filtered_and_keeps_its_sources(capsys: pytest.CaptureFixture
     assert [row["key"] for row in rows] == ["12.4.0"]
     assert rows[0]["sources"] and rows[0]["where"].startswith("drivers.yaml:")
     assert {row["table"] for row in data(capsys, "drivers")} == {
-        f"drivers/{name}" for name in ("toolkits", "minor-versions", "minimums", "branches", "forward", "packages")
+        f"drivers/{name}" for name in ("toolkits", "minor-versions", "minimums", "branches", "forward", "images", "packages")
     }
     assert data(capsys, "gpus", "nothing-has-this") == []
     assert run("gpus", "jetson", "ORIN", "64") == EXIT_OK
