@@ -114,11 +114,12 @@ def _objections(evidence: Evidence, limit: int) -> Iterable[str]:
     """What speaks against a stack although the facts do not: how runs of the very model ended, by kind and machine."""
     kinds: dict[tuple[str, str, str], list[Observation]] = {}
     for run in evidence.objections:
-        kinds.setdefault((run.model, run.category or run.status, run.machine), []).append(run)
+        kind = ", ".join(dict.fromkeys((run.status, run.category or run.status)))
+        kinds.setdefault((run.model, kind, run.machine), []).append(run)
     for (model, kind, machine), runs in list(kinds.items())[:limit]:
         cells = f"{len(runs)} cells, " if len(runs) > 1 else ""
         told = f"{kind} ({cells}enginematrix show {runs[0].cell})"
-        yield f"    objection: {model} failed on {runs[0].when[:10]} on {machine}: {told}"
+        yield f"    objection: {model} on {runs[0].when[:10]} on {machine}: {told}"
     if len(kinds) > limit:
         yield f"    objection: and {len(kinds) - limit} more kinds of failure"
 

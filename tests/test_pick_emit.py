@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,22 @@ def test_no_step_of_a_dockerfile_is_longer_than_linux_takes(project: Project) ->
     assert all(len(rest.encode()) < 128 * 1024 for _, rest in steps)
     assert [name for _, rest in steps for name in installed(rest)] == list(names)
     assert [("pip install" in rest) for _, rest in steps] == [False] * (len(steps) - 1) + [True]
+
+
+def test_the_shell_writes_what_the_lock_has(project: Project, tmp_path: Path) -> None:
+    """The steps as a shell runs them, with the installer left out: a file that pip and uv read."""
+    pins = lock.Pins(
+        python="3.12", requirements=(), packages=("a==1", "b==2 ; python_version < '3.13' and extra == \"x$HOME\"", "c==%s\\n"),
+        hashes={}, unresolved="",
+    )  # fmt: skip
+    pins = replace(pins, hashes={name: (f"sha256:{number:064x}",) for number, name in enumerate(pins.packages)})
+    target = tmp_path / "requirements.txt"
+    text = pick_emit._installed(pins, "a test").replace("/tmp/requirements.txt", str(target))
+    step = parsed(f"FROM x\n{text}")[1][1]
+    subprocess.run(["/bin/sh", "-c", step.partition(" && ")[0]], check=True)
+    assert target.read_text(encoding="utf-8").splitlines() == [
+        f"{name} --hash=sha256:{number:064x}" for number, name in enumerate(pins.packages)
+    ]
 
 
 @pytest.mark.parametrize("name", ["tritonserver:24.01-py3", "l4t-tensorrt:r10.3.0-devel"])

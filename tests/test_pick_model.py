@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_what_failed_for_just_this_is_no_answer(project: Project, capsys: pytest
     assert run(project, *asked) == 1
     text = capsys.readouterr().out
     assert "fit by the facts, and all of them failed when they were run for just this:" in text
-    assert "objection: minilm failed on 2026-11-01 on cpu: accuracy (enginematrix show a)" in text
+    assert "objection: minilm on 2026-11-01 on cpu: mismatch, accuracy (enginematrix show a)" in text
     assert run(project, *asked, "--emit", "requirements") == 1, "what failed is not handed over"
     assert "openvino==2024.6.0 \\" not in capsys.readouterr().out
     assert run(project, *asked, "--explain", "openvino-2024.6.0") == 1
@@ -159,6 +160,18 @@ def test_what_failed_for_just_this_is_no_answer(project: Project, capsys: pytest
     assert run(project, *asked, "--emit", "json") == 1
     data = json.loads(capsys.readouterr().out)
     assert not data["usable"] and data["choices"][0]["evidence"]["objections"][0]["cell"] == "a"
+
+
+def test_objections_are_told_by_kind(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    axes = {"model": "minilm", "precision": "fp32", "opset": "17"}
+    kinds = ("crashed", "timeout", "out-of-memory", "failed", "degraded")
+    cells = [{"id": f"{kind}{n}", "status": kind, "category": kind, "axes": axes} for kind in kinds for n in (1, 2)]
+    stored(project.artifacts, {"id": "good", "axes": axes}, *cells)
+    assert run(project, "--need", "openvino==2024.6.0", "--model", "minilm", "--max-age", "1e6") == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "objection" in line]
+    assert len(lines) == 4 and lines[-1] == "objection: and 2 more kinds of failure"
+    assert all(re.fullmatch(r"objection: minilm on 2026-11-01 on cpu: (\S+) \(2 cells, enginematrix show \1[12]\)", line)
+               for line in lines[:3])  # fmt: skip
 
 
 def test_what_was_foretold_is_no_run(tmp_path: Path) -> None:
