@@ -32,7 +32,7 @@ RULES = MappingProxyType({
     "ir": "the engine takes the ONNX IR version that is written",
     "numpy": "the engine's package takes this NumPy",
     "gpu": "the engine supports this compute capability",
-    "precision": "this compute capability has the precision",
+    "precision": "the release has the precision on this compute capability",
     "driver": "the driver runs programs of this CUDA version",
 })  # fmt: skip
 """Rule -> what it claims, in the order in which a cell would meet them."""
@@ -296,7 +296,7 @@ class Predictor:
         for capability in (named,) if named else () if target else mine:
             if name in ("tensorrt", "tensorrt-rtx"):
                 yield self._gpu(name, version, capability)
-            yield self._precision(options.get("precision", "fp32"), capability)
+                yield self._precision(name, version, options.get("precision", "fp32"), capability)
         if not named and self.machine.gpus and self.machine.driver and (cuda := stack.value("cuda")):
             yield self._driver(self.machine.driver, cuda)
 
@@ -311,10 +311,19 @@ class Predictor:
             lambda: self._release(name, version, takes) or "take another GPU",
         )  # fmt: skip
 
-    def _precision(self, precision: str, capability: str) -> Claim:
+    def _precision(self, name: str, version: str, precision: str, capability: str) -> Claim:
+        """What the hardware lacks, nothing has. That it has it says enough of TensorRT, whose support matrix is where the
+        catalog has it from; of TensorRT for RTX it is not recorded which operators a release has in which precision."""
+
+        def ask() -> Answer[bool]:
+            found = knowledge.precision(capability, precision, catalog=self.catalog)
+            if name == "tensorrt" or not found.value:
+                return found
+            unknown = f"the hardware has {precision}; which operators {name} {version} has in it is not recorded"
+            return Answer(value=None, facts=found.facts, unknown=unknown)
+
         return self._judged(
-            "precision", f"{precision}, compute capability {capability}",
-            lambda: knowledge.precision(capability, precision, catalog=self.catalog),
+            "precision", f"{name} {version}, {precision}, compute capability {capability}", ask,
             lambda: f"take a GPU that has {precision}, or another precision",
         )  # fmt: skip
 

@@ -115,6 +115,13 @@ def test_what_would_have_to_change_names_a_release_and_an_opset() -> None:
     )
 
 
+def test_what_a_gpu_has_is_not_yet_what_a_library_has() -> None:
+    """TensorRT for RTX before 1.7 builds no INT8 convolution, on GPUs that have INT8."""
+    rtx = stack("engine", "tensorrt-rtx", **{"tensorrt-rtx": "1.5.0.114"}, cuda="12", python="3.12")
+    assert claims(cell(rtx, precision="int8", target="sm80"))["precision"].state == "unknown"
+    assert claims(cell(rtx, precision="fp8", target="sm75"))["precision"].state == "unsupported"
+
+
 def test_advice_names_what_exists() -> None:
     assert claims(cell(ort("1.22.1"), TF, opset="21"))["export-opset"].change == "ask for opset 18 or lower"
     assert "take onnxruntime 1.19" in claims(cell(ort("1.16.3", "3.11", numpy="2.2.6")))["numpy"].change
