@@ -23,7 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", metavar="WHAT", nargs="*",
         help="a table, and words that its records must have (default: the tables); `check`; or a question: "
-        "`gpu NAME`, `driver VERSION [CUDA [KIND]]`, `image REFERENCE`, `wheel PROJECT VERSION`, `opsets ENGINE VERSION`",
+        "`gpu NAME`, `driver VERSION [CUDA [KIND]]`, `image REFERENCE`, `wheel PROJECT VERSION`, "
+        "`numpy PROJECT VERSION NUMPY`, `opsets ENGINE VERSION`, `written EXPORTER VERSION OPSET [KIND]`",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON (default: no)")
 
@@ -235,8 +236,32 @@ def _opsets(words: list[str], catalog: Catalog) -> dict[str, Answer[Any]]:
     return found
 
 
+def _numpy(words: list[str], catalog: Catalog) -> dict[str, Answer[Any]]:
+    from builder import knowledge
+
+    return {f"{words[0]} {words[1]} works with NumPy {words[2]}": knowledge.takes_numpy(*words, catalog=catalog)}
+
+
+def _written(words: list[str], catalog: Catalog) -> dict[str, Answer[Any]]:
+    from builder import knowledge
+
+    exporter, version, opset = words[:3]
+    if exporter not in knowledge.EXPORTERS:
+        msg = f"{exporter!r} is none of {', '.join(knowledge.EXPORTERS)}"
+        raise UsageError(msg)
+    if not opset.isascii() or not opset.isdecimal() or len(opset) > 3 or int(opset) < 1:
+        msg = f"{opset!r} is no opset"
+        raise UsageError(msg)
+    kind = words[3] if len(words) > 3 else ""
+    if kind and (exporter != "torch" or kind not in ("script", "graph")):
+        msg = f"{kind!r} is no kind of exporter; torch has script and graph"
+        raise UsageError(msg)
+    return {"written": knowledge.written(exporter, version, int(opset), kind=kind, catalog=catalog)}
+
+
 _QUESTIONS: dict[str, tuple[int, int, Callable[[list[str], Any], dict[str, Any]]]] = {
     "gpu": (1, 1, _gpu), "driver": (1, 3, _driver), "image": (1, 1, _image), "wheel": (2, 2, _wheel), "opsets": (2, 2, _opsets),
+    "numpy": (3, 3, _numpy), "written": (3, 4, _written),
 }  # fmt: skip
 
 

@@ -43,7 +43,8 @@ def test_a_table_is_filtered_and_keeps_its_sources(capsys: pytest.CaptureFixture
     assert [row["key"] for row in rows] == ["12.4.0"]
     assert rows[0]["sources"] and rows[0]["where"].startswith("drivers.yaml:")
     assert {row["table"] for row in data(capsys, "drivers")} == {
-        f"drivers/{name}" for name in ("toolkits", "minor-versions", "minimums", "branches", "forward", "images", "packages")
+        f"drivers/{name}"
+        for name in ("toolkits", "minor-versions", "minimums", "branches", "forward", "images", "packages")
     }
     assert data(capsys, "gpus", "nothing-has-this") == []
     assert run("gpus", "jetson", "ORIN", "64") == EXIT_OK
@@ -67,6 +68,11 @@ def test_a_table_is_filtered_and_keeps_its_sources(capsys: pytest.CaptureFixture
         (("opsets", "onnxruntime", "1.17.1"), "opsets", {"first": 7, "last": 20, "beyond": 21}),
         (("opsets", "onnxruntime", "1.17.1"), "ir", 9),
         (("opsets", "torch", "2.3"), "default opset", 17),
+        (("numpy", "onnxruntime", "1.18.1", "2.0.1"), "onnxruntime 1.18.1 works with NumPy 2.0.1", False),
+        (("numpy", "onnxruntime", "1.19.2", "two"), "onnxruntime 1.19.2 works with NumPy two", None),
+        (("written", "torch", "2.13", "17", "script"), "written", {"opsets": [17], "ir": 8}),
+        (("written", "torch", "2.13", "24", "script"), "written", {"opsets": [], "ir": None}),
+        (("written", "tf2onnx", "99.1", "17"), "written", None),
         (("image", "pytorch:30.01-py3"), "image", None),
     ],
 )
@@ -97,6 +103,11 @@ def test_an_answer_as_text(capsys: pytest.CaptureFixture[str]) -> None:
         (("driver", "1", "2", "3", "4"), "facts driver takes 1 to 3 words, not 4"),
         (("driver", "470.57.02", "12.6", "laptop"), "'laptop' is no kind of GPU; there are geforce, workstation"),
         (("opsets", "caffe", "1"), "'caffe' is none of onnxruntime, openvino"),
+        (("numpy", "torch", "2.3"), "facts numpy takes 3 words, not 2"),
+        (("written", "keras", "1", "17"), "'keras' is none of torch, tf2onnx, onnx"),
+        (("written", "torch", "2.3", "0"), "'0' is no opset"),
+        (("written", "torch", "2.3", "\u0663"), "is no opset"),
+        (("written", "tf2onnx", "1.16.1", "17", "graph"), "'graph' is no kind of exporter; torch has script and graph"),
     ],
 )
 def test_wrong_questions(words: tuple[str, ...], message: str) -> None:
