@@ -56,8 +56,8 @@ class Choice:
 
     @property
     def usable(self) -> bool:
-        """Whether it fits and did not fail when it was run for just this: observation beats documentation."""
-        return self.fits and self.evidence.of != "failed"
+        """Whether it fits, and the very model that was asked for did not fail on it: observation beats documentation."""
+        return self.fits and not (self.evidence.of == "failed" and self.evidence.objections)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,12 @@ def weigh(
     asked = bool(question.model or question.file)
     mine = [item for differs, items in groups.items() if set(differs) <= {"gpu"} for item in items]
     against = tuple(item for item in newest(mine) if not item.verified) if asked else ()
-    if here := groups.get((), []):
+    here = groups.get((), [])
+    if stack.device == "cuda" and not any(item.verified for item in here):
+        here = [
+            item for item in here if item.gpus
+        ]  # what fails where it could not have run has not failed for just this
+    if here:
         verified = [item for item in here if item.verified]
         # The newest under the driver that was asked for, else the newest of all.
         verified.sort(key=lambda item: item.driver == question.driver, reverse=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 
 from builder import __version__
 from builder.answers import minor
@@ -86,8 +87,10 @@ def packages(stack: Candidate, question: Question, project: Project) -> Stack:
     SpecErrors."""
     if there(stack, project):
         return realised(stack, question, project)[0]
-    newest = [*ordered(minor(python) for python in stack.pythons)][-1:]
-    python = minor(question.python) if question.python else "".join(newest)
+    known = ordered({minor(python) for python in stack.pythons})
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    newest = here if here in known else "".join(known[-1:])  # the one that is here is sooner at hand than the newest
+    python = minor(question.python) if question.python else newest
     if not python:
         msg = f"which Python {stack.id} is for is not recorded; name one with --python"
         raise UsageError(msg)

@@ -191,13 +191,14 @@ def _torch(catalog: Catalog) -> Iterator[Candidate]:
     for order, bundle in enumerate(catalog.table(TorchTensorRT).values()):
         parts = {"torch": (bundle.torch, releases), "tensorrt": (bundle.tensorrt, _tensorrt_releases(catalog))}
         held = {name: version for name, (asked, known) in parts.items() if (version := _newest(asked, known))}
+        builds = {"torch": f"+cu{bundle.cuda.replace('.', '')}"} if "." in bundle.cuda else {}  # and not the CPU's
         text = f"torch-tensorrt {bundle.key} asks for torch {bundle.torch} and tensorrt {bundle.tensorrt}"
         yield Candidate(
             id=f"torch-tensorrt-{bundle.key}", group="torch-tensorrt", order=order, device="cuda",
             components={"torch-tensorrt": bundle.key, **held, **({"cuda": bundle.cuda} if bundle.cuda else {})},
             open=frozenset(parts) - frozenset(held), pythons=bundle.python,
             facts=(fact(bundle, text + (f", built with CUDA {bundle.cuda}" if bundle.cuda else "")),),
-            packages=(f"torch-tensorrt=={bundle.key}", *(f"{name}=={version}" for name, version in held.items())),
+            packages=(f"torch-tensorrt=={bundle.key}", *(f"{name}=={held[name]}{builds.get(name, '')}" for name in held)),
             platforms=("linux/amd64",), inferred=frozenset(bundle.inferred),
         )  # fmt: skip
 

@@ -18,8 +18,8 @@ def lines(found: Picked, limit: int) -> list[str]:
     """The answer as people read it."""
     out = [f"Asked: {_asked(found.question)}", ""]
     if found.choices and not found.usable:
-        out.append(f"{len(found.choices)} of {found.judged} known stacks fit by the facts, and all of them failed when they were "
-                   "run for just this:")  # fmt: skip
+        out.append(f"{len(found.choices)} of {found.judged} known stacks fit by the facts, and {found.question.model} failed "
+                   "on all of them:")  # fmt: skip
     elif found.choices:
         out.append(f"{len(found.choices)} of {found.judged} known stacks fit; best evidence first:")
     if found.choices:
@@ -56,7 +56,7 @@ def explain_lines(found: Choice, against: Sequence[Conflict], instead: str) -> l
     """One stack, each requirement with its sources. `instead`: a release of the same thing that fits, or ''."""
     word = "fits" if found.usable else "does not fit"
     if found.fits and not found.usable:
-        word = "fits by the facts, and failed when it was run for just this"
+        word = f"fits by the facts, and {found.evidence.objections[0].model} failed on it"
     out = [f"{found.stack.id} {word}: {_holds(found)}", f"    evidence: {_evidence(found.evidence)}"]
     out += _objections(found.evidence, 10)
     for verdict in found.verdicts:

@@ -334,6 +334,10 @@ def test_emit_takes_the_best_of_its_kind(project: Project, capsys: pytest.Captur
     assert "has no such form; this is" in found.err
 
 
+def test_torch_tensorrt_is_not_given_the_build_for_the_cpu() -> None:
+    assert "torch==2.5.1+cu124" in STACKS["torch-tensorrt-2.5.0"].packages
+
+
 def test_packages_that_no_family_makes(project: Project) -> None:
     text = pick_emit.requirements(STACKS["onnxruntime-gpu-1.20-cuda12"], Question(python="3.11"), project, NOTHING)
     assert "onnxruntime-gpu-1.20-cuda12-py3.11: not locked" in text

@@ -149,17 +149,39 @@ def test_what_failed_for_just_this_is_no_answer(project: Project, capsys: pytest
     asked = ("--need", "openvino==2024.6.0", "--model", "minilm", "--precision", "fp16")
     assert run(project, *asked) == 1
     text = capsys.readouterr().out
-    assert "fit by the facts, and all of them failed when they were run for just this:" in text
+    assert "fit by the facts, and minilm failed on all of them:" in text
     assert "objection: minilm on 2026-11-01 on cpu: mismatch, accuracy (enginematrix show a)" in text
     assert run(project, *asked, "--emit", "requirements") == 1, "what failed is not handed over"
     assert "openvino==2024.6.0 \\" not in capsys.readouterr().out
     assert run(project, *asked, "--explain", "openvino-2024.6.0") == 1
-    assert "fits by the facts, and failed when it was run for just this" in capsys.readouterr().out
+    assert "fits by the facts, and minilm failed on it" in capsys.readouterr().out
     assert run(project, "--need", "openvino==2024.6.0", "--model", "resnet50") == 0
     capsys.readouterr()
     assert run(project, *asked, "--emit", "json") == 1
     data = json.loads(capsys.readouterr().out)
     assert not data["usable"] and data["choices"][0]["evidence"]["objections"][0]["cell"] == "a"
+
+
+def test_what_fails_without_a_gpu_has_not_failed_on_one() -> None:
+    """TensorRT for RTX builds without a GPU, where nothing can be verified: what failed there is an objection at most."""
+    bad = seen(gpus=(), driver="", status="failed", category="gpu-unsupported")
+    found = first(ask(needs="tensorrt==10.9.0.34"), bad)
+    assert found.evidence.of == "documented" and found.usable
+    for choice in picked(Question(needs={"tensorrt": "==10.9.0.34"}, model="resnet50"), bad).choices:
+        if choice.stack.id == "tensorrt-10.9.0.34-cuda12":
+            assert choice.evidence.of == "documented" and choice.evidence.objections == (bad,)
+    # On a CPU it has, for what computes there.
+    assert (
+        first(ask(needs="openvino==2024.6.0"), seen("openvino-2024.6.0", gpus=(), status="failed")).evidence.of
+        == "failed"
+    )
+
+
+def test_what_no_model_was_asked_for_may_be_taken(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """That some model failed on it is said, and is no reason not to take it for another."""
+    stored(project.artifacts, {"id": "a", "status": "crashed"})
+    assert run(project, "--need", "openvino==2024.6.0") == 0
+    assert "1. openvino-2024.6.0: failed on 2026-11-01" in capsys.readouterr().out
 
 
 def test_objections_are_told_by_kind(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
