@@ -295,7 +295,8 @@ def _capabilities(catalog: Catalog) -> Iterator[tuple[str, Where]]:
 def _opsets(catalog: Catalog) -> Iterator[tuple[str, Where]]:
     """Opsets and IR versions that go backwards, and ONNX Runtime against the ONNX that is linked into it."""
     series: Sequence[tuple[type[Entry], str]] = (
-        (Onnx, "opset"), (Onnx, "ir"), (OnnxRuntime, "opset"), (OnnxRuntime, "ir"), (TensorRT, "opset_until"),
+        (Onnx, "opset"), (Onnx, "ir"), (OnnxRuntime, "opset"), (OnnxRuntime, "ir"), (OnnxRuntime, "ml"),
+        (TensorRT, "opset_until"),
         (OpenVINO, "opset"), (OpenVINO, "operations"), (Tf2onnx, "opset"), (Exporter, "script_default"),
         (Exporter, "script_until"), (Exporter, "graph_until"),
     )  # fmt: skip
@@ -313,7 +314,12 @@ def _opsets(catalog: Catalog) -> Iterator[tuple[str, Where]]:
         linked = find(catalog.table(Onnx), runtime.onnx) if versions.version(runtime.onnx) else None
         if linked is None or runtime.conflict or runtime.doubt:
             continue
-        for what, here, there in (("opset", runtime.opset, linked.opset), ("IR", runtime.ir, linked.ir)):
+        pairs = (
+            ("opset", runtime.opset, linked.opset),
+            ("IR", runtime.ir, linked.ir),
+            ("ai.onnx.ml", runtime.ml, linked.ml),
+        )
+        for what, here, there in pairs:
             if here and there and here != there:
                 text = f"ONNX Runtime {runtime.key} takes {what} {here}, its ONNX {linked.key} has {there}"
                 yield text, runtime.where

@@ -216,6 +216,13 @@ PLANTED = [
     ),
     (
         "opset",
+        "onnxruntime.yaml",
+        "opset: 20, ir: 9, ml: 4",
+        "opset: 20, ir: 9, ml: 5",
+        "ONNX Runtime 1.17 takes ai.onnx.ml 5, its ONNX 1.15.0 has 4",
+    ),
+    (
+        "opset",
         "tensorrt.yaml",
         "opset-from: 9, opset-until: 24",
         "opset-from: 9, opset-until: 8",
