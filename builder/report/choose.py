@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from builder.project import Project
 from builder.values import digest
@@ -66,11 +67,8 @@ def facts_key() -> str:
 
 def _runs_key(project: Project) -> list[Any]:
     """Changes with every outcome that is stored; nothing is read of them."""
-    path = project.artifacts / "results.sqlite"
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db,
-    ):
+    name = f"file:{quote(str((project.artifacts / 'results.sqlite').resolve()))}?mode=ro"
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(name, uri=True)) as db:
         return list(db.execute("select max(rowid), count(*) from outcomes").fetchone())
     return []
 

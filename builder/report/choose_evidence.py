@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, cast
@@ -35,28 +35,25 @@ class _Unmet:
 
 
 def kinds(
-    options: Sequence[Hardware | None], runs: Sequence[tuple[tuple[str, str], ...]], like: Candidate, catalog: Catalog
-) -> tuple[list[int], list[Hardware | None]]:
-    """GPUs that stand alike to the machines of all runs: the class of each, and one of each class. Raises SpecErrors."""
+    options: Sequence[Hardware | None], machines: Sequence[tuple[tuple[str, str], ...]], like: Candidate, catalog: Catalog
+) -> list[tuple[Hashable, ...]]:  # fmt: skip
+    """How each GPU stands to the GPUs of the machines: whether one is asked for, or none, and whether a run on each machine is
+    a run on it. Raises SpecErrors."""
     stack = replace(like, device="cuda", family="kind", fields={"kind": "kind"})
     known = key("kind", {"kind": "kind"})
-    pool, first, places = Pool(), list[Hardware | None](), []
+    out: list[tuple[Hashable, ...]] = []
     for option in options:
         question = Question(gpu=option)
         alike = []
-        for gpus in runs:
+        for gpus in machines:
             run = Observation(
                 family="kind", fields={"kind": "kind"}, role="engine", cell="", model="", precision="", status="verified",
                 category="", when="", run="", gpus=gpus, driver="", cpu="", latency=None,
             )  # fmt: skip
             found = pick.choice(stack, question, {known: [run]}, _judge(catalog), now=_NOW, max_age=0)
             alike.append(found.evidence.of)
-        # Beside the runs' GPUs it matters whether one is asked for at all, or that there be none.
-        place = pool.add((option is None, option is not None and bool(option.capabilities), *alike))
-        if place == len(first):
-            first.append(option)
-        places.append(place)
-    return places, first
+        out.append((option is None, option is not None and bool(option.capabilities), *alike))
+    return out
 
 
 def _judge(catalog: Catalog) -> Judge:
@@ -69,51 +66,83 @@ def weighed(
 ) -> dict[str, Any]:  # fmt: skip
     """For each stack that was run, its evidence by GPU, precision, Python and driver.
 
-    `{"kinds": class of each GPU, "stacks": {place: {"precision": [...], "python": [...], "driver": [...], "cells": [evidence or
-    -1, by class, precision, python, driver]}}, "evidence": [...], "runs": [...]}`. `linked`: whether the report has a cell.
-    Raises SpecErrors.
+    `{"kinds": class of each GPU, "stacks": {place: {"precision": [...], "python": [...], "driver": [...], "by": [row of each
+    class]}}, "rows": [[evidence or -1, by precision, python, driver]], "evidence": [...], "says": texts of evidence, "runs":
+    [...]}`. A value that is not among a stack's stands where OTHER does; without an OTHER, nothing was seen with it. `linked`:
+    whether the report has a cell. Raises SpecErrors.
     """
     machines = list(dict.fromkeys(item.gpus for items in observations.values() for item in items if item.gpus))
-    kind_of, some = kinds(options, machines, stacks[0], catalog) if stacks else ([], [])
-    evidence, runs = Pool(), Pool()
+    alike = kinds(options, machines, stacks[0], catalog) if stacks else []
+    classes, rows = Pool(), Pool()
+    kind_of = [classes.add(kind) for kind in alike]
+    some = dict(zip(alike, options, strict=True))
+    weigher = _Weigher(catalog, linked)
     out: dict[str, Any] = {}
     for place, stack in enumerate(stacks):
         seen = observations.get(key(stack.family, stack.fields), ()) if stack.family else ()
         if not seen:
             continue
+        axes = weigher.axes(stack, seen)
+        mine = {at for at, gpus in enumerate(machines) if any(item.gpus == gpus for item in seen)}
+        known: dict[Hashable, int] = {}
+        by = []
+        for kind in classes.all():
+            here = (*kind[:2], *(kind[2 + at] for at in sorted(mine)))  # of machines that it never ran on none matters
+            if here not in known:
+                ways = product(*axes.values())
+                known[here] = rows.add(tuple(
+                    weigher.weigh(stack, Question(gpu=some[kind], precision=precision, python=python, driver=driver), seen)
+                    for precision, python, driver in ways
+                ))  # fmt: skip
+            by.append(known[here])
+        out[str(place)] = {**axes, "by": by}
+    return {"kinds": kind_of, "stacks": out, "rows": rows.all(), "evidence": weigher.evidence.all(),
+            "says": weigher.says.all(), "runs": weigher.runs.all()}  # fmt: skip
+
+
+class _Weigher:
+    """Weighs a stack's runs for a question by builder/pick.py, and keeps what came out once each."""
+
+    def __init__(self, catalog: Catalog, linked: Callable[[str], bool]) -> None:
+        self.catalog, self.linked = catalog, linked
+        self.evidence, self.says, self.runs = Pool(), Pool(), Pool()
+
+    def axes(self, stack: Candidate, seen: Sequence[Observation]) -> dict[str, list[str]]:
+        """The values that make a difference, the first '' for not asked. OTHER is left out where even on any machine nothing
+        was seen with it: who asks for more sees no more."""
         axes = {
-            "precision": ["", *sorted({item.precision for item in seen if item.precision}), OTHER],
-            "python": ["", *sorted({item.fields["python"] for item in seen if item.fields.get("python")}), OTHER],
-            "driver": ["", *sorted({item.driver for item in seen if item.driver}), OTHER],
+            "precision": sorted({item.precision for item in seen if item.precision}),
+            "python": sorted({item.fields["python"] for item in seen if item.fields.get("python")}),
+            "driver": sorted({item.driver for item in seen if item.driver}),
         }
-        cells = []
-        for gpu in some:
-            for precision, python, driver in product(*axes.values()):
-                question = Question(gpu=gpu, precision=precision, python=python, driver=driver)
-                cells.append(_entry(stack, question, seen, catalog, evidence, runs, linked))
-        out[str(place)] = {**axes, "cells": cells}
-    return {"kinds": kind_of, "stacks": out, "evidence": evidence.all(), "runs": runs.all(), "count": len(some)}
+        other = {
+            "precision": Question(precision=OTHER), "python": Question(python=OTHER), "driver": Question(driver=OTHER)
+        }  # fmt: skip
+        return {
+            name: ["", *values, *([OTHER] if self.weigh(stack, other[name], seen) >= 0 else [])]
+            for name, values in axes.items()
+        }
 
+    def weigh(self, stack: Candidate, question: Question, seen: Sequence[Observation]) -> int:
+        """The place of the evidence; -1 for none."""
+        name = key(stack.family, stack.fields)
+        found = pick.choice(stack, question, {name: seen}, _judge(self.catalog), now=_NOW, max_age=-1)
+        told = found.evidence
+        if told.latest is None:
+            return -1
+        notes = []
+        for note in told.notes:
+            whole = note.replace(question.driver, OWN) if question.driver else note
+            notes.append(self.says.add(EXPIRED if note.startswith("expired: ") else whole))
+        taken_back = tuple(
+            (verdict.requirement.key, self.says.add(verdict.because.replace(stack.id, STACK)))
+            for verdict in found.verdicts if verdict.state == "supported"
+        )  # fmt: skip
+        runs = (self._run(told.latest), self._run(told.measured))
+        return self.evidence.add((told.of, *runs, told.verified, told.tried, tuple(notes), taken_back))
 
-def _entry(
-    stack: Candidate, question: Question, seen: Sequence[Observation], catalog: Catalog, evidence: Pool, runs: Pool,
-    linked: Callable[[str], bool],
-) -> int:  # fmt: skip
-    name = key(stack.family, stack.fields)
-    found = pick.choice(stack, question, {name: seen}, _judge(catalog), now=_NOW, max_age=-1)
-    told = found.evidence
-    if told.latest is None:
-        return -1
-
-    def run(item: Observation | None) -> int:
+    def _run(self, item: Observation | None) -> int:
         if item is None:
             return -1
-        return runs.add((item.when, item.machine, item.model, item.precision, item.cell, item.category or item.status,
-                         item.latency, int(linked(item.cell)), item.driver))  # fmt: skip
-
-    notes = tuple(EXPIRED if note.startswith("expired: ") else note.replace(OTHER, OWN) for note in told.notes)
-    taken_back = tuple(
-        (verdict.requirement.key, verdict.because.replace(stack.id, STACK))
-        for verdict in found.verdicts if verdict.state == "supported"
-    )  # fmt: skip
-    return evidence.add((told.of, run(told.latest), run(told.measured), told.verified, told.tried, notes, taken_back))
+        return self.runs.add((item.when, item.machine, item.model, item.precision, item.cell, item.category or item.status,
+                              item.latency, int(self.linked(item.cell))))  # fmt: skip

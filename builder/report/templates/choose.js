@@ -109,21 +109,26 @@ function verdict(s, q, asked) { // q: {gpu: place or null, hardware: place of wh
 function evidence(s, q, now) {
   const e = D.evidence.stacks[s];
   if (!e) return null;
-  const at = (key, value) => { const i = e[key].indexOf(value); return i >= 0 ? i : e[key].indexOf(OTHER); };
-  const found = e.cells[((D.evidence.kinds[q.gpu || 0] * e.precision.length + at("precision", q.precision)) * e.python.length + at("python", q.python)) * e.driver.length + at("driver", q.driver)];
+  let at = 0;
+  for (const key of ["precision", "python", "driver"]) {
+    const i = e[key].indexOf(q[key]), place = i >= 0 ? i : e[key].indexOf(OTHER);
+    if (place < 0) return null;
+    at = at * e[key].length + place;
+  }
+  const found = D.evidence.rows[e.by[D.evidence.kinds[q.gpu || 0]]][at];
   if (found === -1) return null;
   const [of, latest, measured, verified, tried, notes, back] = D.evidence.evidence[found];
-  const run = i => { if (i < 0) return null; const [when, machine, model, precision, cell, why, latency, linked, driver] = D.evidence.runs[i]; return { when, machine, model, precision, cell, why, latency, linked, driver }; };
+  const run = i => { if (i < 0) return null; const [when, machine, model, precision, cell, why, latency, linked] = D.evidence.runs[i]; return { when, machine, model, precision, cell, why, latency, linked }; };
   const newest = run(latest), then = Date.parse(/Z$|[+-]\d\d:?\d\d$/.test(newest.when) ? newest.when : newest.when + "Z") || 0, days = (now - then) / 864e5, expired = days > D.max_age;
-  return { of, run: newest, measured: run(measured), verified, tried, expired, back,
-    notes: notes.filter(n => n !== EXPIRED || expired).map(n => n === EXPIRED ? `expired: ${even(days)} days old, the limit is ${D.max_age}` : told(n, D.stacks[s], q.driver)) };
+  return { of, run: newest, measured: run(measured), verified, tried, expired, back: new Map(back.map(([k, text]) => [k, D.evidence.says[text]])),
+    notes: notes.map(n => D.evidence.says[n]).filter(n => n !== EXPIRED || expired).map(n => n === EXPIRED ? `expired: ${even(days)} days old, the limit is ${D.max_age}` : told(n, D.stacks[s], q.driver)) };
 }
 function choice(s, q, asked, now) {
   const stack = D.stacks[s], e = evidence(s, q, now);
   let verdicts = asked.map(a => verdict(s, q, a));
   if (e && e.of === "verified") verdicts = verdicts.map(v => { // what it ran on, observation says, not documents
-    const back = v.state !== "supported" && e.back.find(b => b[0] === v.asked.key);
-    return back ? { ...v, state: "supported", met: true, because: back[1].replace(OWN, v.because).replaceAll(STACK, stack.id) } : v;
+    const back = v.state !== "supported" && e.back.get(name(v.asked));
+    return back ? { ...v, state: "supported", met: true, because: back.replace(OWN, v.because).replaceAll(STACK, stack.id) } : v;
   });
   const of = e ? e.of : verdicts.some(v => v.state !== "supported") ? "unknown" : verdicts.some(v => v.inferred) ? "inferred" : "documented";
   return { s, stack, verdicts, evidence: e, of, fits: verdicts.every(v => v.met) };
@@ -285,9 +290,9 @@ const SHAPES = { // [filled path, stroked path, dashes] on 16 x 16
   unsupported: ["", "m4 4 8 8m0-8-8 8"],
 };
 const MEANS = {
-  verified: "ran on just that, with the right numbers", "verified elsewhere": "ran with the right numbers on another machine",
+  verified: "ran with the right numbers on that kind of GPU, where one is asked for", "verified elsewhere": "ran with the right numbers on another machine",
   documented: "facts with sources support each requirement", inferred: "as documented, but a fact follows from others or is disputed",
-  unknown: "nothing speaks against it, and something is not recorded", failed: "was run for just this, and did not work",
+  unknown: "nothing speaks against it, and something is not recorded", failed: "was run for just this, and its newest runs did not work",
 };
 const SAYS = { supported: "yes", unsupported: "no", unknown: "unknown" };
 function icon(shape) {
@@ -351,7 +356,7 @@ function gpuBox() {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     options = D.gpus.map((_, i) => i).filter(i => { const g = D.gpus[i], hay = `${g.label.toLowerCase()} ${g.search}`; return words.every(w => hay.includes(w) || hay.replaceAll(" ", "").includes(w)); });
     list.replaceChildren(...options.map(i => h("li", { id: `gpu-${i}`, role: "option", "aria-selected": "false", onmousedown: e => { e.preventDefault(); pick(i); } }, h("span", {}, D.gpus[i].label), h("small", {}, D.gpus[i].detail))));
-    if (!options.length) list.append(h("li", { class: "none", "aria-disabled": "true" }, "The catalog has no such GPU"));
+    if (!options.length) list.append(h("li", { class: "none", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "The catalog has no such GPU"));
     at = words.length && options.length ? 0 : -1; list.hidden = false; box.setAttribute("aria-expanded", "true"); mark();
   };
   box.addEventListener("input", () => open(box.value));
@@ -406,8 +411,9 @@ function build() {
     gpu.node,
     field("driver", "Driver", driver, h("datalist", { id: "branches" }, D.branches.map(([v, t]) => h("option", { value: v }, t))), error("driver")),
     h("div", { class: "field" }, h("label", { for: "framework" }, "Framework"), h("div", { class: "pair" }, frame, clauses), error("framework")),
-    h("div", { class: "field" }, h("span", { class: "label" }, "Also needs"), needs.map(n => n.node), h("button", { type: "button", class: "btn add", onclick: () => { rows++; build(); show(); document.getElementById(`need${rows - 1}`).focus(); } }, "Add a component")),
+    h("div", { class: "field" }, h("span", { class: "label" }, "Also needs"), needs.map(n => n.node), h("button", { type: "button", class: "btn add", onclick: () => { const free = needs.findIndex((_, i) => !current.need[i]); if (free < 0) { rows++; build(); show(); } document.getElementById(`need${free < 0 ? rows - 1 : free}`).focus(); } }, "Add a component")),
     precision.node, h("div", { class: "pair" }, h("div", { class: "field" }, h("label", { for: "python" }, "Python"), python, error("python")), platform.node),
+    h("button", { type: "button", class: "btn jump", id: "jump", onclick: () => { main.focus({ preventScroll: true }); main.scrollIntoView(); } }),
   );
 }
 function show(q) {
@@ -437,11 +443,11 @@ function fetching(c, q) {
   const texts = D.emit[c.s], i = c.stack.image && q.platform ? 1 + D.values.platform.indexOf(q.platform) : 0;
   return [
     h("h3", {}, c.stack.image ? "Pull it" : "Its packages"), copied(texts[i], c.stack.image ? "the pull line" : "the requirement lines"),
-    h("h3", {}, c.stack.image ? "As a Dockerfile, or a matrix to prove it" : "With hashes, and all that they ask for"), copied(command(q, ["--explain", c.stack.id, "--emit", c.stack.image ? "dockerfile" : "requirements"]), "the command"),
+    h("h3", {}, c.stack.image ? "As a Dockerfile" : "With hashes, and all that they ask for"), copied(command(q, ["--explain", c.stack.id, "--emit", c.stack.image ? "dockerfile" : "requirements"]), "the command"),
   ];
 }
 function inside(c, q) {
-  return [runs(c), c.verdicts.length ? verdicts(c.verdicts) : h("p", { class: "soft" }, "Nothing was asked of it."),
+  return [runs(c), c.verdicts.length ? verdicts(c.verdicts) : h("p", { class: "soft" }, "Nothing was asked of it. What it holds:"),
     !c.verdicts.length && facts(c.stack.facts), c.fits && h("div", { class: "fetch" }, fetching(c, q))];
 }
 function card(c, i, q, open) {
@@ -476,6 +482,7 @@ function summary(found, q) {
   const counts = D.classes.map(of => [of, found.fitting.filter(c => c.of === of).length]).filter(x => x[1]);
   return [
     h("div", { class: "head" }, h("h1", {}, found.fitting.length ? `${plural(found.fitting.length, "stack")} ${found.fitting.length === 1 ? "fits" : "fit"}` : "Nothing fits"),
+      found.fitting.length > 0 && found.fitting.every(c => c.of === "failed") && state_("unsupported", "by the facts, and all of them failed when they were run for just this"),
       h("p", {}, `of ${D.stacks.length.toLocaleString("en")} known stacks`, q.asked.length ? ` · ${q.asked.map(a => a.text).join(", ")}` : " · nothing asked yet")),
     counts.length > 0 && h("ul", { class: "legend" }, counts.map(([of, n]) => h("li", {}, badge(of), h("b", {}, n.toLocaleString("en")), h("small", {}, MEANS[of])))),
   ];
@@ -490,6 +497,7 @@ function route() {
   const problems = Object.values(q.problems);
   if (problems.length) {
     shown = null;
+    document.getElementById("jump").textContent = "Show what is wrong";
     main.replaceChildren(h("div", { class: "head" }, h("h1", {}, "Not answered")), h("section", { class: "panel" }, h("div", { class: "body" }, problems.map(text => h("p", { class: "error" }, text)))));
     said.textContent = `Not answered: ${problems.join("; ")}`;
     return;
@@ -511,6 +519,7 @@ function route() {
   ].flat(Infinity).filter(Boolean));
   if (shown !== null || !same) said.textContent = found.fitting.length ? `${plural(found.fitting.length, "stack")} fit, first ${found.fitting[0].stack.id}` : "Nothing fits";
   shown = found;
+  document.getElementById("jump").textContent = found.fitting.length ? `Show the ${plural(found.fitting.length, "stack")} that ${found.fitting.length === 1 ? "fits" : "fit"}` : "Show why nothing fits";
   if (wanted && !same) main.querySelector("details.pick[open]").scrollIntoView({ block: "nearest" });
 }
 addEventListener("hashchange", route);
