@@ -323,7 +323,8 @@ def _plan(options: argparse.Namespace) -> int:
         print(f"  skipped: {name}: {reason}")
     left = [chain.against for chain in plan.chains if chain.against is not None and chain.left_alone]
     for claim, number in Counter(left).most_common(10):
-        print(f"  unsupported: {number} {'cell' if number == 1 else 'cells'}: {claim.subject}: {claim.because} (to mend: {claim.change})")
+        cells_ = "cell" if number == 1 else "cells"
+        print(f"  unsupported: {number} {cells_}: {claim.subject}: {claim.because} (to mend: {claim.change})")
     if len(set(left)) > 10:
         print(f"  unsupported: {len(left)} cells in all, for {len(set(left))} reasons; `--no-predict` tries them")
     for line in pulls.table(needed):

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from builder.environment import engine
 from builder.errors import EngineMatrixError, InfrastructureError
 from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
-from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile
+from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile, remake
 from builder.project import Project, utc
 from builder.pulls import Pull
 from builder.spec import Group, Spec
@@ -196,7 +196,7 @@ def planned(
     """The plan with what is stored, and what must be pulled for it. Asks the Docker engine which layers it has, and
     whether they fit, only when an image is to be made."""
     plan = make_plan(work, locked, here)
-    reconcile(plan, store.light(), store.root / "objects", again=again, engines=engines)
+    _hold(plan, store, again, engines)
     needed = images_to_make(plan, work, store)
     if not needed:
         return plan, []
@@ -207,8 +207,19 @@ def planned(
     refused = {pull.stack.id: pull.refused for pull in found if pull.refused}
     if refused:
         plan = make_plan(work, locked, here, refused=refused)
-        reconcile(plan, store.light(), store.root / "objects", again=again, engines=engines)
+        _hold(plan, store, again, engines)
     return plan, found
+
+
+def _hold(plan: Plan, store: Store, again: Again, engines: bool) -> None:
+    """Hold a plan against what is stored."""
+    reconcile(plan, store.light(), store.root / "objects", again=again, engines=engines)
+
+    def whole(steps: Iterable[Step]) -> Iterable[Step]:
+        records = store.steps(step.key for step in steps)
+        return [step for step in steps if step.key in records and store.whole(records[step.key])]
+
+    remake(plan, whole)
 
 
 def images_to_make(plan: Plan, work: Work, store: Store) -> list[DockerImage]:

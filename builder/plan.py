@@ -11,7 +11,7 @@ Starts nothing: planning needs neither network, nor Docker, nor GPU.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -535,6 +535,23 @@ def settle(step: Step, light: Mapping[str, Light], again: Again = "") -> None:
         step.output = step.output or found.output
     else:
         step.state = "failed"
+
+
+def remake(plan: Plan, whole: Callable[[Iterable[Step]], Iterable[Step]]) -> None:
+    """Have made again what steps to run read and what is not there any more, and what that takes in turn. `whole`: those of
+    some stored steps whose files are all there."""
+    while True:
+        todo = [step for step in plan.steps if step.wanted and not step.done]
+        read = {need for step in todo for need in step.needs if need.state == "stored"}
+        gone = read - set(whole(read))
+        if not gone:
+            return
+        for step in gone:
+            step.state, step.why, step.output = "run", "its file is gone, and something to run reads it", ""
+            _want(step)
+        for step in todo:  # what is made anew may be other bytes
+            if not gone.isdisjoint(step.needs):
+                step.state, step.key, step.output = "wait", "", ""
 
 
 def _want(step: Step) -> None:

@@ -315,6 +315,15 @@ class Store:
         except OSError:
             return False
 
+    def whole(self, record: StepRecord) -> bool:
+        """Whether every file that a record names is there."""
+        entries = [record.record["artifact"]] if record.record.get("artifact") else []
+        entries += [case["artifact"] for case in record.record.get("cases", ())]
+        entries += list(record.record.get("calibration", ()))
+        if record.kind == "obtain" and record.state == "ok" and not (self.root / "sources" / record.output).is_dir():
+            return False
+        return all(self.present(entry) for entry in entries)
+
     def intact(self, entry: Mapping[str, Any]) -> bool:
         """Whether an object's bytes are still what its name says; read once in a process."""
         path = str(entry["path"])

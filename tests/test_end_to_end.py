@@ -211,7 +211,6 @@ def test_what_is_deleted_by_hand_comes_back(small: Path, tmp_path: Path) -> None
     assert len(list((folder / "artifacts" / "engines").glob("*/manifest.json"))) > 10
     assert (folder / "artifacts" / "report" / "report.html").exists()
     shutil.rmtree(folder / "artifacts" / "objects")
-    enginematrix(folder, "run", "--frozen", "--no-predict", code=None)
     enginematrix(folder, "run", "--frozen", "--no-predict", code=1)
     assert outcomes(folder) == before
 
@@ -238,8 +237,10 @@ def test_bad_selections_are_bad_input(small: Path) -> None:
 def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path: Path) -> None:
     folder = project(tmp_path / "killed", MATRIX)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.Popen([sys.executable, "-m", "builder", "run", "--frozen", "--no-predict"], cwd=folder, env=env, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-m", "builder", "run", "--frozen", "--no-predict"], cwd=folder, env=env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     objects = folder / "artifacts" / "objects"
     deadline = time.monotonic() + 300
     while len(list(objects.glob("*/*"))) < 6 and run.poll() is None and time.monotonic() < deadline:
@@ -258,8 +259,8 @@ def test_killed_in_the_middle_and_run_again_ends_the_same(small: Path, tmp_path:
 def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
     folder = project(tmp_path / "interrupted", MATRIX)
     run = subprocess.Popen(
-        [sys.executable, "-m", "builder", "run", "--frozen", "--no-predict", "--group", "all", "--select", "exporter=onnx"], cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "builder", "run", "--frozen", "--no-predict", "--group", "all", "--select", "exporter=onnx"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     objects = folder / "artifacts" / "objects"
     deadline = time.monotonic() + 300

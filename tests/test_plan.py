@@ -13,7 +13,7 @@ import stacks
 
 from builder.lock import Image
 from builder.machine import Gpu
-from builder.plan import Plan, Planner, Step, reconcile, unlocked
+from builder.plan import Plan, Planner, Step, reconcile, remake, unlocked
 from builder.store import Light
 from builder.values import Attributes, Docker, ImageRules, Stack
 
@@ -355,3 +355,23 @@ def test_a_stack_that_exports_and_builds_is_one_image(images: Path) -> None:
     chain = docker_planner(images).plan([cell]).chains[0]
     assert chain.exporter is chain.engine
     assert chain.export.environment is chain.build.environment
+
+
+def test_what_a_step_to_run_reads_and_is_gone_is_made_again_with_what_that_takes() -> None:
+    cells = [factory.cell(precision="int8"), factory.cell(factory.stack(version="2.0"), precision="int8")]
+    planner = factory.planner(factory.stack(version="2.0"))
+    plan = planner.plan(cells)
+    first, second = plan.chains
+    for step in plan.steps:
+        if step not in (second.build, second.run):
+            step.state, step.output = "stored", f"bytes of {step.kind}"
+            step.resolve_key()
+    second.build.wanted = second.run.wanted = True
+    second.build.resolve_key()
+    assert second.build.key and first.convert is not None and first.convert is second.convert
+    gone = {first.convert, first.export}
+    remake(plan, lambda steps: [step for step in steps if step not in gone or step.state != "stored"])
+    assert {step.kind for step in plan.todo()} == {"export", "convert", "build", "run"}
+    assert first.build.state == "stored", "an engine that is there stays"
+    assert (second.build.state, second.build.key) == ("wait", ""), "its graph may come out otherwise"
+    assert first.export.key, "what it is made from has not changed"

@@ -262,7 +262,7 @@ class Local:
 
     def _present(self, step: Step) -> bool:
         found = self.store.step(step.key)
-        return found is not None and self._whole(found)
+        return found is not None and self.store.whole(found)
 
     def _never(self, step: Step) -> bool:
         before = (*step.needs, step.environment)
@@ -366,7 +366,7 @@ class Local:
                     found = self.store.step(step.key)  # another run on this store may have made it meanwhile
                     if (
                         found is None
-                        or not self._whole(found)
+                        or not self.store.whole(found)
                         or not holds(step, found.state == "ok", _answers(found, step), self.again)
                     ):
                         found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
@@ -412,15 +412,6 @@ class Local:
     def _made_before(self, environment: Step) -> Mapping[str, Any] | None:
         found = self.store.step(environment.key)
         return found.record.get("probe") if found is not None and found.state == "ok" else None
-
-    def _whole(self, found: StepRecord) -> bool:
-        """Whether every file that a record names is there."""
-        entries = [found.record["artifact"]] if found.record.get("artifact") else []
-        entries += [case["artifact"] for case in found.record.get("cases", ())]
-        entries += list(found.record.get("calibration", ()))
-        if found.kind == "obtain" and found.state == "ok" and not (self.store.root / "sources" / found.output).is_dir():
-            return False
-        return all(self.store.present(entry) for entry in entries)
 
     def _environment(self, step: Step) -> StepRecord:
         """Make an environment, start its worker, and hold what was imported against what was declared."""
