@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import json
 import sys
 from pathlib import Path
@@ -68,6 +69,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Raises UsageError, SpecErrors, StoreError, LockError."""
+    collecting = gc.isenabled()
+    gc.disable()  # one answer, nearly none of it garbage: looking for some is a tenth of the time
+    try:
+        return _call(options)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _call(options: argparse.Namespace) -> int:
     from builder import pick, pick_evidence, pick_words
     from builder.project import Project
 
