@@ -256,8 +256,8 @@ _NAMED: dict[Catalog, dict[str, frozenset[str]]] = {}
 
 def ranked(choices: Sequence[Choice]) -> list[Choice]:
     """Best evidence first; within a class the fresh before the expired, what no run of the model speaks against before the
-    rest, and the newest before the old: by the day of the run, or, of stacks that nobody ran, by how many newer releases of
-    the same thing fit too."""
+    rest, what is known to take its opset and IR version before what is not, and the newest before the old: by the day of the
+    run, or, of stacks that nobody ran, by how many newer releases of the same thing fit too."""
     newer: dict[str, list[int]] = {}
     for found in choices:
         newer.setdefault(found.stack.group, []).append(found.stack.order)
@@ -272,6 +272,10 @@ def ranked(choices: Sequence[Choice]) -> list[Choice]:
             CLASSES.index(found.evidence.of),
             found.evidence.expired,
             found.evidence.of != "verified" and bool(found.evidence.objections),
+            sum(
+                verdict.requirement.key in ("opset", "ir") and verdict.state != "supported"
+                for verdict in found.verdicts
+            ),
             day,
             place,
             found.stack.kind,

@@ -78,6 +78,16 @@ def test_another_opset_is_written_with_another_ir_version() -> None:
     assert "IR version" not in found.conflicts[1].relax
 
 
+def test_what_is_known_to_take_the_opset_comes_first() -> None:
+    """No IR version of TensorRT is recorded, so that every release of it is unknown: those of a known opset come first."""
+    found = picked(ask("RTX 4090", "tensorrt", opset=21, ir=10)).choices
+    states = [
+        dict(zip(("gpu", "need", "opset", "ir"), (v.state for v in c.verdicts), strict=True))["opset"] for c in found
+    ]
+    assert {choice.evidence.of for choice in found} == {"unknown"}
+    assert set(states) == {"supported", "unknown"} and states == sorted(states)
+
+
 def test_a_run_at_that_opset_beats_the_documents() -> None:
     question = ask(needs="onnxruntime==1.16.3", opset=20)
     assert picked(question).choices == ()
