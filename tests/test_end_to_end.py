@@ -197,7 +197,9 @@ def test_what_the_facts_rule_out_is_left_alone_and_tried_when_asked(small: Path,
     assert scored["refuted"] == [] and scored["skipping"] is False
     assert sum(row["unsupported"]["failed"] for row in scored["rules"]) >= len(alone)
     assert "0 fail for that reason" in enginematrix(folder, "report", *choice, code=1)
-    assert {c["status"] for c in report(folder)["cells"]} == {c["status"] for c in forced.values()}, "what was tried stays"
+    assert {c["status"] for c in report(folder)["cells"]} == {c["status"] for c in forced.values()}, (
+        "what was tried stays"
+    )
 
 
 def test_what_is_deleted_by_hand_comes_back(small: Path, tmp_path: Path) -> None:
@@ -284,7 +286,9 @@ def test_ctrl_c_reports_what_is_done_and_goes_on(tmp_path: Path) -> None:
 def test_no_network_is_infrastructure_and_leaves_no_evidence(tmp_path: Path) -> None:
     folder = project(tmp_path / "offline", MATRIX)
     env = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty"), "UV_FIND_LINKS": ""}
-    out = enginematrix(folder, "run", "--frozen", "--no-predict", "--select", "engine=ort and exporter=onnx", code=3, env=env)
+    out = enginematrix(
+        folder, "run", "--frozen", "--no-predict", "--select", "engine=ort and exporter=onnx", code=3, env=env
+    )
     assert "infrastructure" in out
     cells = report(folder)["cells"]
     assert {(cell["status"], cell["category"]) for cell in cells} == {("blocked", "infrastructure")}
