@@ -65,7 +65,7 @@ class Asked:
 
 def driver(lot: random.Random) -> str:
     """A version that the catalog names, or one near it, or any."""
-    known = lot.choice(VALUES["driver"]).removesuffix(".0.0.0.0")
+    known = lot.choice(VALUES["driver"][1:]).removesuffix(".0.0.0.0")
     return lot.choice([
         known, known, known + ".1", known.split(".")[0] + f".{lot.randint(0, 200)}", known + ".00",
         f"{lot.randint(380, 640)}.{lot.randint(0, 160):02}.{lot.randint(0, 20):02}",

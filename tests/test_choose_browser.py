@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import random
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from choosing import HELD, OPTIONS, STACKS, Asked, ask, clauses, observations
 from fake_report import fake_report
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from builder import pick, pick_evidence, versions
+from builder import pick, pick_ask, pick_cli, pick_evidence, versions
 from builder.facts_records import CATALOG
 from builder.pick_judge import Question
 from builder.project import Project
@@ -105,6 +107,7 @@ READ = """async fragment => {
     }
     const text = node => node ? node.textContent : "";
     return {
+        command: text(document.querySelector(".asked code")),
         error: text(document.querySelector("#main .error")), head: text(document.querySelector("h1")),
         picks: [...document.querySelectorAll(".picks .pick")].map(d => [d.dataset.stack, d.dataset.class, d.dataset.states]),
         says: [...document.querySelectorAll(".pick[open] .verdicts dd")]
@@ -140,6 +143,15 @@ def wanted(asked: Asked) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def read_back(command: str) -> Question:
+    """What the command line takes the page's command for."""
+    parser = argparse.ArgumentParser()
+    pick_cli.add(parser)
+    name, verb, *words = shlex.split(command)
+    assert (name, verb) == ("enginematrix", "pick")
+    return pick_ask.question(parser.parse_args(words), Project(matrix=Path("nosuch/matrix.yaml")), set())
+
+
 @pytest.mark.parametrize("seed", range(QUESTIONS))
 def test_questions_by_lot_have_the_answers_of_pick(page: Page, seed: int) -> None:
     lot = random.Random(seed)
@@ -147,8 +159,9 @@ def test_questions_by_lot_have_the_answers_of_pick(page: Page, seed: int) -> Non
     for _ in range(EACH):
         asked = ask(lot)
         shown = page.evaluate(READ, (asked.fragment if asked.fragment != "#" else "#") + "&all=1")
-        head = shown.pop("head")
+        head, command = shown.pop("head"), shown.pop("command")
         expected = wanted(asked)
+        assert asked.gpu == 1 or read_back(command) == asked.question
         assert shown == expected, asked.fragment
         assert head.startswith("Nothing fits" if not expected["picks"] else f"{len(expected['picks'])} stack")
         classes |= {of for _, of, _ in expected["picks"]}
@@ -172,7 +185,7 @@ def test_each_stack_that_ran_shows_what_pick_says_of_its_runs(page: Page) -> Non
         given: dict[str, Any] = {key: value for key, value in fields.items() if value}
         asked = Asked(question=Question(gpu=OPTIONS[gpu].hardware, **given), gpu=gpu, fields=fields)
         shown = page.evaluate(READ, asked.fragment + "&all=1")
-        shown.pop("head")
+        del shown["head"], shown["command"]
         expected = wanted(asked)
         assert shown == expected, asked.fragment
         taken += sum("it ran on" in text for text in expected["says"])
@@ -247,6 +260,7 @@ def test_every_address_opens_and_fits(view: Watched, address: str, fragment: str
     ("fragment", "text"),
     [
         ("gpu=GTX+9999", 'the catalog has no GPU of the name "GTX 9999"'), ("driver=5..5", "numbers with dots"),
+        ("driver=12.4", "==12.4.*"),
         ("need=tensort>=10", 'no stack has a "tensort"'), ("need=tensorrt=10", "is not a version clause"),
         ("need=tensorrt>=ten", 'that >= compares with'), ("need=tensorrt10", "no stack has"), ("need=>=10", "begin with a name"),
         ("need=tensorrt+10", "write tensorrt==10"), ("framework=torch===2", "=== compares texts"),
@@ -464,7 +478,7 @@ def test_an_answer_comes_at_once(page: Page, address: str) -> None:
     took = page.evaluate(
         """async () => {
             const out = [];
-            for (const hash of ["#gpu=T4", "#gpu=RTX+4090&driver=550.54.14&need=tensorrt>=10", "#all=1", "#"]) {
+            for (const hash of ["#gpu=T4", "#gpu=RTX+4090&driver=550.54.14&need=tensorrt>=10", "#need=cuda&all=1", "#"]) {
                 const start = performance.now();
                 const done = new Promise(resolve => addEventListener("hashchange", resolve, {once: true}));
                 location.hash = hash; await done; document.body.offsetHeight;

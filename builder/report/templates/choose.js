@@ -218,6 +218,7 @@ const FIELDS = ["gpu", "driver", "framework", "need", "precision", "python", "pl
 const nameOf = i => i === 1 ? "none" : D.gpus[i].name;
 const gpuAt = new Map();
 D.gpus.forEach((g, i) => { for (const n of [g.label, g.name, ...g.also, i > 1 ? g.capabilities.length === 1 && g.label.startsWith("compute capability ") && g.capabilities[0] : "none"]) if (n && i && !gpuAt.has(n.toLowerCase())) gpuAt.set(n.toLowerCase(), i); });
+const DRIVER = /^[rR]?([1-9][0-9]{1,3}(\.[0-9]{1,4}){0,3})$/; // as --driver takes it
 const NEED = /^\s*([A-Za-z][A-Za-z0-9_-]*)\s*(.*?)\s*$/;
 function read(hash) { // {gpu: text, ..., need: [text], stack, all}
   const state = { need: [] };
@@ -238,8 +239,10 @@ function question(state) { // {..., asked: [...], problems: {field: text}}
     const at = gpuAt.get(state.gpu.trim().toLowerCase());
     if (at === undefined) bad("gpu", `the catalog has no GPU of the name ${JSON.stringify(state.gpu)}`); else { q.gpu = at; q.hardware = at; }
   }
-  const driver = (state.driver || "").trim();
-  if (driver && !/^\d+(\.\d+){0,5}$/.test(driver)) bad("driver", `a driver's version is numbers with dots, such as 550.54.14, not ${JSON.stringify(driver)}`); else q.driver = driver;
+  const driver = (state.driver || "").trim(), known = DRIVER.exec(driver);
+  if (driver && !known) bad("driver", `a Linux driver's version is numbers with dots, such as 550.54.14, not ${JSON.stringify(driver)}`);
+  else if (known && parseInt(known[1], 10) < 100) bad("driver", `drivers have versions such as 550.54.14; for CUDA ${known[1]} add the component CUDA with ==${known[1]}.*`);
+  else if (known) q.driver = known[1];
   const add = (text, field) => {
     let last = "";
     for (const part of text.split(",")) {
