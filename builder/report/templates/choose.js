@@ -390,7 +390,7 @@ function radios(key, label, values) {
 }
 function needRow(i) {
   const names = h("select", { id: `need${i}`, "aria-label": `Component ${i + 1}`, onchange: () => set() }, h("option", { value: "" }, "component"), D.components.map(n => h("option", { value: n }, title(n))));
-  const box = typed(`clause${i}`, { "aria-label": `Versions of component ${i + 1}`, placeholder: "any version, or >=10,<11", "aria-describedby": `error-need${i}` }, () => set());
+  const box = typed(`clause${i}`, { "aria-label": `Versions of component ${i + 1}`, placeholder: "any, or >=10", "aria-describedby": `error-need${i}` }, () => set());
   const set = () => { if (!names.value && !box.value.trim()) return; const need = [...current.need]; need[i] = (names.value + box.value.trim()) || ""; go({ need }); };
   const drop = h("button", { type: "button", class: "btn x", "aria-label": `Remove component ${i + 1}`, onclick: () => { const need = current.need.filter((_, k) => k !== i); rows = Math.max(1, rows - 1); go({ need }); build(); show(); } }, "×");
   return { node: h("div", { class: "needrow" }, names, box, drop, error(`need${i}`)), show: () => { const [n, c] = split(current.need[i]); if (document.activeElement !== names) names.value = D.components.includes(n) ? n : ""; if (document.activeElement !== box) box.value = names.value ? c : current.need[i] || ""; } };
@@ -399,7 +399,7 @@ let parts = [], rows = 1;
 function build() {
   const driver = typed("driver", { placeholder: "any, or 550.54.14", list: "branches", inputmode: "decimal", "aria-describedby": "error-driver" }, v => { if (v !== (current.driver || "")) go({ driver: v }); });
   const frame = h("select", { id: "framework", onchange: () => { go({ framework: frame.value && frame.value + clauses.value.trim() }); } }, h("option", { value: "" }, "any"), FRAMEWORKS.map(([n, t]) => h("option", { value: n }, t)));
-  const clauses = typed("framework-version", { "aria-label": "Versions of the framework", placeholder: "any version, or >=2.3", "aria-describedby": "error-framework" }, v => { if (frame.value) go({ framework: frame.value + v }); });
+  const clauses = typed("framework-version", { "aria-label": "Versions of the framework", placeholder: "any, or >=2.3", "aria-describedby": "error-framework" }, v => { if (frame.value) go({ framework: frame.value + v }); });
   const python = h("select", { id: "python", onchange: () => go({ python: python.value }) }, h("option", { value: "" }, "any"), [...D.values.python].reverse().map(v => h("option", { value: v }, v)));
   const gpu = gpuBox(), precision = radios("precision", "Precision", D.values.precision), platform = radios("platform", "Platform", D.values.platform);
   rows = Math.max(rows, current.need.length, 1);
@@ -457,7 +457,7 @@ function card(c, i, q, open) {
   const body = h("div", { class: "inside" }), details = h("details", { class: `pick ${cls(c.of)}`, "data-stack": c.stack.id, "data-class": c.of, "data-states": c.verdicts.map(v => v.state).join(" ") });
   const fill = () => { if (!body.firstChild) body.append(...inside(c, q).flat(Infinity).filter(Boolean)); };
   const when = c.evidence ? `${c.evidence.run.when.slice(0, 10)}${c.evidence.expired ? ", expired" : ""}${c.evidence.measured ? ` · ${millis(c.evidence.measured.latency)} ms` : ""}` : "";
-  details.append(h("summary", {}, h("span", { class: "n" }, i === null ? "" : String(i + 1)), h("span", { class: "id" }, c.stack.id), h("span", { class: "ev" }, i === null ? state_("unsupported", "does not fit") : badge(c.of), h("small", {}, when)),
+  details.append(h("summary", {}, h("span", { class: "n" }, i === null ? "" : String(i + 1)), h("span", { class: "id" }, c.stack.id), h("span", { class: "ev" }, i === null ? state_("unsupported", "does not fit") : badge(c.of), when && h("small", {}, when)),
     h("span", { class: "holds" }, holds(c.stack)), h("span", { class: "chips2" }, c.verdicts.map(v => h("span", { class: `chip v-${v.state}`, title: v.because }, icon(v.state), h("span", { class: "vh" }, `${SAYS[v.state]}: `), v.asked.text)))), body);
   details.fill = fill;
   if (open) { details.open = true; fill(); }
