@@ -14,7 +14,7 @@ from choosing import OPTIONS, STACKS, VALUES, driver
 from fake_report import fake_report
 from picking import NOW, seen
 
-from builder import pick, versions
+from builder import pick, results, versions
 from builder.answers import number
 from builder.facts_records import CATALOG, Gpu
 from builder.pick_evidence import key
@@ -218,6 +218,29 @@ def test_it_is_written_again_only_for_something_new(project: Project) -> None:
     assert choose.write(project, report)
     cell = {**report["cells"][0], "id": "new"}
     assert choose.write(project, {**report, "cells": [*report["cells"], cell]}), "a link leads to it now"
+
+
+def test_it_comes_with_the_report_and_a_run_with_nothing_to_do_leaves_it(project: Project) -> None:
+    report = fake_report()
+    report["run"]["steps"] = 0
+    assert results.write_report(project, report)
+    page = project.report / choose.NAME
+    assert 'href="choose.html"' in (project.report / "report.html").read_text()
+    before = page.stat().st_mtime_ns
+    assert not results.write_report(project, report) and page.stat().st_mtime_ns == before
+    outcome(project, "c1")
+    assert not results.write_report(project, report) and page.stat().st_mtime_ns != before, "another run's evidence"
+    page.unlink()
+    assert not results.write_report(project, report) and page.exists()
+
+
+def test_a_folder_of_any_name_has_its_evidence(tmp_path: Path) -> None:
+    project = Project(matrix=tmp_path / "a?b#c%41 d" / "matrix.yaml")
+    project.report.mkdir(parents=True)
+    report = fake_report()
+    assert choose.write(project, report)
+    outcome(project, "c1")
+    assert choose.write(project, report)
 
 
 def test_facts_that_were_kept_are_used_and_damaged_ones_made_again(

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -426,7 +427,9 @@ def test_copying(browser: Browser, address: str) -> None:
     context.close()
 
 
-def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_hostile_text_is_shown_and_does_nothing(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = Project(matrix=tmp_path / "matrix.yaml")
     project.report.mkdir(parents=True)
     report = fake_report()
@@ -436,10 +439,16 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path
              "sources": [HOSTILE + f" - javascript:{source}" for source in known["sources"]],
              "texts": [text + HOSTILE + "\u2028" for text in known["texts"]],
              "branches": [[HOSTILE, HOSTILE]]}  # fmt: skip
+    run = replace(next(item for items in SEEN.values() for item in items if item.verified), cpu=HOSTILE, gpus=((HOSTILE, "7.5"),),
+                  model=HOSTILE, cell=f"../{HOSTILE}", driver=HOSTILE, latency=0.1)  # fmt: skip
+    seen = {pick_evidence.key(run.family, run.fields): [run]}
+    monkeypatch.setattr(pick_evidence, "read", lambda path: seen)
     (project.report / choose.NAME).write_text(choose.render(choose.data(project, report, known)))
     context = browser.new_context()
     watched = Watched(context.new_page())
     for fragment in (
+        "#",
+        "#driver=550.54.14",
         "#gpu=T4&need=tensorrt",
         f"#gpu={HOSTILE}",
         f"#need={HOSTILE}",
@@ -450,6 +459,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path
         watched.page.locator("details").evaluate_all("all => all.forEach(d => { d.open = true; })")
         watched.page.wait_for_timeout(50)
         assert watched.page.evaluate("window.pwned") is None
+        assert len(fragment) > 20 or HOSTILE in watched.page.locator(".run").first.inner_text()
         assert watched.page.locator("img, main script, a[href^='javascript:']").count() == 0
     assert watched.problems == []
     context.close()
