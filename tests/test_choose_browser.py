@@ -358,6 +358,11 @@ def test_keys_alone_choose(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("listbox")).to_be_hidden()
     expect(page.locator("#gpu")).to_have_value("L40S")
+    # A name that is none is asked, and said to be none.
+    page.locator("#gpu").fill("rtx 50")
+    page.keyboard.press("Tab")
+    expect(page.locator("#error-gpu")).to_contain_text('no GPU of the name "rtx 50"; perhaps RTX 50')
+    expect(page.locator("#gpu")).to_have_value("rtx 50")
 
 
 def test_components_are_added_and_removed(page: Page) -> None:

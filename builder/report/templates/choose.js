@@ -218,6 +218,10 @@ const FIELDS = ["gpu", "driver", "framework", "need", "precision", "python", "pl
 const nameOf = i => i === 1 ? "none" : D.gpus[i].name;
 const gpuAt = new Map();
 D.gpus.forEach((g, i) => { for (const n of [g.label, g.name, ...g.also, i > 1 ? g.capabilities.length === 1 && g.label.startsWith("compute capability ") && g.capabilities[0] : "none"]) if (n && i && !gpuAt.has(n.toLowerCase())) gpuAt.set(n.toLowerCase(), i); });
+function like(text) { // GPUs that have all words of a text in their names, those that begin so first
+  const begins = i => D.gpus[i].label.toLowerCase().startsWith(text.trim().toLowerCase()) ? 0 : 1, words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  return D.gpus.map((_, i) => i).filter(i => { const hay = `${D.gpus[i].label.toLowerCase()} ${D.gpus[i].search}`; return words.every(w => hay.includes(w) || hay.replaceAll(" ", "").includes(w)); }).sort((a, b) => begins(a) - begins(b));
+}
 const DRIVER = /^[rR]?([1-9][0-9]{1,3}(\.[0-9]{1,4}){0,3})$/; // as --driver takes it
 const NEED = /^\s*([A-Za-z][A-Za-z0-9_-]*)\s*(.*?)\s*$/;
 function read(hash) { // {gpu: text, ..., need: [text], stack, all}
@@ -237,7 +241,8 @@ function question(state) { // {..., asked: [...], problems: {field: text}}
   const bad = (field, text) => { q.problems[field] = text; };
   if (state.gpu) {
     const at = gpuAt.get(state.gpu.trim().toLowerCase());
-    if (at === undefined) bad("gpu", `the catalog has no GPU of the name ${JSON.stringify(state.gpu)}`); else { q.gpu = at; q.hardware = at; }
+    const near = at === undefined ? like(state.gpu)[0] : undefined;
+    if (at === undefined) bad("gpu", `the catalog has no GPU of the name ${JSON.stringify(state.gpu)}${near === undefined ? "" : `; perhaps ${D.gpus[near].label}?`}`); else { q.gpu = at; q.hardware = at; }
   }
   const driver = (state.driver || "").trim(), known = DRIVER.exec(driver);
   if (driver && !known) bad("driver", `a Linux driver's version is numbers with dots, such as 550.54.14, not ${JSON.stringify(driver)}`);
@@ -356,16 +361,15 @@ function gpuBox() {
   const pick = i => { close(); box.value = i ? D.gpus[i].label : ""; go({ gpu: i ? nameOf(i) : "" }); };
   const mark = () => { [...list.children].forEach((li, i) => { li.setAttribute("aria-selected", String(i === at)); if (i === at) { li.scrollIntoView({ block: "nearest" }); box.setAttribute("aria-activedescendant", li.id); } }); };
   const open = text => {
-    const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    options = D.gpus.map((_, i) => i).filter(i => { const g = D.gpus[i], hay = `${g.label.toLowerCase()} ${g.search}`; return words.every(w => hay.includes(w) || hay.replaceAll(" ", "").includes(w)); });
+    options = like(text);
     list.replaceChildren(...options.map(i => h("li", { id: `gpu-${i}`, role: "option", "aria-selected": "false", onmousedown: e => { e.preventDefault(); pick(i); } }, h("span", {}, D.gpus[i].label), h("small", {}, D.gpus[i].detail))));
     if (!options.length) list.append(h("li", { class: "none", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "The catalog has no such GPU"));
-    at = words.length && options.length ? 0 : -1; list.hidden = false; box.setAttribute("aria-expanded", "true"); mark();
+    at = text.trim() && options.length ? 0 : -1; list.hidden = false; box.setAttribute("aria-expanded", "true"); mark();
   };
   box.addEventListener("input", () => open(box.value));
   box.addEventListener("focus", () => box.select());
   box.addEventListener("click", () => { if (list.hidden) open(""); });
-  box.addEventListener("blur", () => { close(); const i = gpuAt.get(box.value.trim().toLowerCase()); if (!box.value.trim()) { if (current.gpu) go({ gpu: "" }); } else if (i !== undefined && nameOf(i) !== current.gpu) go({ gpu: nameOf(i) }); else show(); });
+  box.addEventListener("blur", () => { close(); const i = gpuAt.get(box.value.trim().toLowerCase()); if (!box.value.trim()) { if (current.gpu) go({ gpu: "" }); } else if (i === undefined) { if (box.value.trim() !== current.gpu) go({ gpu: box.value.trim() }); } else if (nameOf(i) !== current.gpu) go({ gpu: nameOf(i) }); else show(); });
   box.addEventListener("keydown", e => {
     if (e.key === "ArrowDown" || e.key === "ArrowUp") { e.preventDefault(); if (list.hidden) open(""); else if (options.length) { at = (at + (e.key === "ArrowDown" ? 1 : -1) + options.length) % options.length; mark(); } }
     else if (e.key === "Enter") { e.preventDefault(); if (!list.hidden && at >= 0) pick(options[at]); else if (!box.value.trim()) pick(0); }
