@@ -112,12 +112,12 @@ def test_a_stack_without_packages_runs_on_the_python_of_its_image() -> None:
 
 
 def test_what_the_catalog_does_not_know_is_not_asked() -> None:
-    made = rendered("ngc-pytorch", '{release: "24.05"}')  # no TensorRT in the facts
+    made = rendered("ngc-pytorch", '{release: "24.06"}')  # neither cuDNN nor TensorRT in the facts
     (asked,) = {
         tuple(json.loads(line)[5:])
         for line in re.findall(r"^    (\[.*\"check\", \"python3\".*\])$", made.dockerfile, re.M)
     }
-    assert asked == ("--python", "3.10", "--cuda", "12.4.1", "--distribution", "torch=2.4.0a0+07cecf4168")
+    assert asked == ("--python", "3.10", "--cuda", "12.5.0", "--distribution", "torch=2.4.0a0+f70bd71a48")
 
 
 def test_the_cut_off_is_the_clock() -> None:

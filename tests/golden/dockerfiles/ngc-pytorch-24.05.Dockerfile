@@ -9,7 +9,7 @@ USER root
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
     --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
     --mount=type=bind,source=check.py,target=/mnt/enginematrix/check.py \
-    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "python3", "3.10", "--python", "3.10", "--cuda", "12.4.1", "--distribution", "torch=2.4.0a0+07cecf4168"]
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "python3", "3.10", "--python", "3.10", "--cuda", "12.4.1", "--cudnn", "9.1.0.70", "--tensorrt", "10.0.1.6", "--distribution", "torch=2.4.0a0+07cecf4168"]
 
 # The environment, with the packages that neighbours share.
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
@@ -27,7 +27,7 @@ RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=t
 RUN --mount=type=tmpfs,target=/run --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/mnt \
     --mount=type=bind,source=environment.sh,target=/mnt/enginematrix/environment.sh \
     --mount=type=bind,source=check.py,target=/mnt/enginematrix/check.py \
-    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "/opt/enginematrix/env/bin/python", "3.10", "--python", "3.10", "--cuda", "12.4.1", "--distribution", "torch=2.4.0a0+07cecf4168"]
+    ["/bin/sh", "/mnt/enginematrix/environment.sh", "check", "/opt/enginematrix/env/bin/python", "3.10", "--python", "3.10", "--cuda", "12.4.1", "--cudnn", "9.1.0.70", "--tensorrt", "10.0.1.6", "--distribution", "torch=2.4.0a0+07cecf4168"]
 
 LABEL org.opencontainers.image.title="ngc-pytorch-24.05" \
       org.opencontainers.image.version="24.05" \
@@ -37,9 +37,11 @@ LABEL org.opencontainers.image.title="ngc-pytorch-24.05" \
       org.enginematrix.stack="ngc-pytorch-24.05" \
       org.enginematrix.family="ngc-pytorch" \
       org.enginematrix.cuda="12.4.1" \
+      org.enginematrix.cudnn="9.1.0.70" \
       org.enginematrix.driver="545" \
       org.enginematrix.python="3.10" \
       org.enginematrix.release="24.05" \
+      org.enginematrix.tensorrt="10.0.1.6" \
       org.enginematrix.torch="2.4.0a0+07cecf4168" \
       org.enginematrix.ubuntu="22.04" \
       org.enginematrix.packages="41b6d317b290633963bac60e3ce55c78e94af0928393cbf3bdc565c7770b56e6"
