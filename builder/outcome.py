@@ -154,10 +154,10 @@ def _degrade(result: dict[str, Any]) -> None:
     built = result["status"] == "built"
     line = f"asked {first['asked']}, got {first['got']}"
     result.update(
-        status="degraded", category=_kind_of(first), line=f"{line}: {first['how']}",
+        status="degraded", category=degraded_by(first), line=f"{line}: {first['how']}",
         reason=("built, not run here, and " if built else "runs and matches, but ") + f"{line} ({first['how']})",
         diagnosis="The library did something else than it was asked, without an error.",
-        remedy=_REMEDIES.get(_kind_of(first), "Ask for what the library really does, or take another release."),
+        remedy=_REMEDIES.get(degraded_by(first), "Ask for what the library really does, or take another release."),
     )  # fmt: skip
 
 
@@ -168,7 +168,8 @@ _REMEDIES = {
 }
 
 
-def _kind_of(entry: Mapping[str, Any]) -> str:
+def degraded_by(entry: Mapping[str, Any]) -> str:
+    """The category of one thing that is not what was asked."""
     asked = str(entry["asked"])
     if asked.startswith("opset"):
         return "opset-changed"

@@ -317,6 +317,7 @@ def run(
             results.deliver(plan, store, cells, again=bool(todo))
         both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
+        _refute(work, store, result, cells, predictions, say)
         _remember(work, store, plan, result, run_id, cells)
         if write:
             results.write_report(work.project, result.report)
@@ -483,15 +484,27 @@ def _report(
 def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]) -> None:
     if not result.ran:
         return
-    from builder.predict_score import refuted
-
     report = result.report
-    store.put_refuted(refuted(report["predictions"], cells), (cell["id"] for cell in cells))
     summary = {"select": work.select, "counts": report["counts"], "exit": report["exit"], **report["run"]}
     store.put_run(
         run_id, report["run"]["started"], report["run"]["finished"], summary,
         {cell["id"]: (cell["status"], cell["key"]) for cell in cells},
     )  # fmt: skip
+
+
+def _refute(
+    work: Work, store: Store, result: Result, cells: list[dict[str, Any]], predictions: Mapping[str, Prediction],
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Remember what these cells show against the facts; also where nothing ran, since a fact may have come into the catalog
+    after them."""
+    from builder.predict_score import refuted, shown
+
+    wrong = refuted(result.report["predictions"], cells)
+    store.put_refuted(wrong, shown(store.refuted(), predictions, cells))
+    left = sum(cell["status"] == "unsupported" and work.against[cell["id"]].key in wrong for cell in cells)
+    if left:
+        say(f"{left} cells were left alone by facts that other cells refute; run again to try them")
 
 
 # Small things ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from builder import knowledge, versions
-from builder.answers import Answer, Fact
+from builder.answers import Answer, Fact, find, minor
 from builder.facts_records import CATALOG, Catalog, Entry, OnnxRuntime, OpenVINO, TensorRT, TensorRTRTX, Toolkit
 from builder.knowledge_exports import Written
 from builder.knowledge_hardware import Runs
@@ -59,6 +59,10 @@ class Claim:
     """Of an unsupported one: what would have to change."""
     refuted: str = ""
     """What was observed against it."""
+    project: str = ""
+    """Of `wheel`: the family of the stack that it is about."""
+    opsets: tuple[int, ...] = ()
+    """Of `opset` and `ir`: what the exporter was taken to write. A file of another opset shows nothing of it."""
 
     @property
     def meaning(self) -> str:
@@ -141,7 +145,7 @@ class Predictor:
         if written is not None and written.opsets and name in knowledge.ENGINES:
             yield self._opset(name, version, written.opsets)
         if written is not None and written.ir is not None:
-            yield from self._ir(name, version, written.ir)
+            yield from self._ir(name, version, written.ir, written.opsets)
         if numpy := cell.engine.value("numpy"):
             yield self._numpy(name, version, numpy)
         if self.families[cell.engine.family].device == "cuda":
@@ -156,17 +160,20 @@ class Predictor:
             self._claims[rule, subject] = known
         return known
 
-    def _judged(self, rule: str, subject: str, ask: Callable[[], Answer[bool]], change: Callable[[], str]) -> Claim:
+    def _judged(
+        self, rule: str, subject: str, ask: Callable[[], Answer[bool]], change: Callable[[], str], *, project: str = "",
+        opsets: Sequence[int] = (),
+    ) -> Claim:  # fmt: skip
         def claim() -> Claim:
             answer = ask()
-            if answer.value is None:
-                return Claim(rule=rule, subject=subject, state="unknown", because=answer.unknown, facts=answer.facts)
             because = "; ".join(dict.fromkeys(it.text for it in answer.facts))
-            if answer.value:
-                return Claim(rule=rule, subject=subject, state="supported", because=because, facts=answer.facts)
-            return Claim(
-                rule=rule, subject=subject, state="unsupported", because=because, facts=answer.facts, change=change()
-            )
+            plain = Claim(
+                rule=rule, subject=subject, state="supported", because=because, facts=answer.facts, project=project,
+                opsets=tuple(opsets),
+            )  # fmt: skip
+            if answer.value is None:
+                return replace(plain, state="unknown", because=answer.unknown)
+            return plain if answer.value else replace(plain, state="unsupported", change=change())
 
         return self._once(rule, subject, claim)
 
@@ -183,7 +190,12 @@ class Predictor:
 
         def ask() -> Answer[bool]:
             found = knowledge.wheel(project, version, catalog=self.catalog)
-            return Answer(value=found.value is not None and python in found.value.python, facts=found.facts)
+            if found.value is not None and python in found.value.python:
+                return Answer(value=True, facts=found.facts)
+            table = self.catalog.table(_TABLES[project]) if project in _TABLES else {}
+            if python not in self._pythons and not getattr(find(table, minor(version)), "python", ()):
+                return Answer(value=None, facts=found.facts, unknown=f"nobody asked PyPI about Python {python}")
+            return Answer(value=False, facts=found.facts)
 
         def change() -> str:
             fitting = [name for name, release in listed.releases.items() if python in release.python]
@@ -191,14 +203,20 @@ class Predictor:
             pythons = ", ".join(listed.releases[version].python)
             return f"take Python {pythons}" + (f", or {project} {nearest}" if nearest else "")
 
-        yield self._judged("wheel", f"{project} {version}, Python {python}", ask, change)
+        yield self._judged("wheel", f"{project} {version}, Python {python}", ask, change, project=project)
+
+    @cached_property
+    def _pythons(self) -> frozenset[str]:
+        """Those that the listings of PyPI were made under: of others they say nothing."""
+        every = (release for listed in self.catalog.projects.values() for release in listed.releases.values())
+        return frozenset(python for release in every for python in release.python)
 
     def _written(self, cell: Cell) -> tuple[Written | None, Claim | None]:
         """What the engine is going to meet, as far as it is known, and what is to be said of the exporter."""
         asked = cell.options.get("opset", "")
         exporter = _EXPORTERS.get(self.families[cell.exporter.family].exporter or "")
         version = _pinned(cell.exporter, exporter) if exporter else ""
-        if not exporter or not version or not asked.isdigit() or int(asked) < 1:
+        if not exporter or not version or not re.fullmatch(r"[1-9][0-9]{0,3}", asked):
             return None, None
         kind = _KINDS.get(cell.options.get("torch-exporter", ""), "")
         subject = f"{exporter} {version}{f' ({kind})' if kind else ''}, ONNX opset {asked}"
@@ -239,13 +257,7 @@ class Predictor:
         """Of every opset that the file may have: what holds of some only is not known of the cell."""
 
         def ask() -> Answer[bool]:
-            found = [knowledge.takes_opset(name, version, opset, catalog=self.catalog) for opset in opsets]
-            facts = tuple(dict.fromkeys(it for answer in found for it in answer.facts))
-            values = {answer.value for answer in found}
-            unknown = next((answer.unknown for answer in found if answer.unknown), "")
-            if len(values) > 1:
-                return Answer(value=None, facts=facts, unknown=unknown or "it takes one of them and not the other")
-            return Answer(value=values.pop(), facts=facts, unknown=unknown)
+            return _alike(knowledge.takes_opset(name, version, opset, catalog=self.catalog) for opset in opsets)
 
         def change() -> str:
             most = max(opsets)
@@ -256,9 +268,10 @@ class Predictor:
             lower = f"export with opset {known.last} or lower" if known and known.last and known.last < most else ""
             return ", or ".join(filter(None, (lower, taken))) or "take another opset or release"
 
-        return self._judged("opset", f"{name} {version}, ONNX opset {' or '.join(map(str, opsets))}", ask, change)
+        subject = f"{name} {version}, ONNX opset {' or '.join(map(str, opsets))}"
+        return self._judged("opset", subject, ask, change, opsets=opsets)
 
-    def _ir(self, name: str, version: str, ir: int) -> Iterator[Claim]:
+    def _ir(self, name: str, version: str, ir: int, opsets: Sequence[int]) -> Iterator[Claim]:
         highest = knowledge.ir(name, version, catalog=self.catalog)
         if highest.value is None and not highest.facts:
             return  # nothing is recorded of this engine at all
@@ -274,7 +287,7 @@ class Predictor:
         def change() -> str:
             return ", or ".join(filter(None, ("export with a lower opset", self._release(name, version, takes))))
 
-        yield self._judged("ir", f"{name} {version}, ONNX IR {ir}", ask, change)
+        yield self._judged("ir", f"{name} {version}, ONNX IR {ir}", ask, change, opsets=opsets)
 
     def _numpy(self, name: str, version: str, numpy: str) -> Claim:
         def ask() -> Answer[bool]:
@@ -289,45 +302,47 @@ class Predictor:
         return self._judged("numpy", f"{name} {version}, NumPy {numpy}", ask, change)
 
     def _hardware(self, name: str, version: str, stack: Stack, options: Mapping[str, str]) -> Iterator[Claim]:
-        """By the target where there is one (built here, for there), else by this machine's GPUs."""
+        """By the target where there is one (built here, for there), else by this machine's GPUs. Which of several kinds an
+        engine will be built on is CUDA's choice, so that what holds of some only is not known of the cell."""
         target = options.get("target", "")
         named = _capability(target)
-        mine = dict.fromkeys(gpu.compute_capability for gpu in self.machine.gpus)
-        for capability in (named,) if named else () if target else mine:
-            if name in ("tensorrt", "tensorrt-rtx"):
-                yield self._gpu(name, version, capability)
-                yield self._precision(name, version, options.get("precision", "fp32"), capability)
+        mine = versions.ordered({gpu.compute_capability for gpu in self.machine.gpus})
+        capabilities = [named] if named else [] if target else mine
+        if capabilities and name in ("tensorrt", "tensorrt-rtx"):
+            yield self._gpu(name, version, capabilities)
+            yield self._precision(name, version, options.get("precision", "fp32"), capabilities)
         if not named and self.machine.gpus and self.machine.driver and (cuda := stack.value("cuda")):
-            yield self._driver(self.machine.driver, cuda)
+            # NVIDIA's images bring the forward compatibility package; what pip installs does not.
+            yield self._driver(self.machine.driver, cuda, "venv" not in self.families[stack.family].isolation)
 
-    def _gpu(self, name: str, version: str, capability: str) -> Claim:
+    def _gpu(self, name: str, version: str, capabilities: Sequence[str]) -> Claim:
         ask = knowledge.tensorrt_takes if name == "tensorrt" else knowledge.tensorrt_rtx_takes
 
         def takes(key: str) -> Answer[bool]:
-            return ask(key, capability, catalog=self.catalog)
+            return _alike(ask(key, capability, catalog=self.catalog) for capability in capabilities)
 
         return self._judged(
-            "gpu", f"{name} {version}, compute capability {capability}", lambda: takes(version),
+            "gpu", f"{name} {version}, compute capability {' or '.join(capabilities)}", lambda: takes(version),
             lambda: self._release(name, version, takes) or "take another GPU",
         )  # fmt: skip
 
-    def _precision(self, name: str, version: str, precision: str, capability: str) -> Claim:
+    def _precision(self, name: str, version: str, precision: str, capabilities: Sequence[str]) -> Claim:
         """What the hardware lacks, nothing has. That it has it says enough of TensorRT, whose support matrix is where the
         catalog has it from; of TensorRT for RTX it is not recorded which operators a release has in which precision."""
 
         def ask() -> Answer[bool]:
-            found = knowledge.precision(capability, precision, catalog=self.catalog)
+            found = _alike(knowledge.precision(it, precision, catalog=self.catalog) for it in capabilities)
             if name == "tensorrt" or not found.value:
                 return found
             unknown = f"the hardware has {precision}; which operators {name} {version} has in it is not recorded"
             return Answer(value=None, facts=found.facts, unknown=unknown)
 
         return self._judged(
-            "precision", f"{name} {version}, {precision}, compute capability {capability}", ask,
+            "precision", f"{name} {version}, {precision}, compute capability {' or '.join(capabilities)}", ask,
             lambda: f"take a GPU that has {precision}, or another precision",
         )  # fmt: skip
 
-    def _driver(self, driver: str, cuda: str) -> Claim:
+    def _driver(self, driver: str, cuda: str, compat: bool) -> Claim:
         names = {gpu.name for gpu in self.machine.gpus}
         kinds = {it.kind for name in names for it in knowledge.gpu(name, catalog=self.catalog).value or ()}
         # Of a major release alone, its first toolkit is the least that can be meant.
@@ -336,15 +351,16 @@ class Predictor:
 
         def ask() -> Answer[bool]:
             found = knowledge.driver_runs(driver, toolkit, *kinds if len(kinds) == 1 else (), catalog=self.catalog)
+            if found.value is Runs.FORWARD and not compat:
+                unknown = f"driver {driver} runs CUDA {toolkit} with the forward compatibility package alone"
+                return Answer(value=None, facts=found.facts, unknown=unknown)
             value = None if found.value is None else found.value is not Runs.NO
             return Answer(value=value, facts=found.facts, unknown=found.unknown)
 
         return self._judged(
-            "driver",
-            f"driver {driver}, CUDA {cuda}",
-            ask,
+            "driver", f"driver {driver}, CUDA {cuda}{' in an image of NVIDIA' if compat else ''}", ask,
             lambda: "move the driver to a newer one, or take an older CUDA",
-        )
+        )  # fmt: skip
 
     def _release(self, name: str, version: str, takes: Callable[[str], Answer[bool]]) -> str:
         """The nearest release that the facts allow, as advice."""
@@ -356,6 +372,17 @@ class Predictor:
 def predict(cells: Iterable[Cell], predictor: Predictor) -> dict[str, Prediction]:
     """Cell id -> prediction. Raises SpecErrors."""
     return {cell.id: predictor.predict(cell) for cell in cells}
+
+
+def _alike(answers: Iterable[Answer[bool]]) -> Answer[bool]:
+    """One answer to a question that was asked of several, any of which may be the one: theirs where they agree."""
+    found = list(answers)
+    facts = tuple(dict.fromkeys(it for answer in found for it in answer.facts))
+    values = {answer.value for answer in found}
+    unknown = next((answer.unknown for answer in found if answer.unknown), "")
+    if len(values) > 1:
+        return Answer(value=None, facts=facts, unknown=unknown or "it takes one of them and not the other")
+    return Answer(value=values.pop(), facts=facts, unknown=unknown)
 
 
 def _nearest(version: str, fitting: Iterable[str]) -> str:

@@ -244,18 +244,17 @@ class Store:
             return {}
         return {claim: (cell, observed) for claim, cell, observed in self._read("select * from refuted")}
 
-    def put_refuted(self, refuted: Mapping[str, tuple[str, str]], cells: Iterable[str]) -> None:
-        """Remember what was observed against the facts, and forget what cells that are told of now no longer show."""
-        told = set(cells)
-        kept = {claim: row for claim, row in self.refuted().items() if row[0] not in told}
-        if {**kept, **refuted} == self.refuted():
+    def put_refuted(self, refuted: Mapping[str, tuple[str, str]], gone: Iterable[str] = ()) -> None:
+        """Remember what was observed against the facts, and forget the claims in `gone`. Touches no others: another run may
+        write its own at the same time."""
+        known = self.refuted()
+        forget = [(claim,) for claim in gone if claim in known and claim not in refuted]
+        new = [(claim, *row) for claim, row in refuted.items() if known.get(claim) != row]
+        if not forget and not new:
             return
         self._write(_REFUTED, ())
-        self._write("delete from refuted", ())
-        self._write_many(
-            "insert or replace into refuted values (?,?,?)",
-            [(claim, *row) for claim, row in {**kept, **refuted}.items()],
-        )
+        self._write_many("delete from refuted where claim = ?", forget)
+        self._write_many("insert or replace into refuted values (?,?,?)", new)
 
     def runs(self) -> list[dict[str, Any]]:
         rows = self._read("select id, started, finished, record from runs order by started, id")

@@ -16,10 +16,10 @@ from builder.machine import Gpu
 from builder.outcome import outcome
 from builder.plan import reconcile
 from builder.predict import Claim, Prediction, Predictor
-from builder.predict_score import SHOWS, refuted, score, seen
+from builder.predict_score import SHOWS, refuted, score, seen, shown
 from builder.report.predictions import headline, lines
 from builder.store import Store
-from builder.values import Cell, Requirement, Stack
+from builder.values import STAGES, Cell, Requirement, Stack
 
 FAMILIES = {
     "onnxruntime": factory.family("onnxruntime", adapter="onnxruntime"),
@@ -141,6 +141,38 @@ def test_without_a_target_this_machines_gpus_and_driver_are_asked_about() -> Non
     assert claims(newer, geforce)["driver"].state == "unsupported"
 
 
+def test_of_several_kinds_of_gpu_only_what_holds_of_all_is_said() -> None:
+    """Which of them an engine is built on is CUDA's choice; a cell that works on one refutes nothing of the other."""
+    old = Gpu(name="NVIDIA GeForce GTX 1080", compute_capability="6.1", memory=1 << 33, uuid="GPU-2")
+    item = cell(stack("engine", "tensorrt", tensorrt="10.9.0.34", cuda="12", python="3.12"))
+    both = claims(item, replace(H200, gpus=(*H200.gpus, old)))["gpu"]
+    assert (both.state, both.subject) == ("unknown", "tensorrt 10.9.0.34, compute capability 6.1 or 9.0")
+    assert claims(item, replace(H200, gpus=(old, old)))["gpu"].state == "unsupported"
+    assert claims(item, replace(H200, gpus=H200.gpus * 4))["gpu"].subject.endswith("capability 9.0")
+
+
+def test_forward_compatibility_is_of_images_that_bring_it() -> None:
+    families = {**FAMILIES, "ngc-tensorrt": replace(FAMILIES["ngc-tensorrt"], isolation=("docker",))}
+    here = replace(H200, driver="535.104.05")
+    package = cell(stack("engine", "tensorrt", tensorrt="11.0.0.114", cuda="13", python="3.12"))
+    image = cell(stack("engine", "ngc-tensorrt", {"tensorrt": "11.0.0.114", "cuda": "13"}, release="26.04"))
+    found = [Predictor(families, here).predict(item).claims for item in (package, image)]
+    assert [next(it for it in told if it.rule == "driver").state for told in found] == ["unknown", "supported"]
+
+
+def test_a_python_that_nobody_asked_pypi_about_is_not_refused() -> None:
+    tensorflow = stack("exporter", "tensorflow", tensorflow="2.19.1", python="3.14")
+    found = Predictor(FAMILIES, factory.MACHINE).predict(cell(ort("1.31.1", "3.13"), tensorflow)).claims
+    states = {claim.project: claim.state for claim in found if claim.rule == "wheel"}
+    assert states == {"onnxruntime": "supported", "tensorflow": "unknown"}
+    assert claims(cell(ort("1.23.2", "3.14")))["wheel"].state == "unsupported", "its own table names Pythons"
+
+
+@pytest.mark.parametrize("opset", ["\u00b2", "\u0661\u0667", "latest", "", "017", "-1", "9" * 40])
+def test_an_opset_that_is_no_number_is_asked_nothing(opset: str) -> None:
+    assert set(claims(cell(ort("1.22.1"), opset=opset))) == {"wheel"}
+
+
 def test_a_file_that_may_have_two_opsets_is_refused_only_where_both_are() -> None:
     dynamo = {"torch-exporter": "dynamo", "opset": "13"}
     assert claims(cell(ort("1.22.1"), TORCH, **dynamo))["opset"].state == "supported"
@@ -174,13 +206,49 @@ def test_every_rule_says_where_it_would_show() -> None:
     from builder.diagnose import catalog
 
     assert {it for shows in SHOWS.values() for it in shows.categories} <= set(catalog().categories)
+    known = {signature.id for signature in catalog().signatures}
+    assert {it for shows in SHOWS.values() for it in shows.signatures} <= known
 
 
 # Scores --------------------------------------------------------------------------------------------------------------
 
 
-def result(status: str, stage: str = "compare", category: str | None = None, name: str = "c1") -> dict[str, Any]:
-    return {"id": name, "status": status, "stage": stage, "category": category, "when": "2026-11-21T10:00:00Z"}
+STEPS = (
+    ("environment", "environment"), ("environment", "environment"), ("export", "export"), ("build", "parse"), ("build", "build"),
+    ("run", "load"), ("run", "run"), ("run", "compare"),
+)  # fmt: skip
+
+
+def result(
+    status: str, stage: str = "compare", category: str | None = None, name: str = "c1", *, got: str = "", **more: Any
+) -> dict[str, Any]:
+    """A cell that got to a stage; `got`: the opset that was written in place of 17."""
+    place = STAGES.index("environment" if stage == "resolve" else stage)
+    stages = [
+        {"step": step, "stage": it, "state": "ok" if STAGES.index(it) < place else "not-reached"} for step, it in STEPS
+    ]
+    for entry in stages:
+        if STAGES.index(entry["stage"]) == place:
+            entry["state"] = "failed" if status in ("failed", "crashed") else "ok"
+    if stage in ("resolve", "environment"):  # by default it is the engine's that fails
+        stages[0]["state"] = "ok"
+    changed = [{"asked": "opset 17", "got": f"opset {got}", "how": "written by the exporter without an error"}]
+    return {
+        "id": name, "status": status, "stage": stage, "category": category, "when": "2026-11-21T10:00:00Z", "signature": None,
+        "line": None, "stages": stages, "degraded": changed if got else [],
+        "exporter": {"family": "onnx"}, "engine": {"family": "onnxruntime"}, **more,
+    }  # fmt: skip
+
+
+def about(rule: str, **more: Any) -> Claim:
+    default = {"project": "onnxruntime"} if rule == "wheel" else {}
+    return Claim(rule=rule, subject="x 1", state="supported", because="it is written", **{**default, **more})
+
+
+NO_WHEEL = {
+    "signature": "wheel-tag-mismatch",
+    "line": "Because onnxruntime==1.16.3 has no wheels with a matching Python ABI",
+}
 
 
 @pytest.mark.parametrize(
@@ -193,21 +261,66 @@ def result(status: str, stage: str = "compare", category: str | None = None, nam
         ("opset", result("failed", "build", "unsupported-operator"), "open"),
         ("opset", result("failed", "run", "memory"), "held"),
         ("export-opset", result("failed", "export", "unsupported-opset"), "failed"),
+        ("export-opset", result("failed", "export", "memory"), "open"),
         ("export-opset", result("failed", "parse", "unsupported-opset"), "held"),
-        ("export-opset", result("degraded", "measure", "opset-changed"), "failed"),
-        ("opset", result("degraded", "measure", "opset-changed"), "held"),
+        ("export-opset", result("degraded", "measure", "opset-changed", got="18"), "failed"),
+        ("export-opset", result("failed", "parse", "unsupported-ir", got="18"), "failed"),
+        ("export-opset", result("mismatch", category="accuracy", got="18"), "failed"),
         ("opset", result("skipped", "environment"), "open"),
         ("opset", result("unsupported", "resolve"), "open"),
         ("opset", result("blocked", "environment", "network"), "open"),
         ("driver", result("built", "build"), "open"),
+        ("driver", result("degraded", "build", "opset-changed", got="18"), "open"),
         ("gpu", result("built", "build"), "held"),
+        ("gpu", result("degraded", "build", "opset-changed", got="18"), "held"),
         ("numpy", result("crashed", "run", "python-abi"), "failed"),
-        ("wheel", result("failed", "resolve", "packaging"), "failed"),
+        ("numpy", result("failed", "environment", "python-abi"), "failed"),
+        ("wheel", result("failed", "resolve", "packaging", **NO_WHEEL), "failed"),
         ("wheel", result("failed", "export", "unsupported-opset"), "held"),
     ],
 )  # fmt: skip
 def test_what_an_outcome_shows_of_a_rule(rule: str, found: dict[str, Any], expected: str) -> None:
-    assert seen(rule, found) == expected
+    assert seen(about(rule), found) == expected
+
+
+def test_what_one_stack_lacks_is_not_said_of_the_other() -> None:
+    """A cell has two environments; the exporter's was made, or never tried, while the engine's could not be resolved."""
+    found = result("failed", "resolve", "packaging", **NO_WHEEL)
+    assert [seen(about("wheel", project=it), found) for it in ("onnx", "onnxruntime")] == ["held", "failed"]
+    found["stages"][0]["state"] = "not-reached"
+    assert seen(about("wheel", project="onnx"), found) == "open"
+    found["stages"][0]["state"] = "failed"  # then the error that is told is the exporter's
+    assert seen(about("wheel"), found) == "open"
+    torch = result("failed", "environment", "python-abi", line="numpy.dtype size changed")
+    torch["stages"][0]["state"], torch["stages"][1]["state"] = "failed", "not-reached"
+    assert seen(about("numpy"), torch) == "open", "torch was not built for this NumPy"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"signature": "newer-than-cutoff", "line": "Because there is no version of onnxruntime==1.31.1"},
+        {"signature": "requirements-conflict", "line": "Because onnxruntime==1.31.1 depends on numpy>=2"},
+        {"signature": "no-usable-wheels", "line": "Because numpy==1.21.0 has no usable wheels"},
+    ],
+)
+def test_other_troubles_of_packages_are_not_a_missing_wheel(more: dict[str, Any]) -> None:
+    assert seen(about("wheel"), result("failed", "resolve", "packaging", **more)) == "open"
+
+
+def test_a_file_of_another_opset_shows_nothing_of_the_one_that_was_meant() -> None:
+    refused = result("failed", "parse", "unsupported-opset", got="18")
+    ran = result("degraded", "compare", "opset-changed", got="18")
+    assert [seen(about("opset", opsets=(17,)), it) for it in (refused, ran)] == ["open", "open"]
+    assert [seen(about("opset", opsets=(17, 18)), it) for it in (refused, ran)] == ["failed", "held"]
+    assert seen(about("ir", opsets=(17,)), result("failed", "parse", "unsupported-ir", got="18")) == "open"
+
+
+def test_a_precision_that_fell_back_did_so_whatever_else_is_not_as_asked() -> None:
+    fell = {"asked": "fp16", "got": "fp32", "how": "computed so on this CPU"}
+    found = result("degraded", "compare", "opset-changed", got="18")
+    assert seen(about("precision"), found) == "held"
+    assert seen(about("precision"), {**found, "degraded": [*found["degraded"], fell]}) == "failed"
 
 
 def scored(state: Any, *found: dict[str, Any], told: str = "") -> dict[str, Any]:
@@ -235,13 +348,45 @@ def test_predictions_are_scored_by_rule_and_wrong_facts_are_named() -> None:
 
 
 def test_what_a_run_refuted_is_remembered_until_its_cell_shows_otherwise(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store, other = Store(tmp_path), Store(tmp_path)
     assert store.refuted() == {}
-    store.put_refuted({"k1": ("a", "seen"), "k2": ("b", "seen")}, ["a", "b"])
-    store.put_refuted({"k3": ("c", "seen")}, ["c"])
+    store.put_refuted({"k1": ("a", "seen"), "k2": ("b", "seen")})
+    store.put_refuted({"k3": ("c", "seen")})
     assert set(Store(tmp_path).refuted()) == {"k1", "k2", "k3"}
-    store.put_refuted({}, ["a"])
+    store.put_refuted({"k4": ("a", "seen")}, ["k1", "unheard-of"])
+    other.put_refuted({}, ["k4"])
     assert set(store.refuted()) == {"k2", "k3"}
+
+
+def test_two_runs_that_refute_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run writes between this one's look and its write."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    store.put_refuted({"k1": ("a", "seen")})
+    look = store.refuted
+
+    def late() -> dict[str, tuple[str, str]]:
+        found = look()
+        monkeypatch.undo()
+        other.put_refuted({"theirs": ("b", "seen")})
+        return found
+
+    monkeypatch.setattr(store, "refuted", late)
+    store.put_refuted({"mine": ("c", "seen")}, ["k1"])
+    assert set(store.refuted()) == {"mine", "theirs"}
+
+
+def test_what_did_not_run_takes_nothing_back() -> None:
+    claim = about("opset")
+    remembered = {claim.key: ("c1", "cell c1 failed"), "gone": ("c1", "a fact that was corrected")}
+    predictions = {"c1": Prediction(claims=(claim,))}
+    for found in (
+        result("skipped", "environment"),
+        result("failed", "build", "memory"),
+        result("blocked", "environment"),
+    ):
+        assert shown(remembered, predictions, [found]) == set()
+    assert shown(remembered, predictions, [result("verified")]) == {claim.key}
+    assert shown(remembered, predictions, []) == set(), "it was not selected"
 
 
 # What becomes of cells -------------------------------------------------------------------------------------------------
