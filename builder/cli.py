@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, check_cli, doctor_cli, facts_cli, images_cli, pick_cli
+from builder import __version__, check_cli, diff_cli, doctor_cli, facts_cli, images_cli, pick_cli
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor_cli.add(command("doctor", doctor_cli.call, doctor_cli.HELP))
     check_cli.add(command("check", check_cli.call, check_cli.HELP))
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))
+    diff_cli.add(command("diff", _not_reached, diff_cli.HELP), _project)
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
     schema.add_argument("kind", nargs="?", choices=("matrix", "family", "recipe"), default="matrix",

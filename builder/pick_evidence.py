@@ -97,7 +97,7 @@ def read(database: Path, *, limit: int = LIMIT) -> dict[Key, list[Observation]]:
             if version > SCHEMA:
                 msg = f"{database}: written by a newer EngineMatrix (schema {version}, this one reads {SCHEMA})"
                 raise StoreError(msg)
-            if version < SCHEMA:
+            if version < 1:  # what is read here every schema has
                 return {}
             rows = _newest(db, limit)
             runs = dict(db.execute("select id, json_extract(record, '$.machine') from runs").fetchall())

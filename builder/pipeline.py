@@ -318,7 +318,7 @@ def run(
         both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
         _refute(work, store, result, cells, predictions, say)
-        _remember(work, store, plan, result, run_id, cells)
+        _remember(work, store, plan, result, locked, here, cells)
         if write:
             results.write_report(work.project, result.report)
     return result
@@ -481,15 +481,16 @@ def _report(
     return report
 
 
-def _remember(work: Work, store: Store, plan: Plan, result: Result, run_id: str, cells: list[dict[str, Any]]) -> None:
+def _remember(
+    work: Work, store: Store, plan: Plan, result: Result, locked: lock.Lock, here: machine.Machine, cells: list[dict[str, Any]],
+) -> None:  # fmt: skip
     if not result.ran:
         return
+    from builder import history_keep
+
     report = result.report
-    summary = {"select": work.select, "counts": report["counts"], "exit": report["exit"], **report["run"]}
-    store.put_run(
-        run_id, report["run"]["started"], report["run"]["finished"], summary,
-        {cell["id"]: (cell["status"], cell["key"]) for cell in cells},
-    )  # fmt: skip
+    recipes = {cell.model: work.spec.recipes[cell.model].sha256 for cell in work.cells}
+    history_keep.remember(store, plan, report, cells, history_keep.summary(report, locked, here, recipes))
 
 
 def _refute(

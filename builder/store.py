@@ -22,11 +22,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from builder.errors import EngineMatrixError, InfrastructureError
 
-SCHEMA = 1
+SCHEMA = 2
 CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is made by EngineMatrix.\n"
 
 _TABLES = """
@@ -42,6 +43,17 @@ create index if not exists results_cell on results (cell);
 """
 #: Made when first written: stores that are older have none, and lack nothing.
 _REFUTED = "create table if not exists refuted (claim text primary key, cell text not null, observed text not null)"
+_KEPT = """
+alter table results add column expected text not null default '';
+alter table results add column tools text not null default '';
+create table pins (key text primary key, record text not null);
+create table run_pins (run text not null, stack text not null, pins text not null, primary key (run, stack)) without rowid;
+create table conflicts (kind text not null, key text not null, digest text not null, record text not null,
+    primary key (kind, key, digest)) without rowid;
+"""
+MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT}
+"""Schema -> what makes it of the one before. 2 (docs/history.md): what each stack of a run was locked to, how each result
+stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +134,13 @@ class Store:
                     f"upgrade, or move the folder away"
                 )
                 raise StoreError(msg)
-            if version < SCHEMA:
-                db.executescript(_TABLES)
-                db.execute(f"pragma user_version = {SCHEMA}")
+            for number in range(version + 1, SCHEMA + 1):  # each whole or not at all, whenever the process dies
+                try:
+                    db.executescript(f"begin immediate; {MIGRATIONS[number]} pragma user_version = {number}; commit")
+                except sqlite3.Error:
+                    if db.in_transaction:
+                        db.execute("rollback")
+                    raise
 
     @property
     def path(self) -> Path:
@@ -206,6 +222,15 @@ class Store:
                 found[key] = json.loads(found_text)
         return found
 
+    def have_outcomes(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that have an outcome."""
+        wanted, found = list(keys), set()
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            found |= {row[0] for row in self._read(f"select key from outcomes where key in ({marks})", part)}  # noqa: S608
+        return found
+
     def put_outcomes(self, outcomes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> None:
         """key -> (cell id, record), in one transaction."""
         rows = [(key, cell, text(record)) for key, (cell, record) in outcomes.items()]
@@ -230,13 +255,49 @@ class Store:
         finished: str | None,
         record: Mapping[str, Any],
         cells: Mapping[str, tuple[str, str]],
+        *,
+        expected: Mapping[str, str] = MappingProxyType({}),
+        tools: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        pins: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        said: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        """cells: id -> (status, outcome key)."""
-        self._write(
-            "insert or replace into runs values (?,?,?,?)", (run, started, finished, json.dumps(record, sort_keys=True))
-        )
-        rows = [(run, cell, status, outcome) for cell, (status, outcome) in cells.items()]
-        self._write_many("insert or replace into results values (?,?,?,?)", rows)
+        """Keep a run with all its results, in one transaction.
+
+        cells: id -> (status, outcome key); expected: id -> how it stood to its `expect:` entry; tools: id -> its tools
+        stacks; pins: stack id -> what it was locked to; said: outcome key -> record of what ended without evidence.
+        """
+        stacks = {stack: text(entry) for stack, entry in pins.items()}
+        keys = {stack: hashlib.sha256(entry.encode()).hexdigest() for stack, entry in stacks.items()}
+        rows = [
+            (run, cell, status, outcome, expected.get(cell, ""), ",".join(tools.get(cell, ())))
+            for cell, (status, outcome) in cells.items()
+        ]
+        self.write_all([
+            ("insert or replace into runs values (?,?,?,?)", [(run, started, finished, json.dumps(record, sort_keys=True))]),
+            ("insert or replace into results values (?,?,?,?,?,?)", rows),
+            ("insert or ignore into outcomes values (?,?,?)", [(key, it["id"], text(it)) for key, it in said.items()]),
+            ("insert or ignore into pins values (?,?)", [(keys[stack], entry) for stack, entry in stacks.items()]),
+            ("insert or replace into run_pins values (?,?,?)", [(run, stack, key) for stack, key in keys.items()]),
+        ])  # fmt: skip
+
+    def write_all(self, statements: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        """Statements with the rows each is executed for, in one transaction. Raises InfrastructureError."""
+        db = self._db
+        try:
+            db.execute("begin immediate")
+            for query, rows in statements:
+                db.executemany(query, rows)
+            db.execute("commit")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("rollback")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _disk(error, self.path) from error
+            raise
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a `select`, for what compares and merges runs. Raises StoreError."""
+        return self._read(query, values)
 
     def refuted(self) -> dict[str, tuple[str, str]]:
         """Claim of the facts -> (cell, what was observed against it)."""

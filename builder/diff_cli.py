@@ -1,0 +1,63 @@
+"""`enginematrix diff` and `enginematrix merge`: parse, compare or merge, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from builder.project import Project
+
+Place = Callable[[argparse.Namespace], "Project"]
+
+HELP = "Say what changed between two runs: what broke, was mended, fell silent, got slower, and what changed beside it."
+DESCRIPTION = (
+    HELP
+    + " A run is an id or the beginning of one, a date (all runs of that day, UTC), `last` or `last~1`. Exit code 0,"
+    " or 1 by --fail-on."
+)
+
+
+def add(parser: argparse.ArgumentParser, place: Place) -> None:
+    parser.description = DESCRIPTION
+    parser.set_defaults(call=lambda options: call(options, place))
+    parser.add_argument("old", metavar="A", nargs="?", default="last~1", help="the earlier one (default: last~1)")
+    parser.add_argument("new", metavar="B", nargs="?", default="last", help="the later one (default: last)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON, docs/history.md (default: text)")
+    form.add_argument("--markdown", action="store_true", help="as Markdown, for a CI summary (default: text)")
+    form.add_argument("--runs", action="store_true", help="list the runs that are stored (default: compare two)")
+    parser.add_argument(
+        "--fail-on", choices=("new", "never"), default="never",
+        help="exit with 1 where cells got worse that nobody expected to: new failures and causes, pass to skip, stale "
+        "(default: never)",
+    )  # fmt: skip
+
+
+def call(options: argparse.Namespace, place: Place) -> int:
+    """Raises UsageError, StoreError."""
+    from builder import history, history_words
+    from builder.store import Store
+
+    project = place(options)
+    if not (project.artifacts / "results.sqlite").is_file():
+        msg = f"{project.artifacts}: no results here yet; `enginematrix run` makes some"
+        raise UsageError(msg)
+    store = Store(project.artifacts)
+    if options.runs:
+        for run in store.runs():
+            counts = ", ".join(f"{n} {status}" for status, n in run.get("counts", {}).items() if n)
+            print(f"{run['id']}  {run.get('select', '')}: {counts}")
+        return EXIT_OK
+    found = history.diff(store, options.old, options.new)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    elif options.markdown:
+        print(history_words.markdown(found), end="")
+    else:
+        print("\n".join(history_words.lines(found)))
+    return EXIT_FAILURES if options.fail_on == "new" and found["regressions"] else EXIT_OK

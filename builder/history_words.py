@@ -1,0 +1,165 @@
+"""A comparison of two runs in words: for a terminal of 100 columns, and as Markdown for a CI summary. Pure."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from builder.history import KINDS
+from builder.history_changes import words
+
+WIDTH = 100
+NAMES = 3
+"""Cells that a group names."""
+GROUPS = 12
+"""Groups that Markdown shows of a kind: a summary is a page."""
+TITLES = {
+    "new-failures": "New failures", "changed-cause": "Changed cause", "pass-to-skip": "Pass to skip", "stale": "Stale",
+    "slower": "Slower", "unsettled": "No longer settled", "flaky": "Flaky", "fixed": "Fixed", "proven": "Now verified",
+    "faster": "Faster", "not-reached": "Not reached", "first": "First results", "rediagnosed": "Diagnosed otherwise",
+}  # fmt: skip
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """One sentence: "2 new failures, 1 fixed; 317 cells unchanged"."""
+    parts = [f"{n} {TITLES[kind].lower()}" for kind, n in found["counts"].items() if n]
+    return f"{', '.join(parts) or 'no change'}; {_cells(found['unchanged'])} unchanged"
+
+
+def header(found: Mapping[str, Any]) -> Iterator[str]:
+    """What is compared, and what changed as a whole."""
+    for word in ("old", "new"):
+        side = found[word]
+        runs = side["runs"]
+        name = runs[0] if len(runs) == 1 else f"{side['name']} ({len(runs)} runs)"
+        yield f"{word}: {name}, {_cells(side['cells'])} ({side['select'] or 'unknown selection'})" + (
+            "" if side["complete"] else ", ended early"
+        )
+    if found["backwards"]:
+        yield "note: the old side began after the new one"
+    if not found["asked"]:
+        yield "note: another matrix or selection; cells that only one of them holds are no regressions"
+    for line in words(found["changes"]):
+        yield f"changed: {line}"
+
+
+def groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], list[Mapping[str, Any]]]]:
+    """Equal ones together, most cells first: (what became of them, what changed beside, the cells)."""
+    out: dict[str, tuple[str, list[str], list[Mapping[str, Any]]]] = {}
+    for row in rows:
+        became, beside = became_of(row), besides(row)
+        key = json.dumps([row["cause"] or became, row["expected"], beside])
+        out.setdefault(key, (became, beside, []))[2].append(row)
+    return sorted(out.values(), key=lambda group: -len(group[2]))
+
+
+def became_of(row: Mapping[str, Any]) -> str:
+    """One cell's change: "verified -> failed at parse, unsupported-operator: GridSample is not ..."."""
+    if timing := row.get("timing"):
+        return (
+            f"{(timing['ratio'] - 1) * 100:+.1f} % ({_milliseconds(timing['old'])} -> {_milliseconds(timing['new'])}, "
+            f"interval {(timing['low'] - 1) * 100:+.1f} to {(timing['high'] - 1) * 100:+.1f} %)"
+        )
+    old, new = row["old"], row["new"]
+    if new is None:
+        return f"was {old['status']}; {row['why']}"
+    arrow = f"{old['status']} -> {new['status']}" if old else str(new["status"])
+    if row.get("why"):
+        return f"{arrow}: {row['why'].removeprefix(new['status'] + ': ')}"
+    if row["cause"] is None:
+        return arrow + (
+            f" (was {old['category'] or old['stage']}: {old['line'] or old['reason']})" if _was_bad(old) else ""
+        )
+    told = f"{arrow} at {new['stage']}, {new['category'] or 'no category'}: {new['line'] or new['reason']}"
+    return told + (" (expected)" if row["expected"] == "expected" else "")
+
+
+def _was_bad(old: Mapping[str, Any] | None) -> bool:
+    return old is not None and bool(old["category"])
+
+
+def besides(row: Mapping[str, Any]) -> list[str]:
+    """What changed beside a cell."""
+    if row["changes"] is None:
+        return ["unknown: the older run did not keep its lock entries"]
+    if row["unexplained"]:
+        return ["nothing that is recorded: not this lock, this machine, this recipe, this worker"]
+    return words(row["changes"])
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """For a terminal, none wider than WIDTH but where a name is."""
+    for line in (*header(found), headline(found)):
+        yield from _wrap(line, "")
+    for kind, meaning in KINDS.items():
+        rows = found["kinds"][kind]
+        if not rows:
+            continue
+        yield ""
+        yield f"{TITLES[kind]}: {_cells(len(rows))} ({meaning})"
+        for became, beside, cells in groups(rows):
+            yield from _wrap(f"{_cells(len(cells))}: {became}", "  ")
+            for line in beside:
+                yield from _wrap(f"beside: {line}", "      ")
+            if remedy := next((row["remedy"] for row in cells if row["remedy"]), None):
+                yield from _wrap(f"remedy: {remedy}", "      ")
+            yield from (_fit(f"      {row['id']}  {row['slug']}") for row in cells[:NAMES])
+            if len(cells) > NAMES:
+                yield f"      and {len(cells) - NAMES} more (--json names them)"
+    yield from _timing(found["timing"])
+
+
+def _timing(timing: Mapping[str, Any]) -> Iterator[str]:
+    if not timing["compared"] and not timing["other-machine"]:
+        return
+    noise = "not known" if timing["noise"] is None else f"{timing['noise'] * 100:.1f} %"
+    yield ""
+    more = (
+        f"; {_cells(timing['other-machine'])} measured on another machine, not compared"
+        if timing["other-machine"]
+        else ""
+    )
+    text = f"times: {_cells(timing['compared'])} compared, threshold {timing['threshold'] * 100:.1f} %, noise floor {noise}{more}"
+    yield from _wrap(text, "")
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """At most a page and a bit, in GitHub's Markdown."""
+    from builder.report.markdown import text
+
+    out = [f"# {text(headline(found))}", "", *(f"- {text(line)}" for line in header(found))]
+    for kind, meaning in KINDS.items():
+        rows = found["kinds"][kind]
+        if not rows:
+            continue
+        out += ["", f"## {TITLES[kind]}: {_cells(len(rows))}", "", f"*{meaning}*", ""]
+        together = groups(rows)
+        for became, beside, cells in together[:GROUPS]:
+            out.append(f"- **{_cells(len(cells))}** {text(became)}")
+            out += [f"  <br>beside: {text(line)}" for line in beside]
+            names = ", ".join(text(row["id"]) for row in cells[:NAMES])
+            out.append(f"  <br><sub>{names}{f' and {len(cells) - NAMES} more' if len(cells) > NAMES else ''}</sub>")
+        if len(together) > GROUPS:
+            out.append(f"- and {len(together) - GROUPS} more kinds of change")
+    out += [f"\n{text(line)}" for line in _timing(found["timing"]) if line]
+    return "\n".join(out) + "\n"
+
+
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.4g} ms"
+
+
+def _wrap(line: str, indent: str) -> Iterable[str]:
+    # What a library printed may hold anything; a terminal gets text.
+    plain = "".join(sign if sign.isprintable() else " " for sign in line)
+    return textwrap.wrap(plain, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=4) or [""]
+
+
+def _fit(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
