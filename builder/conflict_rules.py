@@ -42,7 +42,8 @@ def rules(cells: Sequence[Mapping[str, Any]], *, limit: float = LIMIT) -> dict[s
     groups = _groups(cells)
     least = log2(max(1, len(groups)) / limit)
     found: dict[tuple[str, _Named], dict[str, Any]] = {}
-    unexplained, limited = [], False
+    unexplained: list[dict[str, Any]] = []
+    limited = False
     passing = {phase: [at for at, cell in enumerate(cells) if _passes(cell, phase)] for phase in PHASES}
     good = {phase: bits(fields, [placed[at] for at in passing[phase]]) for phase in {phase for _, phase in groups}}
     for (category, phase), failing in groups.items():
@@ -120,7 +121,8 @@ def _fields(cells: Sequence[Mapping[str, str]]) -> tuple[list[Field], int]:
     stacks = {
         role: {tuple(item for item in cell.items() if item[0].startswith(role)) for cell in cells} for role in ROLES
     }
-    searched, derived = [], []
+    searched: list[Field] = []
+    derived: list[Field] = []
     for name in sorted(seen, key=_rank):
         found = versions.ordered(seen[name])
         if len(found) > 1 or number[name] < len(cells):
@@ -190,7 +192,7 @@ def _rule(
         "failing": len(failing), "passing": len(passing), "elsewhere": len(mine) - len(failing), "other": len(other),
         "silent": silent, "cells": failing, "counterexamples": passing, "bits": round(rule["bits"], 1),
         "alike": [
-            {"of": words.short(name), "when": words.condition(*same, known[same[0]])}
+            {"of": words.short(name), "when": words.condition(same[0], same[1], known[same[0]])}
             for name, others in rule["alike"].items() for same in others
         ],
         "select": told.select(), "expect": told.expect(), "constraint": told.constraint(),
