@@ -80,7 +80,7 @@ def _plans(work: Work, locked: lock.Lock, here: machine.Machine, store: Store) -
     plans = []
     for way in ways:
         plan = pipeline.make_plan(replace(work, asked=way), locked, here)
-        reconcile(plan, store.light(), store.root / "objects")
+        reconcile(plan, store.light(), store.root / "objects", engines=False)  # `run --keep none` keeps their records
         plans.append(plan)
     return plans
 

@@ -44,8 +44,9 @@ def compare(venv: Way, docker: Way) -> dict[str, Any]:
 
 
 def told_anything(cell: Mapping[str, Any]) -> bool:
-    """Whether a cell's outcome says something of its versions. One that is blocked by a step which failed does."""
-    return cell["status"] not in ("skipped", "blocked") or (
+    """Whether a cell's outcome says something of its versions. One that is blocked by a step which failed does, one that was
+    left alone for a fact does not: nothing was tried."""
+    return cell["status"] not in ("skipped", "blocked", "unsupported") or (
         cell["status"] == "blocked" and cell["category"] != "infrastructure"
     )
 

@@ -313,8 +313,8 @@ def run(
                 keep,
             )
         cells = collect(plan, work, store, result)
-        if keep != "none":
-            results.deliver(plan, store, cells, again=bool(todo))
+        if keep != "none" or todo:
+            results.deliver(plan, store, cells, again=bool(todo), new=keep != "none")
         both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
         _refute(work, store, result, cells, predictions, say)

@@ -106,9 +106,11 @@ class Chain:
 
     @property
     def left_alone(self) -> bool:
-        """Whether it is predicted not to work and was not tried either."""
+        """Whether it is predicted not to work and was not tried either. What became of its reference says nothing of it."""
         return self.against is not None and not any(
-            step.state == "failed" or (step is self.build and step.done) for step in self.steps()
+            step.state == "failed" or (step is self.build and step.done)
+            for step in self.steps()
+            if step is not self.reference
         )
 
     def steps(self) -> Iterator[Step]:

@@ -77,9 +77,10 @@ def _outcome_code() -> str:
     return sha.hexdigest()[:16]
 
 
-def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again: bool) -> None:
+def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again: bool, new: bool = True) -> None:
     """`artifacts/engines/<cell>/`: the engine and a manifest that says where it will load and what became of it, for people
-    and deployments. A cell without an engine has no folder. Unless `again`, only what is missing is delivered."""
+    and deployments. A cell without an engine, or whose engine was not kept, has no folder. Unless `again`, only what is
+    missing is delivered; unless `new`, nothing is, and only folders of engines that are gone go."""
     from builder.manifest import manifest
 
     root = store.root / "engines"
@@ -88,15 +89,18 @@ def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again:
     for chain, cell in zip(plan.chains, cells, strict=True):
         built = chain.build.state == "stored" and cell["artifact"] is not None
         if built and (again or chain.cell.folder not in have):
-            todo.append((chain, cell))
+            name = chain.build.output
+            if not (store.root / "objects" / name[:2] / name).exists():
+                # Not kept, or removed by hand since; what an earlier run delivered is of another build.
+                shutil.rmtree(root / chain.cell.folder, ignore_errors=True)
+            elif new:
+                todo.append((chain, cell))
         elif not built and chain.cell.folder in have and cell["status"] not in ("skipped", "blocked"):
             shutil.rmtree(root / chain.cell.folder, ignore_errors=True)
     records = store.steps(key for chain, _ in todo for key in (chain.build.key, chain.engine.key) if key)
     for chain, cell in todo:
         record = records[chain.build.key]
         source = store.root / record.record["artifact"]["path"]
-        if not source.exists():  # removed by hand since; the next run makes it anew
-            continue
         folder = root / chain.cell.folder
         target = folder / ("engine" + source.suffix)
         folder.mkdir(parents=True, exist_ok=True)

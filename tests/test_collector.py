@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from small import MATRIX, Small
 
-from builder import cli, pipeline
+from builder import cli, machine, pipeline
 from builder.errors import EXIT_USAGE
 from builder.lock import LockError
+from builder.plan import reconcile
 
 
 @pytest.fixture
@@ -94,3 +95,17 @@ def test_beside_a_run_it_does_nothing(small: Small, capsys: pytest.CaptureFixtur
     with pipeline.in_use(store):
         assert cli.main(["-f", str(small.folder / "matrix.yaml"), "gc"]) == 3
     assert "a run is using these artifacts" in capsys.readouterr().err
+
+
+def test_the_results_of_engines_that_were_not_kept_stay(small: Small) -> None:
+    """`run --keep none` has nothing to do after it."""
+    store = small.run("1")
+    plan, _ = small.plan()
+    for chain in plan.chains:
+        found = store.step(chain.build.key)
+        assert found is not None
+        store.discard(found.record["artifact"])
+    assert "records" not in small.collect()
+    again = pipeline.make_plan(small.work, small.lock, machine.read())
+    reconcile(again, store.light(), store.root / "objects", engines=False)
+    assert not again.todo()

@@ -63,7 +63,8 @@ def test_other_last_digits_are_told_apart_from_other_outcomes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "category"), [("skipped", None), ("skipped", "infrastructure"), ("blocked", "infrastructure")]
+    ("status", "category"),
+    [("skipped", None), ("skipped", "infrastructure"), ("blocked", "infrastructure"), ("unsupported", None)],
 )
 def test_what_did_not_run_one_way_is_missing_there(status: str, category: str | None) -> None:
     found = compare(cell(status=status, category=category), cell("docker"))

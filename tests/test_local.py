@@ -15,6 +15,7 @@ import factory
 import fake
 import pytest
 
+from builder import results
 from builder.environment import Place
 from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
@@ -544,3 +545,35 @@ def test_an_engine_stays_while_another_cell_that_built_the_same_bytes_is_not_fin
     assert not local.infrastructure
     assert states(plan)["run"] == ["stored"] * 4, "no run lost its engine to another's end"
     assert objects(tmp_path, plan) == [False] * 4
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_an_engine_that_one_of_its_cells_keeps_stays_whichever_ends_last(tmp_path: Path, kept: int) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    keeps = cells[kept].id
+    plan, _, _ = go(tmp_path, cells, fake.World(), jobs=1, dismiss=lambda chain: chain.cell.id != keeps)
+    assert len({chain.build.output for chain in plan.chains}) == 1
+    assert objects(tmp_path, plan) == [True] * 4
+
+
+def test_an_engine_that_a_cell_of_an_earlier_run_keeps_stays(tmp_path: Path) -> None:
+    cells = [factory.cell(engine) for engine in ENGINES]
+    go(tmp_path, cells[:1], fake.World())
+    plan, _, _ = go(tmp_path, cells, fake.World(), run="second", dismiss=lambda chain: chain.cell.id != cells[0].id)
+    assert objects(tmp_path, plan) == [True] * 4
+
+
+def test_what_was_delivered_goes_with_an_engine_that_is_not_kept(tmp_path: Path) -> None:
+    """Else its folder would hold another build than the one that its cell's result is of."""
+    plan, local, _ = go(tmp_path, [factory.cell(engine) for engine in ENGINES], fake.World(different))
+    cells = results.judge(plan.chains, local.store, {}, "")
+    results.deliver(plan, local.store, cells, again=True)
+    folders = [tmp_path / "artifacts" / "engines" / chain.cell.folder for chain in plan.chains]
+    assert [(folder / "manifest.json").exists() for folder in folders] == [True] * 4
+    found = local.store.step(plan.chains[2].build.key)
+    assert found is not None
+    local.store.discard(found.record["artifact"])
+    (folders[3] / "manifest.json").unlink()
+    results.deliver(plan, local.store, cells, again=True, new=False)
+    assert [folder.exists() for folder in folders] == [True, True, False, True]
+    assert not (folders[3] / "manifest.json").exists(), "nothing new is delivered"

@@ -456,3 +456,20 @@ def test_a_step_that_fails_for_another_cell_shows_what_happens(tmp_path: Path) -
     plan, store = planned(tmp_path, cells, {cells[0].id: CLAIM})
     go(plan, store, broken)
     assert [told(plan, store, place)["status"] for place in (0, 1)] == ["failed", "failed"]
+
+
+def test_a_reference_that_fails_tries_nothing(tmp_path: Path) -> None:
+    """It is the model's, whatever the engine: nothing was seen of a cell that was left alone."""
+
+    def broken(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "reference":
+            return {"error": {"stage": "export", "type": "E", "message": "no"}}
+        return fake.well(stage, job, folder)
+
+    cells = [factory.cell(engine) for engine in ENGINES]
+    plan, store = planned(tmp_path, cells, {cells[0].id: CLAIM})
+    go(plan, store, broken)
+    assert [told(plan, store, place)["status"] for place in (0, 1)] == ["unsupported", "blocked"]
+    again, _ = planned(tmp_path, cells, {cells[0].id: CLAIM})
+    assert not again.todo()
+    assert told(again, store, 0)["status"] == "unsupported"

@@ -174,6 +174,8 @@ class Local:
         self.dismiss = dismiss
         self._held: Counter[str] = Counter()
         """Engine -> unfinished cells that it is of. Other cells may have built the same bytes."""
+        self._finished: dict[str, list[Chain]] = {}
+        """Engine -> finished cells that it is of."""
 
     # Bookkeeping ------------------------------------------------------------------------------------------------
 
@@ -196,6 +198,7 @@ class Local:
             if mine and chain.build.state == "stored":
                 self._held[chain.build.output] += 1
             if not mine:
+                self._finished.setdefault(chain.build.output, []).append(chain)
                 self.listener.chain_finished(chain)
 
     def _push(self, step: Step) -> None:
@@ -240,11 +243,14 @@ class Local:
         self._condition.notify_all()
 
     def _let_go(self, chain: Chain) -> None:
-        """Remove a finished cell's engine where it is not to be kept, once no other cell that holds the same bytes is left."""
+        """Remove a finished cell's engine where it is not to be kept, once no other cell that holds the same bytes is left and
+        none of those that are finished keeps them."""
         if self.dismiss is None or chain.build.state != "stored":
             return
+        of = self._finished.setdefault(chain.build.output, [])
+        of.append(chain)
         self._held[chain.build.output] -= 1
-        if self._held[chain.build.output] < 1 and self.dismiss(chain):
+        if self._held[chain.build.output] < 1 and all(self.dismiss(it) for it in of):
             found = self.store.step(chain.build.key)
             if found is not None:
                 self.store.discard(found.record["artifact"])

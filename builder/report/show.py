@@ -31,7 +31,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     for entry in cell["degraded"]:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
     if cell["artifact"]:
-        out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['folder']} ({cell['artifact']['bytes']} bytes)")
+        folder = artifacts / "engines" / cell["folder"]
+        where = folder if folder.exists() else "not kept (`enginematrix run` makes it anew)"
+        out.append(f"{'engine file':<11} {where} ({cell['artifact']['bytes']} bytes)")
     for claim in claims:
         told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
         out.append(f"{'facts':<11} {claim['subject']}: {told}")
