@@ -1,8 +1,9 @@
 """Boundaries: along the releases of a component, or the opset, where cells that agree in all else begin or cease to work.
 
 Pure functions over a report's cells. A boundary is two neighbours among the values that were run: the last that works and the
-first that fails, or the other way round. What was built and could not be run here is said to build, not to work. What lies between them and was not run is named, since the true boundary may be
-there; and a row that changes back again (works, fails, works) is told as what it is, not as a boundary with an exception.
+first that fails, or the other way round. What was built and could not be run here is said to build, not to work. What lies
+between them and was not run is named, since the true boundary may be there; and a row that changes back again (works, fails,
+works) is told as what it is, not as a boundary with an exception.
 """
 
 from __future__ import annotations

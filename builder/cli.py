@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, check_cli, diff_cli, doctor_cli, facts_cli, images_cli, pick_cli
+from builder import __version__, check_cli, diff_cli, doctor_cli, facts_cli, images_cli, pick_cli, rules_cli
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -147,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     check_cli.add(command("check", check_cli.call, check_cli.HELP))
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))
     diff_cli.add(command("diff", _not_reached, diff_cli.HELP), _project)
+    diff_cli.add_merge(command("merge", _not_reached, diff_cli.MERGE_HELP), _project)
+
+    rules_cli.add(command("rules", lambda options: rules_cli.call(options, _work(options)), rules_cli.HELP), _selection)
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
     schema.add_argument("kind", nargs="?", choices=("matrix", "family", "recipe"), default="matrix",

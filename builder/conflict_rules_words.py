@@ -17,9 +17,9 @@ _SPECIAL = frozenset("*?[")
 
 
 def short(name: str) -> str:
-    """A field as people say it: `onnxruntime` for `engine.onnxruntime`; the family and the Python keep their role."""
+    """A field as people say it: `onnxruntime` for `engine.onnxruntime`. What both stacks may have keeps its role."""
     role, _, own = name.partition(".")
-    return name if not own or own in ("family", "python") else own if role == "engine" else f"{own} (exporter)"
+    return own if role == "engine" and own not in ("", "family", "python") else name
 
 
 def patterns(chosen: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -193,7 +193,7 @@ def test_the_schema_has_all_outcomes_and_stages() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, whole: dict[str, Any]) -> Path:
     out = tmp_path_factory.mktemp("report") / "deep" / "report"
-    build_report({k: v for k, v in whole.items() if k not in ("findings", "undiagnosed")}, out)
+    build_report({k: v for k, v in whole.items() if k not in ("findings", "undiagnosed", "rules", "boundaries")}, out)
     return out
 
 

@@ -85,7 +85,7 @@ def first(report: dict[str, Any], **want: Any) -> dict[str, Any]:
 
 FRAGMENTS = [
     "", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
-    "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/facts", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
+    "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/facts", "#/rules", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
 ]  # fmt: skip
 
 

@@ -74,9 +74,14 @@ def undiagnosed(cells: Iterable[Mapping[str, Any]]) -> int:
 
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with `findings` and `undiagnosed`."""
+    """The report with `findings`, `undiagnosed`, `rules` and `boundaries`."""
+    from builder import boundaries, conflict_rules, facts  # imported here: they compare versions
+
     cells = report["cells"]
-    return {**report, "findings": findings(cells), "undiagnosed": undiagnosed(cells)}
+    return {
+        **report, "findings": findings(cells), "undiagnosed": undiagnosed(cells), "rules": conflict_rules.rules(cells),
+        "boundaries": boundaries.boundaries(cells, facts.releases()),
+    }  # fmt: skip
 
 
 def stacks(engines: Iterable[Mapping[str, Any]], limit: int = 0) -> str:

@@ -36,6 +36,8 @@ def _check(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _predictions(report)
     if "findings" in report:
         yield from _findings(report)
+    if "rules" in report:
+        yield from _rules(report)
 
 
 def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
@@ -95,6 +97,35 @@ def _findings(report: Mapping[str, Any]) -> Iterator[str]:
     for cell_id, outcome in status.items():
         if explained[cell_id] != (outcome in EXPLAINED):
             yield f"cell {cell_id} ({outcome}) is in {explained[cell_id]} findings"
+
+
+def _rules(report: Mapping[str, Any]) -> Iterator[str]:
+    from builder.conflict_rules import category_of, values
+
+    cells = {cell["id"]: cell for cell in report["cells"]}
+    for rule in report["rules"]["rules"]:
+        name = f"the rule {rule['when']!r}"
+        if (rule["failing"], rule["passing"]) != (len(rule["cells"]), len(rule["counterexamples"])):
+            yield f"{name} counts other cells than it names"
+        if gone := [i for i in (*rule["cells"], *rule["counterexamples"]) if i not in cells]:
+            yield f"{name} names cells that are not reported: {', '.join(gone[:3])}"
+            continue
+        accepted = [(condition["field"], condition["values"]) for condition in rule["conditions"]]
+        for cell_id in (*rule["cells"], *rule["counterexamples"]):
+            if not all(values(cells[cell_id]).get(field) in chosen for field, chosen in accepted):
+                yield f"{name} names cell {cell_id}, which it does not fit"
+        if wrong := [i for i in rule["cells"] if category_of(cells[i]) != rule["category"]]:
+            yield f"{name} explains cells that do not fail so: {', '.join(wrong[:3])}"
+        if wrong := [i for i in rule["counterexamples"] if cells[i]["status"] in FAILING]:
+            yield f"{name} has counter-examples that fail: {', '.join(wrong[:3])}"
+        if rule["constraint"] and rule["passing"]:
+            yield f"{name} has counter-examples, and would take them away as a constraint"
+    for boundary in report["boundaries"]:
+        for place in boundary["where"]:
+            for change, pair in zip(boundary["changes"], place["cells"], strict=False):
+                works = [cell_id in cells and cells[cell_id]["status"] not in FAILING for cell_id in pair]
+                if works != [not change["works"], change["works"]]:
+                    yield f"the boundary {boundary['text']!r} is not between cells {' and '.join(pair)}"
 
 
 def _predictions(report: Mapping[str, Any]) -> Iterator[str]:

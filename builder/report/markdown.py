@@ -12,9 +12,10 @@ from builder.report.assemble import stacks
 from builder.report.words import MEANING, duration, size
 from builder.values import FAILING, STATUSES
 
-FINDINGS = 12
+FINDINGS = 10
 WRONG = 3
-STACKS = 15
+RULES = 3
+STACKS = 12
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -47,6 +48,11 @@ def render(report: Mapping[str, Any]) -> str:
             out.append(f"- and {len(findings) - FINDINGS} more in report.html")
         if report["undiagnosed"]:
             out.append(f"- {_cells(report['undiagnosed'])} failed in a way the catalogue does not know.")
+    rules = report["rules"]["rules"]
+    if rules:
+        out += ["", "What explains them:"]
+        out += [f"- {text(rule['text'], 600)}" for rule in rules[:RULES]]
+        out += [f"- and {len(rules) - RULES} more rules in report.html"] if len(rules) > RULES else []
     rows = _stacks(report)
     if rows:
         out += [
