@@ -36,6 +36,9 @@ RULES = MappingProxyType({
     "driver": "the driver runs programs of this CUDA version",
 })  # fmt: skip
 """Rule -> what it claims, in the order in which a cell would meet them."""
+_PLACES = {rule: number for number, rule in enumerate(RULES)}
+_READ = ("opset", "torch-exporter", "precision", "target")
+"""The options that a rule reads: cells that differ in others are predicted alike."""
 _KINDS = {"torchscript": "script", "dynamo": "graph"}
 _EXPORTERS = {"torch": "torch", "tensorflow": "tf2onnx", "onnx": "onnx"}
 """Module of worker/exporters/ -> the package that writes the file."""
@@ -126,9 +129,9 @@ class Predictor:
 
     def predict(self, cell: Cell) -> Prediction:
         """Raises SpecErrors."""
-        question = (cell.engine.identity, cell.exporter.identity, tuple(cell.options.items()))
+        question = (cell.engine.identity, cell.exporter.identity, *map(cell.options.get, _READ))
         if question not in self._predictions:
-            found = sorted(self._applying(cell), key=lambda claim: list(RULES).index(claim.rule))
+            found = sorted(self._applying(cell), key=lambda claim: _PLACES[claim.rule])
             self._predictions[question] = Prediction(claims=tuple(dict.fromkeys(found)))
         return self._predictions[question]
 

@@ -107,6 +107,18 @@ def test_a_rule_answers_from_the_catalog(item: Cell, rule: str, state: str) -> N
     assert bool(claim.change) == (state == "unsupported")
 
 
+@pytest.mark.parametrize("name", ["opset", "torch-exporter", "precision", "target"])
+def test_cells_that_differ_in_what_a_rule_reads_are_asked_about_apart(name: str) -> None:
+    """One predictor answers cells of the same question once."""
+    rtx = stack("engine", "tensorrt-rtx", **{"tensorrt-rtx": "1.4.0.76"}, cuda="12", python="3.12")
+    base = cell(rtx, TORCH, **{"torch-exporter": "torchscript", "target": "sm75"})
+    other = {"opset": "21", "torch-exporter": "dynamo", "precision": "fp8", "target": "sm120"}[name]
+    one = Predictor(FAMILIES, factory.MACHINE)
+    first, second = (one.predict(it).claims for it in (base, replace(base, options={**base.options, name: other})))
+    assert {claim.subject for claim in first} != {claim.subject for claim in second}
+    assert one.predict(replace(base, options={**base.options, "shapes": "dynamic"})).claims == first
+
+
 def test_what_would_have_to_change_names_a_release_and_an_opset() -> None:
     claim = claims(cell(ort("1.16.3", "3.11"), opset="21"))["opset"]
     assert claim.change == "export with opset 19 or lower, or take onnxruntime 1.18"
@@ -345,6 +357,14 @@ def test_predictions_are_scored_by_rule_and_wrong_facts_are_named() -> None:
     fails = scored("unsupported", result("failed", "parse", "unsupported-opset", name="a"))
     assert (fails["claims"][0]["verdict"], refuted(fails, [])) == ("confirmed", {})
     assert scored("unknown", result("failed", "parse", "unsupported-opset", name="a"))["refuted"] == []
+
+
+def test_the_figures_say_that_a_refuted_fact_predicts_nothing() -> None:
+    told = headline(scored("unsupported", result("verified"), told="cell 1 was verified"))
+    assert told.endswith(
+        "0 unsupported (1 work all the same), 1 unknown; refuted before, so that it predicts nothing: 1"
+    )
+    assert "refuted before" not in headline(scored("unsupported", result("verified")))
 
 
 def test_what_a_run_refuted_is_remembered_until_its_cell_shows_otherwise(tmp_path: Path) -> None:

@@ -11,9 +11,13 @@ def headline(scored: Mapping[str, Any]) -> str:
     cells = scored["cells"]
     wrong = sum(row["supported"]["failed"] for row in scored["rules"])
     worked = sum(row["unsupported"]["held"] for row in scored["rules"])
+    told = sum(bool(claim["refuted"]) for claim in scored["claims"])
+    before = (
+        f"; refuted before, so that {'it predicts' if told == 1 else 'they predict'} nothing: {told}" if told else ""
+    )
     return (
         f"predicted from facts: {cells['supported']} supported ({wrong} fail for that reason), "
-        f"{cells['unsupported']} unsupported ({worked} work all the same), {cells['unknown']} unknown"
+        f"{cells['unsupported']} unsupported ({worked} work all the same), {cells['unknown']} unknown{before}"
     )
 
 
