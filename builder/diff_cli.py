@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
@@ -61,3 +62,40 @@ def call(options: argparse.Namespace, place: Place) -> int:
     else:
         print("\n".join(history_words.lines(found)))
     return EXIT_FAILURES if options.fail_on == "new" and found["regressions"] else EXIT_OK
+
+
+MERGE_HELP = "Merge the results of other machines, or of other jobs of a run, into this project's artifacts."
+MERGE_DESCRIPTION = (
+    MERGE_HELP
+    + " In any order and as often as one likes: the same results come out. Of the same key with another result both"
+    " are kept, and told. Exit code 0, or 1 where files were refused that are not what they should be."
+)
+
+
+def add_merge(parser: argparse.ArgumentParser, place: Place) -> None:
+    parser.description = MERGE_DESCRIPTION
+    parser.set_defaults(call=lambda options: merge(options, place))
+    parser.add_argument(
+        "folders", metavar="FOLDER", nargs="+", type=Path, help="a folder of artifacts, or its results.sqlite"
+    )
+    parser.add_argument(
+        "--objects", choices=("copy", "link"),
+        help="bring exported models, engines and reference cases too, as copies or hard links (default: results and logs)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="as JSON (default: text)")
+
+
+def merge(options: argparse.Namespace, place: Place) -> int:
+    """Raises UsageError, InfrastructureError."""
+    from builder import merge as merging
+    from builder import pipeline
+    from builder.store import Store
+
+    store = Store(place(options).artifacts)
+    with pipeline.in_use(store):
+        found = merging.merge(store, options.folders, objects=options.objects or "")
+    if options.json:
+        print(json.dumps([each.as_dict() for each in found], indent=1))
+    else:
+        print("\n".join(line for each in found for line in each.lines()))
+    return EXIT_FAILURES if any(each.refused for each in found) else EXIT_OK

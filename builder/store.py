@@ -48,6 +48,7 @@ alter table results add column expected text not null default '';
 alter table results add column tools text not null default '';
 create table pins (key text primary key, record text not null);
 create table run_pins (run text not null, stack text not null, pins text not null, primary key (run, stack)) without rowid;
+create table if not exists refuted (claim text primary key, cell text not null, observed text not null);
 create table conflicts (kind text not null, key text not null, digest text not null, record text not null,
     primary key (kind, key, digest)) without rowid;
 """
@@ -155,6 +156,13 @@ class Store:
             db.execute("pragma synchronous = normal")
             self._local.db = db
         return db
+
+    def close(self) -> None:
+        """Let go of this thread's connection; the next call opens another."""
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        self._local.db = None
+        if db is not None:
+            db.close()
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -294,6 +302,27 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 raise _disk(error, self.path) from error
             raise
+
+    @contextlib.contextmanager
+    def beside(self, other: Path) -> Iterator[sqlite3.Connection]:
+        """One transaction in which another database is there as `other`: all that is written stays, or nothing. Raises
+        InfrastructureError."""
+        db = self._db
+        db.execute("attach database ? as other", (str(other),))
+        try:
+            db.execute("begin immediate")
+            try:
+                yield db
+                db.execute("commit")
+            except BaseException as error:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("rollback")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise _disk(error, self.path) from error
+                raise
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("detach database other")
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a `select`, for what compares and merges runs. Raises StoreError."""
