@@ -190,6 +190,9 @@ class Predictor:
         version = stack.fields.get(project, "")
         if listed is None or version not in listed.releases or not listed.releases[version].python or not python:
             return
+        names = {re.split(r"[^\w.-]", it.line.strip())[0].lower().replace("_", "-") for it in stack.requirements}
+        if names and not project.startswith("tensorrt") and names.isdisjoint({project, listed.package}):
+            return  # a family of that name that installs another package (onnxruntime-gpu): not what PyPI was asked about
 
         def ask() -> Answer[bool]:
             found = knowledge.wheel(project, version, catalog=self.catalog)

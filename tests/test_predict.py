@@ -180,6 +180,15 @@ def test_a_python_that_nobody_asked_pypi_about_is_not_refused() -> None:
     assert claims(cell(ort("1.23.2", "3.14")))["wheel"].state == "unsupported", "its own table names Pythons"
 
 
+def test_pypis_answer_is_not_taken_for_another_package() -> None:
+    plain, own = (
+        stack("engine", "onnxruntime", None, (f"{name}==1.16.3",), onnxruntime="1.16.3", python="3.12")
+        for name in ("onnxruntime", "onnxruntime-openvino")
+    )
+    assert claims(cell(plain))["wheel"].state == "unsupported"
+    assert "wheel" not in claims(cell(own))
+
+
 @pytest.mark.parametrize("opset", ["\u00b2", "\u0661\u0667", "latest", "", "017", "-1", "9" * 40])
 def test_an_opset_that_is_no_number_is_asked_nothing(opset: str) -> None:
     assert set(claims(cell(ort("1.22.1"), opset=opset))) == {"wheel"}
