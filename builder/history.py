@@ -51,7 +51,6 @@ class Diff:
         self._stacks: dict[tuple[str, str, str], list[Change] | None] = {}
         self._timed: list[tuple[dict[str, Any], timing.Compared, bool]] = []
         self.other_machine = 0
-        self.unchanged = 0
 
     def result(self) -> dict[str, Any]:
         old, new, older = self._differing()
@@ -65,18 +64,20 @@ class Diff:
                 self.found["slower"].append({**entry, "timing": pair.as_dict()})
             elif verdict == "faster":
                 self.found["faster"].append({**entry, "timing": pair.as_dict()})
+        changed = {row["id"] for rows in self.found.values() for row in rows}
+        unchanged = len((self.old.cells.keys() | self.new.cells.keys()) - changed)
         for rows in self.found.values():
             rows.sort(key=lambda row: (row["slug"], row["id"]))
         return {
             "schema": SCHEMA, "old": _side(self.old), "new": _side(self.new),
             "backwards": self.old.started > self.new.started, "asked": self.old.asked == self.new.asked,
             "changes": changes.run(self.old.last, self.new.last), "kinds": dict(self.found),
-            "counts": {kind: len(rows) for kind, rows in self.found.items()}, "unchanged": self.unchanged,
+            "counts": {kind: len(rows) for kind, rows in self.found.items()}, "unchanged": unchanged,
             "timing": {
                 "compared": len(self._timed), "other-machine": self.other_machine, "threshold": limit, "noise": noise,
                 "method": timing.METHOD,
             },
-            "regressions": regressions(self.found),
+            "regressions": regressions(self.found), "like": runs.like(self.new.last, list(self.records.values())),
         }  # fmt: skip
 
     def _differing(self) -> tuple[dict[str, Seen], dict[str, Seen], dict[str, Seen]]:
@@ -84,7 +85,6 @@ class Diff:
         nothing of."""
         a, b = self.old.cells, self.new.cells
         differ = [cell for cell in a.keys() | b.keys() if cell not in a or cell not in b or not _same(a[cell], b[cell])]
-        self.unchanged = len(a.keys() | b.keys()) - len(differ)
         old = runs.look_up(self.store, [a[cell] for cell in differ if cell in a])
         new = runs.look_up(self.store, [b[cell] for cell in differ if cell in b])
         unknown = [cell for cell, seen in new.items() if seen.telling and not (cell in old and old[cell].telling)]
@@ -147,6 +147,8 @@ class Diff:
 
     def _changes(self, old: Seen, new: Seen) -> list[Change] | None:
         """What changed beside a cell; None where the old run did not keep its lock entries."""
+        if not new.get("engine.id"):
+            return None
         out: list[Change] = []
         stacks = (new.get("engine.id"), new.get("exporter.id"), *new.tools)
         for name in dict.fromkeys(name for name in stacks if name):

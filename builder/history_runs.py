@@ -98,7 +98,8 @@ def named(text: str, runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, An
     if back := _LAST.match(text):
         number = int(back[1] or 0)
         if number >= len(runs):
-            msg = f"{text!r}: only {_runs(len(runs))} stored here, so that the oldest is last~{len(runs) - 1}"
+            are = "is" if len(runs) == 1 else "are"
+            msg = f"{text!r}: only {_runs(len(runs))} {are} stored here, so that the oldest is last~{len(runs) - 1}"
             raise UsageError(msg)
         return (runs[-1 - number],)
     found = [run for run in runs if run["id"] == text] or [run for run in runs if str(run["id"]).startswith(text)]
@@ -114,7 +115,15 @@ def named(text: str, runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, An
 
 
 def _runs(number: int) -> str:
-    return "1 run is" if number == 1 else f"{number} runs are"
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def like(of: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """The newest run before one that asked for the same cells of a matrix of the same name; '' where there is none."""
+    asked = (of.get("select"), of.get("matrix", {}).get("name"))
+    before = [run for run in runs if (run["started"], run["id"]) < (of["started"], of["id"])]
+    found = [str(run["id"]) for run in before if (run.get("select"), run.get("matrix", {}).get("name")) == asked]
+    return found[-1] if found else ""
 
 
 def view(store: Store, name: str, runs: Sequence[Mapping[str, Any]]) -> View:

@@ -41,6 +41,9 @@ def header(found: Mapping[str, Any]) -> Iterator[str]:
         yield "note: the old side began after the new one"
     if not found["asked"]:
         yield "note: another matrix or selection; cells that only one of them holds are no regressions"
+        if found["like"] and found["like"] not in found["old"]["runs"]:
+            command = f"enginematrix diff {found['like']} {found['new']['runs'][-1]}"
+            yield f"note: `{command}` compares with the last run of the same selection"
     for line in words(found["changes"]):
         yield f"changed: {line}"
 

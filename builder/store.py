@@ -46,6 +46,9 @@ _REFUTED = "create table if not exists refuted (claim text primary key, cell tex
 _KEPT = """
 alter table results add column expected text not null default '';
 alter table results add column tools text not null default '';
+update results set outcome = coalesce(
+    (select key from outcomes where key > results.outcome and key < results.outcome || 'g' order by outcomes.rowid limit 1),
+    outcome) where length(outcome) = 64;
 create table pins (key text primary key, record text not null);
 create table run_pins (run text not null, stack text not null, pins text not null, primary key (run, stack)) without rowid;
 create table if not exists refuted (claim text primary key, cell text not null, observed text not null);
@@ -54,7 +57,8 @@ create table conflicts (kind text not null, key text not null, digest text not n
 """
 MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT}
 """Schema -> what makes it of the one before. 2 (docs/history.md): what each stack of a run was locked to, how each result
-stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise."""
+stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise. The first runs of
+all named their outcomes without the code that judged them."""
 
 
 @dataclass(frozen=True, kw_only=True)

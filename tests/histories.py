@@ -20,7 +20,7 @@ MACHINE = {
 }
 GPU = {"name": "NVIDIA L4", "compute_capability": "8.9", "memory": 24 << 30, "uuid": "GPU-1"}
 ENGINE, EXPORTER, TOOLS = "onnxruntime-1.30.0-py3.12", "onnx-1.23.2-py3.12", "onnx-tools-py3.12"
-LOCK = {
+LOCK: dict[str, dict[str, Any]] = {
     ENGINE: {
         "python": "3.12",
         "isolation": "venv",

@@ -56,6 +56,7 @@ def test_each_change_is_of_one_kind(store: Store) -> None:
         "new-failures": ["broke"], "changed-cause": ["moved"], "pass-to-skip": ["built", "gone"], "stale": ["absent", "lost"],
         "flaky": ["shaky"], "fixed": ["mended"], "first": ["added"],
     }  # fmt: skip
+    assert found["unchanged"] == 2, "one that was not tried again, and one that was, with the same outcome"
     why = {row["id"]: row.get("why") for kind in ("pass-to-skip", "stale") for row in found["kinds"][kind]}
     assert why == {
         "built": "built; needs a GPU", "gone": "skipped: needs an NVIDIA GPU", "lost": "skipped: needs an NVIDIA GPU",
@@ -285,6 +286,15 @@ def test_a_store_of_schema_1_is_migrated_and_compared(tmp_path: Path) -> None:
     row = history.diff(store, "last~1", "last")["kinds"]["new-failures"][0]
     assert row["changes"] is None, "the older run did not keep its lock"
     assert not row["unexplained"]
+
+
+def test_outcomes_that_were_named_without_the_code_that_judged_them_are_found(tmp_path: Path) -> None:
+    folder = schema1(tmp_path / "artifacts")
+    with sqlite3.connect(folder / "results.sqlite") as db:
+        db.execute("update results set outcome = substr(outcome, 1, 64)")
+    db.close()
+    (row,) = history.diff(Store(folder), "last~1", "last")["kinds"]["first"]
+    assert row["new"]["category"] is not None and row["engine"] == "onnxruntime-1.30.0-py3.12"
 
 
 def test_a_new_store_and_a_migrated_one_have_the_same_tables(tmp_path: Path) -> None:
