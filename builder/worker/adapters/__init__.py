@@ -71,3 +71,18 @@ def shortfall(asked, layers, how):
     counts = ", ".join("%d in %s" % (heavy.count(name), name) for name in sorted(set(heavy)))
     text = "%d of %d compute operators ran in %s (%s), %s" % (heavy.count(asked), len(heavy), asked, counts, how)
     return [{"asked": asked, "got": got, "how": text}]
+
+
+#: Nodes that `left` names; the tally counts all.
+NAMED = 30
+
+
+def left(asked, layers):
+    """What was left in another precision than `asked`, by name: [{"node", "operator", "precision"}] of `layers`, which is
+    [(node, operator, precision)]; heavy operators alone, the first NAMED."""
+    out = [
+        {"node": node, "operator": operator, "precision": precision}
+        for node, operator, precision in layers
+        if HEAVY.search(operator) and precision in SHARE and precision != asked
+    ]
+    return out[:NAMED]
