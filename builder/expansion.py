@@ -112,7 +112,8 @@ class Expander:
         self.candidates = 0
         self.count = 0
         self.impossible: list[tuple[int, int, int]] = []
-        """(exporter, engine, model) where that exporter's family cannot export that model."""
+        """(exporter, engine, model) where that exporter's family cannot export that model for that engine."""
+        self.unread = [self.meaningless(stack) for stack in spec.engines]
 
     def mask(self, role: str, item: Stack | str, terms: Callable[[CompiledRule], _Base], *, absent: bool) -> int:
         """The rules whose terms over this role hold for this stack or model."""
@@ -132,12 +133,13 @@ class Expander:
         """All blocks in order; includes, one cell each, come last. Raises SpecErrors."""
         spec = self.spec
         blocks: list[Block] = []
-        able = [[stack.family in spec.recipes[model].exporters for model in self.models] for stack in spec.exporters]
         start = 0
         for x in range(len(spec.exporters)):
             for e in range(len(spec.engines)):
                 for m in range(len(self.models)):
-                    if not able[x][m]:
+                    if self.apart(x, e, m):
+                        continue
+                    if self.cannot(x, e, m):
                         self.impossible.append((x, e, m))
                         continue
                     points = self.points(x, e, m)
@@ -163,15 +165,50 @@ class Expander:
         return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m],
                 self.then["exporter"][x] & self.then["engine"][e] & self.then["model"][m])  # fmt: skip
 
+    def apart(self, x: int, e: int, m: int) -> bool:
+        """Whether two stacks have nothing to do with each other: an engine that takes the recipe's module loads that
+        itself; the one exporter stack that it goes with is the one that makes the model's reference."""
+        if self.spec.families[self.spec.engines[e].family].takes != "module":
+            return False
+        return self.spec.exporters[x] is not self.spec.reference_stack(self.models[m])
+
+    def cannot(self, x: int, e: int, m: int) -> str:
+        """Why an exporter stack cannot give a model to an engine stack, '' when it can."""
+        families, recipe = self.spec.families, self.spec.recipes[self.models[m]]
+        exporter, engine = families[self.spec.exporters[x].family], families[self.spec.engines[e].family]
+        if exporter.name not in recipe.exporters:
+            return f"family {exporter.name} cannot export {recipe.name}; {' or '.join(recipe.exporters)} can"
+        if engine.takes == "module":
+            other = exporter.exporter != engine.exporter
+            return f"{recipe.name} is a model of {exporter.exporter}, not of {engine.exporter}" if other else ""
+        return "" if exporter.gives(engine.takes) else f"family {exporter.name} writes no {engine.takes} files"
+
+    def meaningless(self, engine: Stack) -> frozenset[str]:
+        """The option axes that a cell of this engine stack does not have: without ONNX there is no opset, and without an
+        export nothing of what an export alone reads."""
+        takes = self.spec.families[engine.family].takes
+        if takes == "onnx":
+            return frozenset()
+        if takes == "tflite":
+            return frozenset({"opset"})
+        read = {axis for recipe in self.spec.recipes.values() for axis in recipe.uses}
+        return frozenset(read - {"shapes", "precision"})
+
+    def candidates_of(self, x: int, e: int, m: int) -> list[dict[str, str]]:
+        """The option product of these three, before any rule."""
+        return self.product(self.bits(x, e, m)[0], self.unread[e])
+
     def points(self, x: int, e: int, m: int) -> Points:
         """The option product of a block, computed once for all blocks that the same rules concern."""
         live, then = self.bits(x, e, m)
         recipe = self.spec.recipes[self.models[m]]
         family = self.spec.families[self.spec.engines[e].family]
-        key = (live, then, self.able(recipe), None if self.realises(family.precision) else family.name)
+        unread = self.unread[e]
+        key = (live, then, unread, self.able(recipe), None if self.realises(family.precision) else family.name)
         found = self.cache.get(key)
         if found is None:
-            found = self.cache[key] = self.judge(self.product(live), live, then, recipe, family.name, exclude=True)
+            product = self.product(live, unread)
+            found = self.cache[key] = self.judge(product, live, then, recipe, family.name, exclude=True)
         self.candidates += len(found.kept) + len(found.removed)
         if self.candidates > MAX_CANDIDATES:
             self.error(self.spec.axes[0].where, f"the product has more than {MAX_CANDIDATES} candidates")
@@ -185,12 +222,14 @@ class Expander:
     def realises(self, precision: Mapping[str, str]) -> bool:
         return all(value in precision for value in self.spec.fields.values.get("precision", ()))
 
-    def product(self, live: int, *, whens: bool = True) -> list[dict[str, str]]:
+    def product(self, live: int, unread: frozenset[str] = frozenset()) -> list[dict[str, str]]:
         points: list[dict[str, str]] = [{}]
         for axis, when in zip(self.axes, self.whens, strict=True):
+            if axis.name in unread:
+                continue
             grown: list[dict[str, str]] = []
             for point in points:
-                if whens and when is not None and not (live & self.bit[id(when)] and _holds(when.options, point)):
+                if when is not None and not (live & self.bit[id(when)] and _holds(when.options, point)):
                     grown.append(point)
                     continue
                 if when is not None:
@@ -283,7 +322,9 @@ class Expander:
             known = f"axis 'model' has {', '.join(self.models)}"
             self.error(include.where, f"this include names no model of the matrix: {model!r}", known)
         else:
-            exporters = [x for x in exporters if spec.exporters[x].family in spec.recipes[model].exporters]
+            m = self.models.index(model)
+            fits = [(x, e) for x in exporters for e in engines if not self.apart(x, e, m) and not self.cannot(x, e, m)]
+            exporters = [x for x in exporters if any(x == other for other, _ in fits)]
         for role, found, stacks in (("engine", engines, spec.engines), ("exporter", exporters, spec.exporters)):
             if len(found) != 1:
                 which = ", ".join(stacks[i].id for i in found[:4]) or "none"
@@ -292,7 +333,7 @@ class Expander:
             return None
         x, e, m = exporters[0], engines[0], self.models.index(model)
         live, then = self.bits(x, e, m)
-        options = self.include_options(include, given, live)
+        options = self.include_options(include, given, live, self.unread[e])
         if options is None:
             return None
         family = spec.engines[e].family
@@ -308,11 +349,14 @@ class Expander:
                 return None
         return Block(x, e, m, start, points)
 
-    def include_options(self, include: Include, given: Mapping[str, str], live: int) -> dict[str, str] | None:
+    def include_options(
+        self, include: Include, given: Mapping[str, str], live: int, unread: frozenset[str]
+    ) -> dict[str, str] | None:
         options: dict[str, str] = {}
         fine = True
         for axis, when in zip(self.axes, self.whens, strict=True):
-            if when is not None and not (live & self.bit[id(when)] and _holds(when.options, options)):
+            absent = when is not None and not (live & self.bit[id(when)] and _holds(when.options, options))
+            if absent or axis.name in unread:
                 if axis.name in given:
                     self.error(include.places[axis.name], f"axis {axis.name!r} does not exist for this cell")
                     fine = False

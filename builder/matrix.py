@@ -148,8 +148,8 @@ class Matrix:
                 yield Removed(cell=cell, rule=rule, because=because, where=where)
         for x, e, m in self._expander.impossible:
             exporter, recipe = spec.exporters[x], spec.recipes[self._models[m]]
-            because = f"family {exporter.family} cannot export {recipe.name}; {' or '.join(recipe.exporters)} can"
-            for options in self._expander.product(self._expander.bits(x, e, m)[0]):
+            because = self._expander.cannot(x, e, m)
+            for options in self._expander.candidates_of(x, e, m):
                 cell = Cell(exporter=exporter, engine=spec.engines[e], model=recipe.name, options=options)
                 yield Removed(cell=cell, rule="recipe", because=because, where=recipe.where)
 
@@ -162,11 +162,11 @@ class Matrix:
             counts["product"] += len(block.points.kept) + len(block.points.removed)
             for _, (rule, _, _) in block.points.removed:
                 counts[rule] += 1
-        sizes: dict[int, int] = {}
+        sizes: dict[tuple[int, frozenset[str]], int] = {}
         for x, e, m in self._expander.impossible:
-            live = self._expander.bits(x, e, m)[0]
+            live = self._expander.bits(x, e, m)[0], self._expander.unread[e]
             if live not in sizes:
-                sizes[live] = len(self._expander.product(live))
+                sizes[live] = len(self._expander.product(*live))
             counts["product"] += sizes[live]
             counts["recipe"] += sizes[live]
         return {**counts, "cells": self._count}

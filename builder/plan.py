@@ -22,7 +22,7 @@ from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
 from builder.store import Light
-from builder.values import Cell, Docker, Family, Recipe, Stack, digest
+from builder.values import Cell, Docker, Family, Recipe, Stack, Takes, digest
 
 if TYPE_CHECKING:
     from builder.render import Rendered
@@ -169,8 +169,28 @@ class Code:
         )
 
     def adapter(self, name: str) -> str:
-        """An adapter's module is its name or its name with an underscore (`onnxruntime_.py` never shadows a library)."""
-        return self.adapters.get(name) or self.adapters.get(name + "_") or digest(dict(self.adapters))
+        """An adapter's modules are those of its name, of its name with an underscore (`onnxruntime_.py` never shadows a
+        library), and those that go on from there (`onnxruntime_profile.py`)."""
+        mine = {file: value for file, value in self.adapters.items() if file == name or file.startswith(name + "_")}
+        return digest(mine or dict(self.adapters))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an engine's family asks of an export besides the recipe's options."""
+
+    takes: Takes
+    precision: str = ""
+    """Where the exporter itself writes it into the file (tflite), else ''."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it reads the calibration inputs that the reference made."""
+        return self.precision == "int8"
+
+    def words(self) -> list[str]:
+        """For names and keys; none for plain ONNX."""
+        return [word for word in (self.takes, self.precision) if word and self.takes != "onnx"]
 
 
 class Planner:
@@ -225,9 +245,13 @@ class Planner:
         exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
         obtain = self._obtain(recipe)
         reference = self._reference(recipe, shapes, obtain)
-        export = self._export(recipe, cell.exporter, exporter, options, obtain)
+        if family.takes == "module":
+            export = self._module(recipe, cell.engine, engine, shapes, obtain)
+        else:
+            asked = Asked(takes=family.takes, precision=precision if family.takes == "tflite" else "")
+            export = self._export(recipe, cell.exporter, exporter, options, obtain, reference, asked)
         convert = None
-        if realised == "graph" and precision != "fp32":
+        if family.takes == "onnx" and realised == "graph" and precision != "fp32":
             convert = self._convert(recipe, family, export, precision, reference)
         build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes)
         run = self._run("run", cell, recipe, family, build, export, reference, precision)
@@ -338,21 +362,42 @@ class Planner:
         )
 
     def _export(
-        self, recipe: Recipe, stack: Stack, environment: Step, options: Mapping[str, str], obtain: Step | None
-    ) -> Step:
+        self, recipe: Recipe, stack: Stack, environment: Step, options: Mapping[str, str], obtain: Step | None,
+        reference: Step, asked: Asked,
+    ) -> Step:  # fmt: skip
         used = tuple((name, options[name]) for name in recipe.uses if name in options)
-        identity = ("export", stack.id, recipe.name, used)
+        identity = ("export", stack.id, recipe.name, used, asked)
         if step := self.steps.get(identity):
             return step
         return self._step(
             identity,
             kind="export",
-            name=f"{recipe.name} {' '.join(f'{k} {v}' if k == 'opset' else v for k, v in used)} from {stack.id}",
+            name=f"{recipe.name} {' '.join([f'{k} {v}' if k == 'opset' else v for k, v in used] + asked.words())}"
+            f" from {stack.id}",
             stack=stack,
-            static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code()]),
+            static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code(), *asked.words()]),
+            needs=tuple(need for need in (obtain, reference if asked.calibrated else None) if need is not None),
+            environment=environment,
+            data={"recipe": recipe, "options": dict(used), "takes": asked.takes, "precision": asked.precision},
+        )
+
+    def _module(self, recipe: Recipe, stack: Stack, environment: Step, shapes: str, obtain: Step | None) -> Step:
+        """The recipe's module with its weights, as the engine stack itself loads it: what its engines are built from."""
+        identity = ("module", stack.id, recipe.name, shapes)
+        if step := self.steps.get(identity):
+            return step
+        adapter = self.families[stack.family].adapter or ""
+        return self._step(
+            identity,
+            kind="export",
+            name=f"{recipe.name} {shapes} module in {stack.id}",
+            stack=stack,
+            static=digest(
+                [environment.output, recipe.sha256, shapes, self._exporter_code(), self.code.adapter(adapter), "module"]
+            ),
             needs=(obtain,) if obtain else (),
             environment=environment,
-            data={"recipe": recipe, "options": dict(used)},
+            data={"recipe": recipe, "options": {"shapes": shapes}, "takes": "module", "precision": ""},
         )
 
     def _convert(self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step) -> Step:
@@ -394,6 +439,7 @@ class Planner:
                     recipe.data.get("dims", {}).get(shapes) if dynamic else None,
                     self.machine.gpu_key if self.machine.gpus else "", self.machine.cpu_key if family.device == "cpu" else "",
                     self.code.common, self.code.adapter(family.adapter or ""),
+                    *([recipe.sha256, self.code.exporters] if family.takes == "module" else []),
                 ]
             )  # fmt: skip
         return self._step(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from builder import family, imagerules, isolation, recipe, sample, spec
 from builder.section import NAME, VALUE
-from builder.values import FAILING, STATUSES
+from builder.values import FAILING, STATUSES, TAKES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Kind = Literal["matrix", "family", "recipe"]
@@ -177,6 +177,7 @@ def _family() -> Schema:
         "exporter": _NAME,
         "provides": _list({"enum": list(family.ROLES)}, minItems=1),
         "device": {"enum": list(family.DEVICES)},
+        "takes": {"enum": list(TAKES)},
         "needs": _list({"enum": list(family.NEEDS)}),
         "run-needs": _list({"enum": list(family.NEEDS)}),
         "isolation": _list({"enum": list(family.ISOLATION)}),

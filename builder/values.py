@@ -32,6 +32,12 @@ STATUSES: tuple[Status, ...] = (
 FAILING: frozenset[Status] = frozenset({"degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory"})
 
 
+Takes = Literal["onnx", "module", "tflite"]
+TAKES: tuple[Takes, ...] = ("onnx", "module", "tflite")
+GIVES: Mapping[str, frozenset[str]] = {"tensorflow": frozenset({"onnx", "tflite"})}
+"""Module of worker/exporters -> the formats that it writes; those that are not named write ONNX alone."""
+
+
 def canonical(value: Any) -> bytes:
     """The one JSON form that every hash is taken over: sorted keys, no blanks, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -132,6 +138,13 @@ class Family:
     """How a stack of it becomes a Docker image; None for families that have none."""
     facts: tuple[str, ...] = ()
     """Names of what the catalog may know of a stack of it; `Stack.facts` holds those that it does know."""
+    takes: Takes = "onnx"
+    """What its engines are built from: an `onnx` or a `tflite` file that the exporter stack writes, or the recipe's own
+    `module`, which the engine stack loads itself."""
+
+    def gives(self, takes: Takes) -> bool:
+        """Whether its exporter writes what an engine family takes."""
+        return takes in GIVES.get(self.exporter or "", ("onnx",))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,11 +88,8 @@ class Jobs:
         assert step.environment is not None
         family: Family = step.environment.data["family"]
         if step.kind in ("reference", "export"):
-            source = next((need for need in step.needs if need.kind == "obtain"), None)
             return {
-                "exporter": family.exporter, "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
-                "options": data["options"],
-                "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
+                "exporter": family.exporter, "options": data["options"], **self._recipe(step), **self._asked(step),
             }  # fmt: skip
         if step.kind == "convert":
             export = self._record_of(step.needs[0])
@@ -117,6 +114,9 @@ class Jobs:
             "options": data["options"], "settings": dict(family.settings),
             "threads": self.cores if step.kind == "measure" else 1,
         }  # fmt: skip
+        if family.takes == "module":
+            job.update(self._recipe(graph_step))
+            job["shapes"] = data["shapes"]
         if step.kind == "build":
             return job
         reference = self._record_of(data["reference"])
@@ -132,6 +132,30 @@ class Jobs:
                 metric = {"name": metric["name"], "minimum": metric["minimum"].get(data["precision"])}
             return {**job, "tolerance": tolerance, "metric": metric}
         return {**job, "method": METHOD}
+
+    def _recipe(self, step: Step) -> dict[str, Any]:
+        """What it takes to run a recipe's script: of a step that needs the recipe's source, when it has one."""
+        recipe = step.data["recipe"]
+        source = next((need for need in step.needs if need.kind == "obtain"), None)
+        return {
+            "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
+            "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
+        }  # fmt: skip
+
+    def _asked(self, step: Step) -> dict[str, Any]:
+        """What an export is asked for besides the recipe's options: nothing for plain ONNX."""
+        assert step.environment is not None
+        takes = step.data.get("takes", "onnx")
+        if takes == "onnx":
+            return {}
+        if takes == "module":
+            return {"takes": takes, "adapter": step.environment.data["family"].adapter}
+        reference = next((need for need in step.needs if need.kind == "reference"), None)
+        files = self._record_of(reference)["calibration"] if reference else []
+        return {
+            "takes": takes, "precision": step.data["precision"],
+            "calibration": [self._file(entry, reference) for entry in files if reference is not None],
+        }  # fmt: skip
 
     def _record_of(self, step: Step) -> Mapping[str, Any]:
         found = self.store.step(step.key)

@@ -6,8 +6,13 @@ from worker import adapters
 from worker.jobs import BadInput
 
 
+def module(job):
+    """The recipe's module -> a file of its weights and what it takes and gives, for adapters that build from it."""
+    return _adapter(job).module(job)
+
+
 def build(job):
-    """ONNX file -> engine file. The adapter enters the stages `parse` and `build`."""
+    """ONNX file (or what the family takes) -> engine file. The adapter enters the stages `parse` and `build`."""
     return _adapter(job).build(job)
 
 

@@ -144,6 +144,10 @@ def preload():
 
 def find(job):
     """The function that carries out the stage. Raises BadInput when there is none."""
+    if job.kind == "export" and job.input.get("takes") == "module":
+        from worker import engines
+
+        return engines.module
     if job.kind in EXPORTER_STAGES:
         from worker import exporters
 
