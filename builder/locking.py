@@ -150,6 +150,7 @@ def update_lock(
     the InfrastructureError names what was left out."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from builder import sources as models
     from builder.environment import uv
     from builder.locking_images import Images
 
@@ -203,8 +204,11 @@ def update_lock(
         images.judge(here, say, troubles)
     for name in sources:
         try:
-            new.sources[name] = uv.resolve_data(name, until)
+            new.sources[name] = models.resolve(name, until)
             say(f"locked {name} (data)")
+        except models.SourceError as error:
+            # Said here, and the outcome of the model's cells: other models need not wait for it.
+            troubles.append(f"{name} (data){': kept as it was' if name in new.sources else ''}: {error}")
         except uv.PackageError as error:
             if name not in new.sources:
                 away.append(str(error))

@@ -339,7 +339,7 @@ class Planner:
             kind="obtain",
             name=f"{source.name} {source.version}".strip(),
             stack=None,
-            static=digest([source.kind, source.name, source.version, source.sha256, list(hashes)]),
+            static=digest([*source.identity, list(hashes)]),
             needs=(),
             data={"source": source, "hashes": hashes, "recipe": recipe},
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, imagerules, isolation, recipe, sample, spec
+from builder import family, imagerules, isolation, recipe, recipe_source, sample, spec
 from builder.section import NAME, VALUE
 from builder.values import FAILING, STATUSES, TAKES
 
@@ -198,14 +198,22 @@ def _family() -> Schema:
 def _recipe() -> Schema:
     number = {"type": "number"}
     count = {"type": "integer", "minimum": 1}
+    sha256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     source = _object(
-        recipe.SOURCE_KEYS,
+        recipe_source.KEYS,
         {
-            "kind": {"enum": list(recipe.SOURCE_KINDS)},
+            "kind": {"enum": list(recipe_source.KINDS)},
             "name": _TEXT,
             "version": _TEXT,
-            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "revision": _TEXT,
+            "sha256": sha256,
             "licence": _TEXT,
+            "entry": {**_TEXT, "description": "the model in what is obtained: a path in it"},
+            "files": _list(_TEXT, minItems=1),
+            "data-files": {"type": "object", "additionalProperties": sha256},
+            "limit": _SIZE,
+            "arguments": {"type": "object"},
+            "package": _TEXT,
         },
         ["kind", "name"],
     )
@@ -217,7 +225,7 @@ def _recipe() -> Schema:
             "dtype": {"enum": list(recipe.DTYPES)},
             "shape": _list(size),
             "range": _list(number, minItems=2, maxItems=2),
-            "values": {},
+            "tensor": {**_TEXT, "description": "its name in the model, where that is another"},
         },
         ["name", "dtype", "shape"],
     )
@@ -248,7 +256,7 @@ def _recipe() -> Schema:
         "calibration": _object(recipe.CALIBRATION_KEYS, {"samples": count, "seed": {"type": "integer"}}, ["samples"]),
         "settings": {"type": "object"},
     }
-    return _object(recipe.KEYS, properties, ["recipe", "summary", "exporters", "script", "inputs", "dims", "tolerance"])
+    return _object(recipe.KEYS, properties, ["recipe", "summary", "exporters", "inputs", "dims", "tolerance"])
 
 
 def schema(kind: Kind = "matrix") -> Schema:

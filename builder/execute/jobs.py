@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime
 import shutil
 import signal
-import urllib.request
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.environment import uv
+from builder import sources
 from builder.errors import InfrastructureError
 from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
@@ -252,55 +252,38 @@ class Jobs:
     def _obtain(self, step: Step) -> StepRecord:
         """A model's data into `sources/<digest of its files>/`. Nothing of it is executed."""
         source: Source = step.data["source"]
-        started = datetime.datetime.now(datetime.timezone.utc)
+        started = time.monotonic()
         folder = self.store.work(self.run, step.key[:24])
         try:
-            if source.kind == "package":
-                uv.install_data(f"{source.name}=={source.version}", step.data["hashes"], folder)
-            elif source.kind == "url":
-                fetch(source, folder / Path(source.name).name)
-            else:
-                shutil.copyfile(Path(step.data["recipe"].directory, source.name), folder / Path(source.name).name)
+            partial = (
+                self.store.root / "sources" / f".partial-{step.key[:32]}"
+            )  # stays when it breaks off; `gc` removes it
+            sources.obtain(source, step.data["hashes"], Path(step.data["recipe"].directory), folder, partial)
             files = {
                 str(path.relative_to(folder)): file_sha256(path)
                 for path in sorted(folder.rglob("*"))
                 if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith((".lock", "RECORD"))
             }
-            if source.kind != "package" and list(files.values()) != [source.sha256]:
-                return self.finish(
-                    step, "failed", "",
-                    {"end": {"exit": 1}, "error": {
-                        "stage": "obtain", "type": "HashMismatch",
-                        "message": f"{source.name}: sha256 is {', '.join(files.values())}, the recipe says {source.sha256}",
-                    }}, 0.0, {},
-                )  # fmt: skip
             output = digest(files)[:32]
             target = self.store.root / "sources" / output
             if not target.exists():
                 folder.rename(target)
+        except sources.SourceError as error:
+            failure = {"stage": "obtain", "type": error.kind, "message": str(error)}
+            return self.finish(
+                step, "failed", "", {"end": {"exit": 1}, "error": failure}, time.monotonic() - started, {}
+            )
         except OSError as error:
             msg = f"obtain {step.name}: {error}"
             raise InfrastructureError(msg) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        seconds = (datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()
-        return self.finish(
-            step, "ok", output, {"end": {"exit": 0}, "files": len(files), "stages": [{"stage": "obtain", "seconds": seconds}]},
-            seconds, {},
-        )  # fmt: skip
-
-
-def fetch(source: Source, target: Path) -> None:
-    """Download an address named by a recipe; its hash is checked by the caller. Raises InfrastructureError."""
-    if not source.name.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        msg = f"{source.name}: a model's address must be https"
-        raise InfrastructureError(msg)
-    try:
-        with urllib.request.urlopen(source.name, timeout=60) as answer, target.open("wb") as file:  # noqa: S310
-            shutil.copyfileobj(answer, file)
-    except OSError as error:
-        msg = f"{source.name}: {error}; check the network and run again"
-        raise InfrastructureError(msg) from error
+        seconds = time.monotonic() - started
+        record = {
+            "end": {"exit": 0}, "files": len(files), "sha256": files if len(files) <= 100 else {},
+            "stages": [{"stage": "obtain", "seconds": seconds}],
+        }  # fmt: skip
+        return self.finish(step, "ok", output, record, seconds, {})
 
 
 #: Signals that come from outside: a person, a CI system, a service manager. A library's own death is none of these.
