@@ -79,3 +79,11 @@ def arrays(path):
 def check_inputs(job, inputs):
     if len(inputs) != len(job.input["inputs"]):
         raise BadInput("the case has %d inputs, the model %d" % (len(inputs), len(job.input["inputs"])))
+
+
+def subgraph(job):
+    """The smallest piece of a refused model that the library still refuses."""
+    from worker import subgraph_search
+
+    _adapter(job)
+    return subgraph_search.reduce(job)

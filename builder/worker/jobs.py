@@ -15,7 +15,7 @@ from worker import loaded, processes
 
 #: Stages of exporter stacks, each a function of the exporter's module; the others are those of engines.py.
 EXPORTER_STAGES = ("reference", "export", "convert")
-ENGINE_STAGES = ("build", "run", "measure")
+ENGINE_STAGES = ("build", "run", "measure", "subgraph")
 
 #: What a system says when memory is refused, in the words of Python, C++, the C library and protobuf.
 REFUSED = re.compile(
@@ -33,6 +33,7 @@ class Failure(Exception):  # noqa: N818
         Exception.__init__(self, message)
         self.unsupported = list(unsupported)
         self.kind = kind
+        self.found = None
 
 
 class BadInput(Exception):  # noqa: N818
@@ -119,6 +120,8 @@ def perform(job):
         }  # fmt: skip
         if getattr(error, "unsupported", None):
             output["error"]["unsupported"] = clean(error.unsupported, "unsupported", job)
+        if getattr(error, "found", None):
+            output["error"]["found"] = clean(error.found, "found", job)
         if isinstance(error, (BadInput, BadOutput)):
             code = 1
         elif isinstance(error, MemoryError) or (REFUSED.search(text) and not DEVICE.search(text)):
