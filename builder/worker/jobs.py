@@ -160,11 +160,20 @@ def find(job):
         if function is None:
             raise BadInput("no exporter %r that can %s" % (name, job.kind))
         return function
+    if job.kind == "suite":
+        from worker import conform_export
+
+        return conform_export.suite
+    if job.kind == "conform":
+        from worker import conform
+
+        return conform.conform
     if job.kind in ENGINE_STAGES:
         from worker import engines
 
         return getattr(engines, job.kind)
-    raise BadInput("no stage %r; there are %s" % (job.kind, ", ".join(EXPORTER_STAGES + ENGINE_STAGES)))
+    known = EXPORTER_STAGES + ENGINE_STAGES + ("suite", "conform")
+    raise BadInput("no stage %r; there are %s" % (job.kind, ", ".join(known)))
 
 
 def lift_limit():

@@ -1,0 +1,330 @@
+"""A suite of small models through an engine library, in few processes and yet one by one: job `conform`.
+
+    conform job ── child: case, case, case ...          (dies, or hangs: the next child goes on behind that case)
+                └─ child: one case again, alone
+
+A child tells what it begins and what came of it over a pipe. When it dies or takes too long, the case that it was in is
+run again in a child of its own, unless it was the first of its process anyway: only what happens there is that case's
+doing. A case that dies only behind others is run behind ever fewer of them until one is left that makes it die: that one
+poisoned the process, and is blamed. What failed without dying is run once more in a fresh process, in the opposite order,
+since a broken process can also give wrong numbers; where the two disagree, a run alone decides.
+
+This process never uses the library itself: a session or a device context must not be forked.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+
+from worker import conform_compare, conform_data, conform_engines, jobs, leader, processes
+
+#: Characters of a message that are kept: what a diagnosis reads is at its beginning.
+MESSAGE = 1200
+#: Bytes of what a dying child said.
+LAST = 2000
+#: Statuses that are asked about twice.
+DOUBTED = ("failed", "mismatch")
+
+
+def conform(job):
+    """See README.md. Raises BadInput for a file of cases that is none, or that lacks a case asked for."""
+    try:
+        cases = conform_data.Cases(job.input["cases"])
+    except conform_data.BadCases as error:
+        raise jobs.BadInput(str(error))
+    absent = [name for name in job.input["names"] if name not in cases.cases]
+    if absent:
+        raise jobs.BadInput("%d cases are not in the file: %s" % (len(absent), ", ".join(absent[:3])))
+    with job.stage("run"):
+        suite = Suite(job, cases)
+        suite.everything(list(job.input["names"]))
+        suite.doubts()
+        for result in suite.results.values():
+            _without_places(result, job)
+    return {"cases": suite.results, "children": suite.children}
+
+
+class Suite:
+    """`results`: case -> {"status": "match" | "mismatch" | "failed" | "crashed" | "timeout" | "memory" | "built" |
+    "harness" | "left", "stage", "seconds"} and, as they apply, "reason", "max_abs", "error": {"type", "message"},
+    "end" (as the worker's), "note", "flaky": true."""
+
+    def __init__(self, job, cases):
+        self.job, self.cases = job, cases
+        self.limit = float(job.input["limit"])
+        self.deadline = time.monotonic() + float(job.input["budget"])
+        self.results = {}
+        self.children = 0
+
+    def everything(self, todo):
+        while todo:
+            found, stopped = self.child(todo)
+            self.results.update(found)
+            if stopped is None:
+                break
+            case, end = stopped
+            position = todo.index(case)
+            if position == 0:
+                self.results[case] = end
+            else:
+                self.again(todo[:position], case, end)
+            todo = todo[position + 1 :]
+
+    def again(self, before, case, end):
+        """A case that died (or hung) behind others, alone. Where it does so there too, it is its own doing."""
+        found, stopped = self.child([case])
+        if stopped is not None:
+            self.results[case] = stopped[1]
+            return
+        self.results.update(found)
+        how = "in a process that had run %d other cases it %s; alone it does not" % (len(before), _how(end))
+        self.results[case].update(flaky=True, note=how)
+        if end["status"] != "crashed":
+            return
+        culprit = self.culprit(before, case)
+        if culprit is None:
+            return
+        self.results[case]["note"] += "; the process was broken by %s" % culprit
+        alone = self.results[culprit]
+        self.results[culprit] = dict(
+            end, stage=alone["stage"], seconds=alone["seconds"],
+            note="it breaks its process: %s, run behind it, %s, and alone it does not (by itself this case ended as %s)"
+            % (case, _how(end), alone["status"]),
+        )  # fmt: skip
+
+    def culprit(self, before, case):
+        """The one case behind which `case` dies, twice; None when there is no single one, or it does not happen again."""
+        low, high = 0, len(before)  # dies behind before[low:], lives behind before[high:]
+        if not self.dies(before, case):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.dies(before[middle:], case) else (low, middle)
+        return before[low] if self.dies([before[low]], case) and self.dies([before[low]], case) else None
+
+    def dies(self, before, case):
+        _, stopped = self.child(list(before) + [case])
+        return stopped is not None and stopped[0] == case and stopped[1]["status"] == "crashed"
+
+    def doubts(self):
+        """Failures once more, in a fresh process and in the opposite order."""
+        doubted = [case for case, result in self.results.items() if result["status"] in DOUBTED][::-1]
+        while doubted:
+            found, stopped = self.child(doubted)
+            for case, second in found.items():
+                first = self.results[case]
+                if _same(first, second):
+                    continue
+                alone, died = self.child([case])
+                third = died[1] if died is not None else alone.get(case, first)
+                note = "among other cases it once ended as %s and once as %s; this is how it ends alone"
+                self.results[case] = dict(third, flaky=True, note=note % (first["status"], second["status"]))
+            if stopped is None:
+                break
+            case, end = stopped
+            if end["status"] == "left":
+                break
+            alone, died = self.child([case])
+            third = died[1] if died is not None else alone[case]
+            note = "among other cases it once ended as %s and once it %s; this is how it ends alone"
+            self.results[case] = dict(third, flaky=True, note=note % (self.results[case]["status"], _how(end)))
+            doubted = doubted[doubted.index(case) + 1 :]
+
+    # One child
+
+    def child(self, todo):
+        """Run cases in a process of their own. (results, None), or (results, (case, result)) of the one that ended it.
+        When the time for the whole job is over, that one and all behind it are `left`."""
+        if time.monotonic() >= self.deadline:
+            left = {case: _left() for case in todo}
+            return left, None
+        self.children += 1
+        reader, writer = os.pipe()
+        errors = os.path.join(self.job.dir, "child.txt")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        own = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            _be(self, own, todo, writer, errors)
+        os.close(writer)
+        try:
+            told = Told(todo)
+            why = self.listen(reader, told, pid)
+            _, status, usage = os.wait4(pid, 0)
+        finally:
+            os.close(reader)
+        said = _said(errors)
+        if told.current is None and why != "budget":
+            if len(told.results) == len(todo):
+                return told.results, None
+            # It ended between two cases: what the last one left behind ended it.
+            told.current = todo[len(told.results) - 1] if told.results else todo[0]
+            told.results.pop(told.current, None)
+        if why == "budget":
+            for case in todo:
+                told.results.setdefault(case, _left())
+            return told.results, None
+        end = {"stage": told.stage, "seconds": round(time.monotonic() - told.since, 6), "said": said}
+        if why == "limit":
+            end.update(status="timeout", end={"timeout": self.limit})
+        elif os.WIFSIGNALED(status):
+            end.update(status="crashed", end=leader.signal_end(os.WTERMSIG(status)))
+            if "std::bad_alloc" in said and os.WTERMSIG(status) == signal.SIGABRT:
+                end.update(status="memory")
+        else:
+            end.update(status="crashed", end={"exit": os.WEXITSTATUS(status)})
+        return told.results, (told.current, end)
+
+    def listen(self, reader, told, pid):
+        """Until the child has ended. Returns why it was ended: None (it was not), "limit", "budget"."""
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        while True:
+            now = time.monotonic()
+            until = min(told.since + self.limit, self.deadline)
+            if now >= until:
+                processes.send(pid, signal.SIGKILL)
+                return "limit" if now >= told.since + self.limit else "budget"
+            if poll.poll(int(1000 * (until - now)) + 1):
+                data = os.read(reader, 1 << 16)
+                if not data:
+                    return None
+                told.take(data)
+
+
+class Told:
+    """What a child has told so far."""
+
+    def __init__(self, todo):
+        self.todo = todo
+        self.results = {}
+        self.current = None
+        self.stage = "parse"
+        self.since = time.monotonic()
+        self._rest = b""
+
+    def take(self, data):
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            kind, text = line[:1], line[2:].decode("utf-8")
+            if kind == b"B":
+                self.current, self.stage, self.since = self.todo[int(text)], "parse", time.monotonic()
+            elif kind == b"S":
+                self.stage = text
+            else:
+                self.results[self.current] = json.loads(text)
+                self.current = None
+                self.since = time.monotonic()
+
+
+def _be(suite, parent, todo, writer, errors):
+    """In the child. Never returns, and runs no exit handler: those of libraries may crash, and nothing is left to lose."""
+    code = 1
+    try:
+        processes.die_with_parent(parent)
+        fd = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        os.dup2(fd, 2)
+        engine = None
+        for index, name in enumerate(todo):
+            os.write(writer, b"B %d\n" % index)
+            if engine is None:
+                engine = Lazy(suite.job)
+            result = one(engine, suite.cases, name, lambda stage: os.write(writer, b"S %s\n" % stage.encode()))
+            processes.write_all(writer, b"R " + json.dumps(result).encode("utf-8") + b"\n")
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class Lazy:
+    """The engine of a child, made within its first case: what it dies of there is that case's, as it would be alone."""
+
+    def __init__(self, job):
+        self.job = job
+        self.engine = None
+
+    def run(self, case, cases, enter):
+        if self.engine is None:
+            self.engine = conform_engines.get(self.job.input, self.job.dir)
+        return self.engine.run(case, cases, enter)
+
+
+def one(engine, cases, name, tell):
+    """Run one case and judge it."""
+    case = cases.cases[name]
+    entered = ["parse"]
+
+    def enter(stage):
+        entered[0] = stage
+        tell(stage)
+
+    started = time.perf_counter()
+    out = {}
+    try:
+        got = engine.run(case, cases, enter)
+        if got is None:
+            out = {"status": "built"}
+        else:
+            enter("compare")
+            expected = [value for _, value in cases.outputs(case)]
+            reason, most = conform_compare.compare(expected, got, case["rtol"], case["atol"])
+            out = {"status": "mismatch" if reason else "match", "max_abs": most}
+            if reason:
+                out["reason"] = reason
+    except conform_engines.Harness as error:
+        out = {"status": "harness", "reason": str(error)}
+    except MemoryError as error:
+        out = {"status": "memory", "error": {"type": "MemoryError", "message": str(error)}}
+    except Exception as error:
+        message = jobs.describe(error)
+        refused = jobs.REFUSED.search(message) and not jobs.DEVICE.search(message)
+        kind = getattr(error, "kind", type(error).__name__)
+        out = {"status": "memory" if refused else "failed", "error": {"type": kind, "message": message}}
+    out.update(stage=entered[0], seconds=round(time.perf_counter() - started, 6))
+    return out
+
+
+def _same(first, second):
+    """Whether two runs of a case failed alike. Texts may name addresses and numbers; type and stage do not."""
+    kinds = [(r["status"], r["stage"], (r.get("error") or {}).get("type")) for r in (first, second)]
+    return kinds[0] == kinds[1] or second["status"] == "left"
+
+
+def _without_places(result, job):
+    """Take the places of this machine out of a result's texts, and cut them."""
+    for owner, name in ((result, "reason"), (result, "said"), (result.get("error") or {}, "message")):
+        if owner.get(name):
+            owner[name] = jobs.scrub(owner[name], job)[:MESSAGE]
+
+
+def _left():
+    return {"status": "left", "stage": "run", "seconds": 0.0, "reason": "the time for the suite was over before it ran"}
+
+
+def _how(end):
+    if end["status"] == "timeout":
+        return "did not end within %g s" % end["end"]["timeout"]
+    return "died of %s" % (end["end"].get("name") or "exit code %s" % end["end"].get("exit"))
+
+
+def _said(path):
+    """What a child wrote on standard error, which is passed on to the log; its last bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        os.unlink(path)
+    except OSError:
+        return ""
+    if data:
+        sys.stderr.write(data[: 1 << 16].decode("utf-8", "replace"))
+        sys.stderr.flush()
+    return data[-LAST:].decode("utf-8", "replace")
