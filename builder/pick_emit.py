@@ -169,7 +169,7 @@ def _there(stack: Candidate, project: Project) -> bool:
 
 
 def _family(name: str, project: Project) -> tuple[frozenset[str], tuple[str, ...]]:
-    """What a family provides, and how it is isolated. Raises SpecErrors."""
+    """What a family provides (as an exporter alone, where it is that too), and how it is isolated. Raises SpecErrors."""
     from builder import family
     from builder.errors import SpecError, SpecErrors
 
@@ -177,7 +177,8 @@ def _family(name: str, project: Project) -> tuple[frozenset[str], tuple[str, ...
     file = family.load(project.images / name / "family.yaml", f"{project.images.name}/{name}/family.yaml", errors)
     if file is None or errors:
         raise SpecErrors(errors)
-    return file.family.provides, file.family.isolation
+    provides = file.family.provides
+    return provides - {"engine"} if "exporter" in provides else provides, file.family.isolation
 
 
 def _exporter(model: str, project: Project) -> str:

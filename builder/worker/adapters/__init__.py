@@ -20,7 +20,7 @@ import sys
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 #: Adapter -> its file. The files' names end with an underscore, so that none is ever mistaken for a library.
-FILES = {name: os.path.join(_HERE, name + "_.py") for name in ("onnxruntime", "openvino", "tensorrt")}
+FILES = {name: os.path.join(_HERE, name + "_.py") for name in ("onnxruntime", "openvino", "tensorrt", "torch")}
 
 
 def get(name):
