@@ -15,6 +15,7 @@ from builder.errors import SpecError, SpecErrors
 from builder.fields import FieldError, of_stack
 from builder.match import Match, Term
 from builder.spec import Include, Rule, Spec
+from builder.suite import FIELDS, Suite
 from builder.values import Attributes, Expect, Recipe, Stack, Where
 
 MAX_CANDIDATES = 1_000_000
@@ -53,6 +54,8 @@ class Block:
     model: int
     start: int
     points: Points
+    suite: Suite | None = None
+    """Whose cases these are; `exporter` and `model` are then -1."""
 
 
 class CompiledRule:
@@ -76,7 +79,7 @@ def _split(match: Match, spec: Spec) -> tuple[_Base, _OptionTerms]:
     options: _OptionTerms = []
     for term in match.terms:
         name = spec.fields.resolve(term.field)
-        if name in spec.fields.options and name != "model":
+        if name in spec.fields.options and name not in ("model", "suite"):
             fit: set[str | None] = {value for value in spec.fields.values[name] if term.accepts(value)}
             options.append((name, frozenset(fit | {None}) if None in term.patterns else frozenset(fit)))
         else:
@@ -107,6 +110,8 @@ class Expander:
         for name, items in (("exporter", spec.exporters), ("engine", spec.engines), ("model", self.models)):
             self.live[name] = [self.mask(name, item, lambda rule: rule.base, absent=False) for item in items]
             self.then[name] = [self.mask(name, item, lambda rule: rule.then_base, absent=True) for item in items]
+        self.no_suite = self.mask("suite", None, lambda rule: rule.base, absent=False)
+        self.suites: tuple[Block, ...] = ()
         self.cache: dict[tuple[object, ...], Points] = {}
         self.attributes: dict[tuple[tuple[str, Any], ...], Attributes] = {}
         self.candidates = 0
@@ -115,14 +120,14 @@ class Expander:
         """(exporter, engine, model) where that exporter's family cannot export that model for that engine."""
         self.unread = [self.meaningless(stack) for stack in spec.engines]
 
-    def mask(self, role: str, item: Stack | str, terms: Callable[[CompiledRule], _Base], *, absent: bool) -> int:
+    def mask(self, role: str, item: Stack | str | None, terms: Callable[[CompiledRule], _Base], *, absent: bool) -> int:
         """The rules whose terms over this role hold for this stack or model."""
         bits = 0
         for rule in self.all:
             for name, term in terms(rule):
                 if name.partition(".")[0] != role:
                     continue
-                value = item if isinstance(item, str) else of_stack(item, name.partition(".")[2])
+                value = of_stack(item, name.partition(".")[2]) if isinstance(item, Stack) else item
                 if not (term.accepts(value) or (absent and value is None)):
                     break
             else:
@@ -150,6 +155,7 @@ class Expander:
             if block is not None:
                 blocks.append(block)
                 start += 1
+        self.suites = self.suite_blocks(start)
         self.dead_rules()
         if not self.errors and start == 0:
             self.error(spec.axes[0].where, "no cell is left after constraints and exclude")
@@ -162,7 +168,7 @@ class Expander:
         self.errors.append(self.spec.source.problem(where, message, hint))
 
     def bits(self, x: int, e: int, m: int) -> tuple[int, int]:
-        return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m],
+        return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m] & self.no_suite,
                 self.then["exporter"][x] & self.then["engine"][e] & self.then["model"][m])  # fmt: skip
 
     def apart(self, x: int, e: int, m: int) -> bool:
@@ -215,6 +221,31 @@ class Expander:
             raise SpecErrors(self.errors)
         return found
 
+    def suite_blocks(self, start: int) -> tuple[Block, ...]:
+        """One block for each suite and engine stack that takes ONNX, behind all others. Engine stacks that the same rules
+        concern share their points; a rule over an axis that suites do not have concerns none of their cells."""
+        spec, blocks = self.spec, []
+        fit = sum(self.bit[id(rule)] for rule in self.all
+                  if all(axis in FIELDS or None in accepted for axis, accepted in rule.options))  # fmt: skip
+        for suite in spec.suites.values():
+            parts = (("exporter", suite.stack), ("model", suite.name), ("suite", suite.name))
+            live, then = fit, fit
+            for role, item in parts:
+                live &= self.mask(role, item, lambda rule: rule.base, absent=False)
+                then &= self.mask(role, item, lambda rule: rule.then_base, absent=True)
+            product = [{"operator": case.operator, "case": case.name} for case in suite.cases]
+            for e, engine in enumerate(spec.engines):
+                if spec.families[engine.family].takes != "onnx":
+                    continue
+                mine, its = live & self.live["engine"][e], then & self.then["engine"][e]
+                key = ("suite", suite.name, mine, its & mine)
+                points = self.cache.get(key)
+                if points is None:
+                    points = self.cache[key] = self.judge(product, mine, its, None, engine.family, exclude=True)
+                blocks.append(Block(-1, e, -1, start, points, suite))
+                start += len(points.kept)
+        return tuple(blocks)
+
     def able(self, recipe: Recipe) -> str | None:
         """None when a recipe can do all that any recipe can; else its name, since it removes cells of its own."""
         return None if recipe.calibration and "dynamic" in recipe.shapes else recipe.name
@@ -242,14 +273,14 @@ class Expander:
         return points
 
     def judge(
-        self, product: Sequence[Options], live: int, then: int, recipe: Recipe, family: str, *, exclude: bool
+        self, product: Sequence[Options], live: int, then: int, recipe: Recipe | None, family: str, *, exclude: bool
     ) -> Points:
         """Every point through the rules in their order; the first that objects is the one that is named."""
         active = [rule for rule in self.rules if live & self.bit[id(rule)]]
         kept: list[Point] = []
         removed: list[tuple[Options, Verdict]] = []
         for options in product:
-            verdict = self.possible(options, recipe, family)
+            verdict = self.possible(options, recipe, family) if recipe is not None else None
             if verdict is not None:
                 removed.append((options, verdict))
                 continue
@@ -311,7 +342,9 @@ class Expander:
                 self.error(include.places[key], error.message, error.hint)
                 continue
             role, _, part = name.partition(".")
-            if role == "engine":
+            if name in FIELDS and spec.suites:
+                self.error(include.places[key], "an include adds no case of a suite", "all of them are there already")
+            elif role == "engine":
                 engines = [e for e in engines if of_stack(spec.engines[e], part) == value]
             elif role == "exporter":
                 exporters = [x for x in exporters if of_stack(spec.exporters[x], part) == value]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, imagerules, isolation, recipe, recipe_source, sample, spec
+from builder import family, imagerules, isolation, recipe, recipe_source, sample, spec, suite
 from builder.section import NAME, VALUE
 from builder.values import FAILING, STATUSES, TAKES
 
@@ -106,7 +106,23 @@ def _matrix() -> Schema:
         ["select"],
     )
     axis = _object(spec.AXIS_KEYS, {"values": _one_or_more(_VALUE), "when": _MATCH}, ["values"])
+    cases = _object(
+        suite.KEYS,
+        {
+            "package": {"enum": list(suite.FAMILIES)},
+            "version": _SCALAR,
+            "kind": {"enum": list(suite.KINDS)},
+            "timeout": _DURATION,
+            "precision": {"enum": list(suite.PRECISIONS)},
+            "target": {"type": "string", "pattern": "^sm[0-9]{2,3}$"},
+            "strict": _BOOL,
+        },
+        ["package", "version"],
+    )
     properties: Schema = {
+        "suites": _mapping(
+            cases, description="cases that somebody else wrote: one cell for each engine stack and case"
+        ),
         "schema": {"enum": [int(spec.SCHEMA), spec.SCHEMA]},
         "name": _NAME,
         "exporters": _mapping(entry, minProperties=1, description="stacks that turn a framework model into ONNX"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from builder import family as families
-from builder import isolation, match, nodes, recipe, sample, select, versions
+from builder import isolation, match, nodes, recipe, sample, select, suite, versions
 from builder.errors import SpecError, SpecErrors
 from builder.family import FamilyFile
 from builder.fields import FieldError, Fields
@@ -26,9 +26,10 @@ from builder.nodes import Map, Node, Seq, Source, Text
 from builder.recipe import RecipeFile
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
+from builder.suite import Suite
 from builder.values import FAILING, STATUSES, Docker, Expect, Family, Recipe, Role, Stack, Where
 
-KEYS = ("schema", "name", "exporters", "engines", "tools", "axes", "constraints", "exclude", "include", "set", "expect",
+KEYS = ("schema", "name", "exporters", "engines", "tools", "suites", "axes", "constraints", "exclude", "include", "set", "expect",
         "groups", "isolation", "docker")  # fmt: skip
 ENTRY_KEYS = ("family", "keep", "python")
 AXIS_KEYS = ("values", "when")
@@ -132,11 +133,16 @@ class Spec:
     isolation: Isolation
     """How its stacks are realised, unless the command line says otherwise."""
     docker: Docker
+    suites: Mapping[str, Suite] = field(default_factory=dict)
+    """Cases that somebody else wrote, by the name of the suite; see builder/suite.py."""
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """Every stack once: exporters, engines, tools."""
-        return (*self.exporters, *self.engines, self.tools)
+        """Every stack once: exporters, engines, tools, and where the suites' cases are exported."""
+        unique = {
+            (stack.role, stack.id): stack for stack in (*self.exporters, *(s.stack for s in self.suites.values()))
+        }
+        return (*unique.values(), *self.engines, self.tools)
 
     def family_of(self, stack: Stack) -> Family:
         return self.families[stack.family]
@@ -146,7 +152,10 @@ class Spec:
         return tuple(stack for stack in self.exporters if stack.family in self.recipes[model].exporters)
 
     def reference_stack(self, model: str) -> Stack:
-        """Where a model's reference is made: the last (newest) exporter stack that can export it."""
+        """Where a model's reference is made: the last (newest) exporter stack that can export it; where a suite's cases come
+        from."""
+        if model in self.suites:
+            return self.suites[model].stack
         return self.exporters_of(model)[-1]
 
 
@@ -197,7 +206,8 @@ class _Reader:
             for key, value in include.values.items():
                 if key in options and value not in options[key]:
                     options[key].append(value)
-        self.fields = Fields(exporters, engines, options)
+        suites = self.suites(exporters, recipes)
+        self.fields = Fields(exporters, engines, {**options, **suite.options_of(list(suites.values()))})
         self.check_axes(axes)
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
@@ -227,6 +237,7 @@ class _Reader:
             source=self.source,
             isolation=asked,
             docker=docker,
+            suites=suites,
         )
 
     # -- stacks
@@ -289,6 +300,23 @@ class _Reader:
             stacks = families.expand(file, "tools", "tools", None, self.source) if file else []
         return stacks[0] if stacks else None
 
+    def suites(self, exporters: Sequence[Stack], recipes: Mapping[str, RecipeFile]) -> dict[str, Suite]:
+        """`suites:`. A suite whose cases an exporter's own stack can export takes that one."""
+        found: dict[str, Suite] = {}
+        same = {stack.id: stack for stack in exporters}
+
+        def expand(node: Node, name: str) -> list[Stack]:
+            return [same.get(stack.id, stack) for stack in self.entry(name, node, "exporter")]
+
+        for name, node, where in self.top.children("suites"):
+            if name in recipes or name in self.entries:
+                self.source.error(where, f"{name!r} is already the name of a model or an entry")
+                continue
+            read = suite.read(name, node, where, self.source, expand)
+            if read is not None:
+                found[name] = read
+        return found
+
     # -- axes and recipes
 
     def axes(self) -> tuple[Axis, ...]:
@@ -320,6 +348,8 @@ class _Reader:
     def check_axes(self, axes: Sequence[Axis]) -> None:
         later = {axis.name for axis in axes}
         for axis in axes:
+            if axis.name in suite.FIELDS and "suites" in self.top:
+                self.source.error(axis.where, f"{axis.name!r} is a field of suites", "give the axis another name")
             if axis.name in self.fields.ambiguous or self.fields.names.get(axis.name) != axis.name:
                 self.source.error(axis.where, f"{axis.name!r} is also a field of a stack", "give the axis another name")
             elif axis.name != "model" and f"engine.{axis.name}" in self.fields.values:
@@ -500,6 +530,8 @@ class _Reader:
             chosen, always = self.sample(section, names)
             order = section.choices("order", ORDERS)
             budget = section.duration("budget")
+            if chosen is not None and expr is not None and suite.mentions(expr):
+                section.error("sample", "the cells of a suite are not sampled", "give the suite a group of its own")
             if expr is not None:
                 groups[name] = Group(name=name, select=text, expr=expr, always=always, sample=chosen, order=order,
                                      budget=budget, where=where)  # fmt: skip
