@@ -85,7 +85,9 @@ def module(job):
         arrays = common.inputs(script, job, common.shapes(recipe, shapes, "opt"), recipe["seeds"][0])
         with torch.no_grad():
             out = net(*[torch.from_numpy(array) for array in arrays])
-        names, outs = given.output_names(script, out), given.flat(out)[1]
+        names, outs = list(getattr(script, "OUTPUTS", None) or given.output_names(out)), given.flat(out)[1]
+        if len(names) != len(outs):
+            raise ValueError("the module gives %d outputs, its script names %d" % (len(outs), len(names)))
         save_file(weights(net), job.path("module.safetensors"))
     symbols = getattr(script, "OUTPUT_SYMBOLS", {}) if shapes == "dynamic" else {}
     return {
@@ -188,10 +190,11 @@ def build(job):
         if mode == "eager":
             from safetensors.torch import save_file
 
-            # int8 weights exist only inside the quantised modules, which are made again at load.
-            state = (
-                weights(net) if precision != "int8" else weights(restore(torch, job, job.input["model"], device, "")[0])
-            )
+            if (
+                precision == "int8"
+            ):  # int8 weights exist only inside the quantised modules, which are made again at load
+                net, _ = restore(torch, job, job.input["model"], device, "fp32")
+            state = weights(net)
             save_file(state, engine)
             found["parameters"] = tally_types(state.values())
         elif mode == "torchscript":
@@ -276,14 +279,14 @@ def add_layer(layers, target, types):
     """Note an operator (`aten.addmm.default`) with the narrowest floating-point type of what it takes and gives."""
     space, _, rest = target.partition(".")
     name = rest.split(".")[0]
-    if _MOVES.match(name) or not types:
-        return None
+    if _MOVES.match(name):
+        return
+    found = {_TYPES[item] for item in types if item in _TYPES}
     if space == "quantized" or name.startswith(("qlinear", "_weight_int8", "_int_mm")):
-        return layers.append((space + "." + name, "int8"))
-    found = [_TYPES[item] for item in types if item in _TYPES]
-    for precision in ("fp16", "bf16", "fp32", "fp64"):
-        if precision in found:
-            return layers.append((space + "." + name, precision))
+        found = {"int8"}
+    precision = next((kind for kind in ("int8", "fp16", "bf16", "fp32", "fp64") if kind in found), None)
+    if precision is not None:
+        layers.append((space + "." + name, precision))
 
 
 def renamed(layers):
@@ -307,9 +310,8 @@ def recorder(torch, layers, devices):
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             out = function(*args, **(kwargs or {}))
-            outs = [
-                item for item in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(item, torch.Tensor)
-            ]
+            every = out if isinstance(out, (tuple, list)) else [out]
+            outs = [item for item in every if isinstance(item, torch.Tensor)]
             tensors = outs + [item for item in args if isinstance(item, torch.Tensor)]
             before = len(layers)
             add_layer(layers, str(function), [str(item.dtype).split(".")[-1] for item in tensors])
