@@ -20,7 +20,10 @@ import sys
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 #: Adapter -> its file. The files' names end with an underscore, so that none is ever mistaken for a library.
-FILES = {name: os.path.join(_HERE, name + "_.py") for name in ("onnxruntime", "openvino", "tensorrt", "torch")}
+FILES = {
+    name: os.path.join(_HERE, name + "_.py")
+    for name in ("litert", "onnxruntime", "openvino", "tensorrt", "torch")
+}
 
 
 def get(name):
@@ -35,9 +38,9 @@ def get(name):
     return sys.modules[module_name]
 
 
-#: Operators and layers that carry the arithmetic of a network, by the names of ONNX, ONNX Runtime, OpenVINO and
+#: Operators and layers that carry the arithmetic of a network, by the names of ONNX, ONNX Runtime, OpenVINO, LiteRT and
 #: TensorRT. Which precision these run in is what "fp16" or "int8" means; element-wise neighbours follow them.
-HEAVY = re.compile(r"conv(?!ert)|matmul|matrix_?multiply|gemm|fullyconnected|attention|mha|lstm|gru|rnn|einsum", re.I)
+HEAVY = re.compile(r"conv(?!ert)|matmul|matrix_?multiply|gemm|fully_?connected|attention|mha|lstm|gru|rnn|einsum", re.I)
 
 #: Share of the heavy operators that must run in the precision asked for. fp16 is asked for the whole graph; a few
 #: operators that a converter keeps in fp32 are no degradation. int8 leaves by design some in floating point (the

@@ -4,6 +4,7 @@ The option `provider` (an axis: cpu, cuda, tensorrt) comes before the family's s
 """
 
 import ctypes
+import glob
 import os
 
 CPU = "CPUExecutionProvider"
@@ -66,11 +67,31 @@ def number(version):
     return tuple(int(part) for part in version.split(".")[:2])
 
 
+#: Folders of the packages that pip installs CUDA and cuDNN from, and what of each to load, in an order in which each finds
+#: those before it.
+_PIP = (
+    ("nvjitlink", "libnvJitLink.so*"), ("cuda_nvrtc", "libnvrtc.so*"), ("cuda_runtime", "libcudart.so*"),
+    ("cublas", "libcublasLt.so*"), ("cublas", "libcublas.so*"), ("cufft", "libcufft.so*"), ("curand", "libcurand.so*"),
+    ("cudnn", "libcudnn.so*"),
+)  # fmt: skip
+
+
 def preload(module):
-    """Let a release from 1.21 on find the CUDA and cuDNN libraries that pip installed beside it
-    (https://onnxruntime.ai/docs/install/#preload-dlls)."""
-    if hasattr(module, "preload_dlls") and CUDA in module.get_available_providers():
+    """Let the library find the CUDA and cuDNN that pip installed beside it: by its own function, there from 1.21 on
+    (https://onnxruntime.ai/docs/install/#preload-dlls), or by loading them first, where its names for them are then
+    found. What is not there is left to the provider, which names it."""
+    if CUDA not in module.get_available_providers():
+        return
+    if hasattr(module, "preload_dlls"):
         module.preload_dlls()
+        return
+    site = os.path.dirname(os.path.dirname(os.path.abspath(module.__file__)))
+    for folder, pattern in _PIP:
+        for path in sorted(glob.glob(os.path.join(site, "nvidia", folder, "lib", pattern))):
+            try:
+                ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+            except OSError as error:
+                print("could not load %s: %s" % (os.path.basename(path), error))
 
 
 def absent(names, got):
