@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, check_cli, doctor_cli, facts_cli, images_cli, pick_cli
+from builder import __version__, check_cli, doctor_cli, facts_cli, images_cli, pick_cli, recipe_cli
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor_cli.add(command("doctor", doctor_cli.call, doctor_cli.HELP))
     check_cli.add(command("check", check_cli.call, check_cli.HELP))
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))
+    recipe_cli.add(command("recipe", _not_reached, recipe_cli.HELP), _place)
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
     schema.add_argument("kind", nargs="?", choices=("matrix", "family", "recipe"), default="matrix",
@@ -237,6 +238,14 @@ def _project(options: argparse.Namespace) -> Project:
         msg = f"{path}: no such file; name the matrix with -f FILE, or go to the folder that holds it"
         raise UsageError(msg)
     return Project(matrix=path)
+
+
+def _place(options: argparse.Namespace) -> Project:
+    """The project's folder, whether its matrix is there yet or not."""
+    from builder.project import Project
+
+    path = Path(options.file)
+    return Project(matrix=path / "matrix.yaml" if path.is_dir() else path)
 
 
 def _say(text: str) -> None:

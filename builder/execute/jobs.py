@@ -84,6 +84,10 @@ class Jobs:
 
     def _input(self, step: Step) -> dict[str, Any]:
         data = step.data
+        if step.kind in ("suite", "conform"):
+            from builder.conformance import job_input
+
+            return job_input(step, lambda need: self._file(self._record_of(need)["artifact"], need))
         recipe = data["recipe"]
         assert step.environment is not None
         family: Family = step.environment.data["family"]
@@ -101,13 +105,13 @@ class Jobs:
             return {
                 "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
                 "quantization": data["quantization"],
-                "model": self._file(export["artifact"], step.needs[0]),
+                "model": self._graph(export, step.needs[0]),
                 "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
             }  # fmt: skip
         graph_step = step.needs[0] if step.kind == "build" else data["build"].needs[0]
         graph = self._record_of(graph_step)
         job = {
-            "adapter": family.adapter, "model": self._file(graph["artifact"], graph_step) if step.kind == "build" else None,
+            "adapter": family.adapter, "model": self._graph(graph, graph_step) if step.kind == "build" else None,
             "precision": data["precision"], "realised": data["realised"],
             "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
             "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
@@ -164,6 +168,12 @@ class Jobs:
             raise InfrastructureError(msg)
         return found.record
 
+    def _graph(self, record: Mapping[str, Any], owner: Step) -> str:
+        """Path of an ONNX file, it and the weights beside it checked."""
+        for entry in record.get("data", ()):
+            self._file(entry, owner)
+        return self._file(record["artifact"], owner)
+
     def _file(self, entry: Mapping[str, Any], owner: Step) -> str:
         """Path of a stored file, its bytes checked once a run."""
         if not self.store.intact(entry):
@@ -213,8 +223,19 @@ class Jobs:
         """Move a job's files into the store; the digest that later steps depend on."""
         result = record["result"]
         if step.kind in ("export", "convert"):
-            entry = record["artifact"] = self.store.add_object(inside(folder, result["model"]))
-            return digest([entry["sha256"], result["inputs"], result["outputs"]])
+            beside = [inside(folder, name) for name in result.get("data", ())]
+            if not beside:
+                entry = record["artifact"] = self.store.add_object(inside(folder, result["model"]))
+                return digest([entry["sha256"], result["inputs"], result["outputs"]])
+            entry, *data = self.store.add_bundle([inside(folder, result["model"]), *beside])
+            record.update(artifact=entry, data=data)
+            return digest([entry["sha256"], [one["sha256"] for one in data], result["inputs"], result["outputs"]])
+        if step.kind == "suite":
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["cases"]))
+            return str(entry["sha256"])
+        if step.kind == "conform" and set(result["cases"]) != set(step.data["names"]):
+            msg = f"it has {len(result['cases'])} results for {len(step.data['names'])} cases"
+            raise BadOutput(msg)
         if step.kind == "build":
             entry = record["artifact"] = self.store.add_object(inside(folder, result["engine"]))
             return str(entry["sha256"] + Path(entry["path"]).suffix)

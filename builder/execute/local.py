@@ -31,7 +31,8 @@ from builder.store import Light, StepRecord, Store
 from builder.values import Family
 
 #: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
-_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9}
+_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9,
+          "suite": 2, "conform": 6}  # fmt: skip
 
 
 class Listener(Protocol):
@@ -379,7 +380,7 @@ class Local:
         """Whether every file that a record names is there."""
         entries = [found.record["artifact"]] if found.record.get("artifact") else []
         entries += [case["artifact"] for case in found.record.get("cases", ())]
-        entries += list(found.record.get("calibration", ()))
+        entries += [*found.record.get("calibration", ()), *found.record.get("data", ())]
         if found.kind == "obtain" and found.state == "ok" and not (self.store.root / "sources" / found.output).is_dir():
             return False
         return all(self.store.present(entry) for entry in entries)
@@ -430,7 +431,7 @@ class Local:
         environment = step if step.kind == "environment" else step.environment
         assert environment is not None
         family: Family = environment.data["family"]
-        needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure") else ()))
+        needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure", "conform") else ()))
         return self.gpu and environment.data["isolation"] == "docker" and "nvidia-gpu" in needs
 
 

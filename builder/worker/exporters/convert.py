@@ -22,20 +22,20 @@ def convert(job):
     precision = job.input["precision"]
     path = os.path.join(job.dir, "model.onnx")
     with job.stage("export"):
+        external = common.has_external_data(job.input["model"])
         if precision == "fp16":
-            notes = _fp16(onnx, job.input["model"], path)
+            model, notes = _fp16(onnx, job.input["model"])
         elif precision == "int8":
-            notes = _int8(job, onnx, path)
+            model, notes = _int8(job, onnx, path, external)
         else:
             raise ValueError("precision is %r; it can be fp16 or int8" % precision)
-        model = onnx.load(path)
         _tidy(model)
         model.graph.name = onnx.load(job.input["model"], load_external_data=False).graph.name
         told = "onnxruntime %s (%s)" % (onnxruntime.__version__, precision)
-        return common.write(job, model, told, notes)
+        return common.write(job, model, told, notes, external)
 
 
-def _fp16(onnx, source, path):
+def _fp16(onnx, source):
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -43,9 +43,9 @@ def _fp16(onnx, source, path):
     # It appends the casts of the inputs behind the nodes that read them; ONNX wants nodes in topological order, and
     # OpenVINO 2026.0 refuses a file that is not ("Input tensor isn't found for node graph_input_cast_0").
     OnnxModel(model).topological_sort()
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return ["inputs and outputs stay float32"]
+    if common.size_of(model) < common.LARGE:  # the checker works through protobuf's 2 GiB; `write` checks the file
+        onnx.checker.check_model(model)
+    return model, ["inputs and outputs stay float32"]
 
 
 class _Samples:
@@ -85,7 +85,7 @@ class _Samples:
         return feed
 
 
-def _int8(job, onnx, path):
+def _int8(job, onnx, path, external):
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -93,11 +93,13 @@ def _int8(job, onnx, path):
         raise ValueError("int8 needs calibration samples; the recipe gives none")
     ready = os.path.join(job.dir, "ready.onnx")
     notes = []
+    beside = {"save_as_external_data": True, "all_tensors_to_one_file": True} if external else {}
+    before = set(os.listdir(job.dir))
     try:
-        quant_pre_process(job.input["model"], ready, skip_symbolic_shape=False)
+        quant_pre_process(job.input["model"], ready, skip_symbolic_shape=False, **beside)
     except Exception as error:  # its documentation: symbolic shape inference may fail, and can then be left out
         notes.append("symbolic shape inference failed (%s: %s) and was left out" % (type(error).__name__, error))
-        quant_pre_process(job.input["model"], ready, skip_symbolic_shape=True)
+        quant_pre_process(job.input["model"], ready, skip_symbolic_shape=True, **beside)
     names = [item["name"] for item in job.input["inputs"]]
 
     class Reader(_Samples, quantization.CalibrationDataReader):
@@ -115,10 +117,13 @@ def _int8(job, onnx, path):
         extra_options={
             "ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True, "QuantizeBias": bias,
         },
+        use_external_data_format=external,
     )  # fmt: skip
-    os.remove(ready)
+    model = onnx.load(path)
+    for name in set(os.listdir(job.dir)) - before:
+        os.remove(os.path.join(job.dir, name))
     told = "Q/DQ, per channel, symmetric, %s bias, %d calibration samples"
-    return [told % ("int32" if bias else "float", len(job.input["calibration"]))] + notes
+    return model, [told % ("int32" if bias else "float", len(job.input["calibration"]))] + notes
 
 
 def _tidy(model):
