@@ -44,17 +44,14 @@ def measure(job):
     from worker import timing
 
     adapter = _adapter(job)
-    with job.stage("load"):
-        engine = adapter.load(job, job.input["engine"])
-    with job.stage("measure"):
-        cases = job.input["cases"]
-        if not cases:
-            raise BadInput("nothing to measure: no cases")
-        case = next((case for case in cases if case.get("label") in ("opt", "static")), cases[0])
-        inputs, _ = arrays(case["file"])
-        check_inputs(job, inputs)
-        result = timing.measure(lambda: engine.run(inputs), job.input.get("method") or {}, job.path("samples.json"))
-        result["case"] = case.get("label")
+    cases = job.input["cases"]
+    if not cases:
+        raise BadInput("nothing to measure: no cases")
+    case = next((case for case in cases if case.get("label") in ("opt", "static")), cases[0])
+    inputs, _ = arrays(case["file"])
+    check_inputs(job, inputs)
+    result = timing.speed(job, lambda: adapter.load(job, job.input["engine"]), inputs)
+    result["case"] = case.get("label")
     return result
 
 
