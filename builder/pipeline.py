@@ -169,6 +169,7 @@ def make_plan(
         images=work.project.images,
         refused=refused,
         settings=work.spec.docker,
+        suites=work.spec.suites,
     )
     return planner.plan(work.cells)
 

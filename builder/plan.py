@@ -22,13 +22,16 @@ from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
 from builder.store import Light
+from builder.suite import Suite
 from builder.values import Cell, Docker, Family, Recipe, Stack, Takes, digest
 
 if TYPE_CHECKING:
     from builder.render import Rendered
 
-Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure"]
-KINDS: tuple[Kind, ...] = ("environment", "obtain", "reference", "export", "convert", "build", "run", "measure")
+Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "suite", "conform"]
+KINDS: tuple[Kind, ...] = (
+    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "suite", "conform",
+)  # fmt: skip
 State = Literal["stored", "failed", "run", "wait", "skip"]
 
 #: How timings are taken (DESIGN: warm-up, windows until the last three medians agree within 5 %).
@@ -100,9 +103,15 @@ class Chain:
     build: Step
     run: Step
     measure: Step | None
+    suite: Suite | None = None
+    """Whose case the cell is: then `export` (and `reference`) is the step that exports all cases, `build` (and `run`) the
+    one that runs those of the shard."""
 
     def steps(self) -> Iterator[Step]:
         """In the order in which a failure is reported: the first that failed is the cell's."""
+        if self.suite is not None:
+            yield from (self.exporter, self.engine, self.export, self.build)
+            return
         for step in (
             self.exporter, self.engine, self.obtain, self.export, self.convert, self.build, self.reference, self.run,
             self.measure,
@@ -153,6 +162,8 @@ class Code:
     adapters: Mapping[str, str]
     compare: str
     timing: str
+    conform: str = ""
+    suite: str = ""
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Code:
@@ -161,7 +172,11 @@ class Code:
         shared = adapters.get("__init__", "")
         special = ("compare.py", "timing.py")
         return cls(
-            common=digest({k: v for k, v in files.items() if "/" not in k and k not in special}),
+            common=digest(
+                {k: v for k, v in files.items() if "/" not in k and k not in special and not k.startswith("conform")}
+            ),
+            conform=digest({k: v for k, v in files.items() if k.startswith("conform") and k != "conform_export.py"}),
+            suite=digest({k: v for k, v in files.items() if k in ("conform_export.py", "conform_data.py")}),
             exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
             adapters={name: digest([shared, value]) for name, value in adapters.items()},
             compare=files.get("compare.py", ""),
@@ -212,6 +227,7 @@ class Planner:
         images: Path | None = None,
         refused: Mapping[str, str] = MappingProxyType({}),
         settings: Docker | None = None,
+        suites: Mapping[str, Suite] = MappingProxyType({}),
     ) -> None:
         """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
         `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers."""
@@ -228,11 +244,12 @@ class Planner:
         self.images = images
         self.refused = refused
         self.settings = settings or Docker()
+        self.suites = suites
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
-        chains = [self._chain(cell) for cell in cells]
+        chains = [self._suite(cell) if cell.model in self.suites else self._chain(cell) for cell in cells]
         return Plan(chains=chains, steps=list(self.steps.values()))
 
     def _chain(self, cell: Cell) -> Chain:
@@ -269,6 +286,66 @@ class Planner:
             step.retry = max(step.retry, attributes.retry)
             step.priority = max(step.priority, attributes.priority)
         return chain
+
+    def _suite(self, cell: Cell) -> Chain:
+        """The chain of one case. All cases of a suite share the step that exports them, those of a shard the one that runs
+        them on an engine stack."""
+        suite, family = self.suites[cell.model], self.families[cell.engine.family]
+        exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
+        cases = self._cases(suite, exporter)
+        conform = self._conform(cell, suite, family, engine, cases)
+        attributes = cell.attributes
+        for step in (exporter, engine, cases, conform):
+            step.seconds = max(step.seconds, attributes.timeout)
+            step.memory = max(step.memory, attributes.memory)
+            step.retry = max(step.retry, attributes.retry)
+            step.priority = max(step.priority, attributes.priority)
+        return Chain(
+            cell=cell, exporter=exporter, engine=engine, obtain=None, reference=cases, export=cases, convert=None,
+            build=conform, run=conform, measure=None, suite=suite,
+        )  # fmt: skip
+
+    def _cases(self, suite: Suite, environment: Step) -> Step:
+        identity = ("suite", suite.stack.id, suite.kind)
+        if step := self.steps.get(identity):
+            return step
+        static = [environment.output, suite.asked, suite.names_digest, self.code.common, self.code.suite]
+        return self._step(
+            identity,
+            kind="suite",
+            name=f"{suite.package} {suite.version} {suite.kind} tests",
+            stack=suite.stack,
+            static=digest(static),
+            needs=(),
+            environment=environment,
+            data={"suite": suite},
+        )
+
+    def _conform(self, cell: Cell, suite: Suite, family: Family, environment: Step, cases: Step) -> Step:
+        shard = suite.shard_of[cell.options["case"]]
+        identity = ("conform", cell.engine.id, suite.name, shard)
+        if step := self.steps.get(identity):
+            return step
+        names = suite.shards[shard]
+        loads = all(self.machine.has(need) for need in family.run_needs)
+        target = suite.target if family.device == "cuda" and not loads else ""
+        static = [
+            environment.output, family.settings, list(names), suite.precision, target, suite.timeout, loads,
+            self.machine.cpu_key, self.machine.gpu_key, self.code.common, self.code.conform,
+            self.code.adapter(family.adapter or ""),
+        ]  # fmt: skip
+        step = self._step(
+            identity,
+            kind="conform",
+            name=f"{cell.engine.id} {suite.name} {shard + 1}/{len(suite.shards)}",
+            stack=cell.engine,
+            static=digest(static),
+            needs=(cases,),
+            environment=environment,
+            data={"suite": suite, "names": names, "target": target, "loads": loads},
+        )
+        step.seconds = suite.BUDGET + 120.0
+        return step
 
     def _step(self, identity: tuple[Any, ...], **values: Any) -> Step:
         step = Step(seconds=0.0, memory=0, **values)
@@ -531,7 +608,7 @@ def reconcile(plan: Plan, light: Mapping[str, Light], objects: Path, *, again: A
             settle(step, light, again)
     for chain in plan.chains:
         build = chain.build
-        if build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
+        if chain.suite is None and build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
             build.state, build.why, build.output = "run", "its engine file is gone", ""
             for after in (chain.run, chain.measure):  # what is built anew may be other bytes
                 if after is not None and after.state != "skip":

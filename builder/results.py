@@ -72,7 +72,12 @@ def _outcome_code() -> str:
     """Hash of what turns records into outcomes, so that a better diagnosis is seen without running anything again."""
     sha = hashlib.sha256()
     here = Path(__file__).parent
-    for path in (here / "outcome.py", here / "diagnose.py", *sorted((here / "catalog").glob("*.yaml"))):
+    for path in (
+        here / "outcome.py",
+        here / "conformance.py",
+        here / "diagnose.py",
+        *sorted((here / "catalog").glob("*.yaml")),
+    ):
         sha.update(path.read_bytes())
     return sha.hexdigest()[:16]
 

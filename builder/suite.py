@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from packaging.version import Version
 
@@ -83,6 +83,9 @@ class Suite:
     cases: tuple[Case, ...]
     """By name."""
     where: Where
+
+    BUDGET: ClassVar[float] = 1800.0
+    """Seconds for all cases of a shard: a hundred times what OpenVINO, the slowest here, was seen to take for one."""
 
     @cached_property
     def shards(self) -> tuple[tuple[str, ...], ...]:

@@ -277,7 +277,12 @@ def one(engine, cases, name, tell):
             enter("compare")
             expected = [value for _, value in cases.outputs(case)]
             reason, most = conform_compare.compare(expected, got, case["rtol"], case["atol"])
-            out = {"status": "mismatch" if reason else "match", "max_abs": most}
+            out = {
+                "status": "mismatch" if reason else "match",
+                "max_abs": most,
+                "atol": case["atol"],
+                "rtol": case["rtol"],
+            }
             if reason:
                 out["reason"] = reason
     except conform_engines.Harness as error:
