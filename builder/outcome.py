@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from builder.diagnose import Diagnosis, diagnose
-from builder.plan import Chain, Step
+from builder.plan import Chain, Step, before
 from builder.store import StepRecord
 from builder.values import FAILING, Expect
 
@@ -43,7 +43,7 @@ def outcome(
         "seconds": 0.0,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
-    own = [record for record in mine if record.kind in ("build", "run", "measure")]
+    own = [record for record in mine if record.kind in ("build", "run", "measure", "speedup")]
     result["seconds"] = round(sum(record.seconds for record in own), 4)
     result["when"] = max((record.created for record in own or mine), default=None)
     result["flaky"] = any(record.record.get("flaky") for record in mine)
@@ -64,6 +64,7 @@ def outcome(
         result["comparison"] = run.record["result"].get("comparison")
     if chain.measure is not None and chain.measure.state == "stored":
         result["measure"] = _measure(records[chain.measure.key].record["result"])
+        result["measure"].update(_speed(chain, records, build))
 
     stopped = _stopped(chain, infrastructure)
     if stopped is None and chain.run.state == "skip":
@@ -313,6 +314,34 @@ def _measure(result: Mapping[str, Any]) -> dict[str, Any]:
         "windows": result.get("windows") or [],
         "load": result.get("load"),
     }
+
+
+def _speed(chain: Chain, records: Mapping[str, StepRecord], build: StepRecord | None) -> dict[str, Any]:
+    """What stands beside the latency: throughput by batch, build time, engine size, memory, and the speed-up over the
+    framework's baseline with its interval, or why there is none."""
+    assert chain.measure is not None
+    result = records[chain.measure.key].record["result"]
+    out: dict[str, Any] = {name: result.get(name) for name in ("batch", "throughput", "batches", "device", "memory")}
+    out.update(build_seconds=None, build_memory=None, engine_bytes=None, baseline=None, speedup=None)
+    if build is not None:
+        entries = build.record.get("stages") or ()
+        out["build_seconds"] = sum(entry.get("seconds") or 0.0 for entry in entries) or None
+        out["build_memory"] = (build.record.get("usage") or {}).get("max_rss")
+        out["engine_bytes"] = (build.record.get("artifact") or {}).get("bytes")
+    step = chain.speedup
+    out["no_baseline"] = chain.no_baseline or None
+    if step is None:
+        return out
+    record = records.get(step.key)
+    if step.state == "stored" and record is not None:
+        out["baseline"], out["speedup"] = record.record["result"]["baseline"], record.record["result"]["speedup"]
+    elif step.state == "failed" and record is not None:
+        text = str((record.record.get("error") or {}).get("message", "")).splitlines() or [""]
+        out["no_baseline"] = f"timing the {record.record.get('side')} beside the other failed: {text[0]}"
+    else:
+        lost = next((need for need in before(step) if need.state == "failed"), None)
+        out["no_baseline"] = f"{lost.kind} {lost.name} failed" if lost else "the comparison was not run"
+    return out
 
 
 #: Failures that may only show when an engine is loaded and run.

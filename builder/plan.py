@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,9 +28,12 @@ from builder.values import Cell, Docker, Family, Recipe, Stack, Takes, digest
 if TYPE_CHECKING:
     from builder.render import Rendered
 
-Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "suite", "conform"]
+Kind = Literal[
+    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "speedup", "suite", "conform"
+]
 KINDS: tuple[Kind, ...] = (
-    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "suite", "conform",
+    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "speedup",
+    "suite", "conform",
 )  # fmt: skip
 State = Literal["stored", "failed", "run", "wait", "skip"]
 
@@ -103,6 +106,10 @@ class Chain:
     build: Step
     run: Step
     measure: Step | None
+    speedup: Step | None = None
+    """The engine against its framework's baseline, where it is timed and there is one. It decides no cell."""
+    no_baseline: str = ""
+    """Why there is none."""
     suite: Suite | None = None
     """Whose case the cell is: then `export` (and `reference`) is the step that exports all cases, `build` (and `run`) the
     one that runs those of the shard."""
@@ -114,7 +121,7 @@ class Chain:
             return
         for step in (
             self.exporter, self.engine, self.obtain, self.export, self.convert, self.build, self.reference, self.run,
-            self.measure,
+            self.measure, self.speedup,
         ):  # fmt: skip
             if step is not None:
                 yield step
@@ -275,12 +282,14 @@ class Planner:
         measure = None
         if cell.attributes.measure:
             measure = self._run("measure", cell, recipe, family, build, export, reference, precision)
+        speedup, no_baseline = self._speedup(cell, recipe, shapes, measure, obtain, reference)
         chain = Chain(
             cell=cell, exporter=exporter, engine=engine, obtain=obtain, reference=reference, export=export,
-            convert=convert, build=build, run=run, measure=measure,
+            convert=convert, build=build, run=run, measure=measure, speedup=speedup,
+            no_baseline=no_baseline,
         )  # fmt: skip
         attributes = cell.attributes
-        for step in chain.steps():
+        for step in (*chain.steps(), *before(chain.speedup)):
             step.seconds = max(step.seconds, attributes.timeout)
             step.memory = max(step.memory, attributes.memory)
             step.retry = max(step.retry, attributes.retry)
@@ -570,6 +579,50 @@ class Planner:
             step.skipped = f"loading it {self.machine.lacks(missing[0])}"
         return step
 
+    def _speedup(
+        self, cell: Cell, recipe: Recipe, shapes: str, measure: Step | None, obtain: Step | None, reference: Step
+    ) -> tuple[Step | None, str]:
+        """The engine against its framework, eager and in FP32 on the same device, or why there is nothing to hold it
+        against. The baseline is built and timed as any engine of a family that takes modules."""
+        if measure is None:
+            return None, ""
+        device = self.families[cell.engine.family].device
+        stacks = [cell.engine, cell.exporter, self.reference_stacks[recipe.name]]
+        able = [stack for stack in stacks if self._loads(stack, recipe)]
+        stack = next((stack for stack in able if self.families[stack.family].device == device), None)
+        if stack is None:
+            where = (
+                f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
+            )
+            return None, f"{recipe.name} runs in its own framework {where}"
+        family, environment = self.families[stack.family], self._environment(stack)
+        eager = replace(cell, engine=stack, options={"mode": "eager", "precision": "fp32", "shapes": shapes})
+        module = self._module(recipe, stack, environment, shapes, obtain)
+        build = self._build(eager, recipe, family, environment, module, "fp32", "flag", shapes)
+        baseline = self._run("measure", eager, recipe, family, build, module, reference, "fp32")
+        if baseline is measure:
+            return None, "it is the baseline itself"
+        identity = ("speedup", id(measure), id(baseline))
+        if step := self.steps.get(identity):
+            return step, ""
+        from builder import speed
+
+        return self._step(
+            identity,
+            kind="speedup",
+            name=f"{measure.name} against {stack.id}",
+            stack=cell.engine,
+            static=digest([measure.static, baseline.static, speed.ROUNDS, dict(speed.ROUND_METHOD), speed.AGREE]),
+            needs=(measure.needs[0], build, reference),
+            environment=measure.environment,
+            data={"recipe": recipe, "measure": measure, "baseline": baseline},
+        ), ""
+
+    def _loads(self, stack: Stack, recipe: Recipe) -> bool:
+        """Whether a stack runs the recipe's own module."""
+        family, reference = self.families[stack.family], self.families[self.reference_stacks[recipe.name].family]
+        return family.takes == "module" and family.exporter == reference.exporter
+
     def _exporter_code(self) -> list[str]:
         return [self.code.common, self.code.exporters]
 
@@ -596,7 +649,7 @@ def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
     """Whether a stored result stands for this step."""
     if again == "all" and step.kind not in ("environment", "obtain"):
         return False
-    if again == "failed" and step.kind in ("build", "run", "measure"):
+    if again == "failed" and step.kind in ("build", "run", "measure", "speedup"):
         return False  # a cell that is wrong, or not what was asked, has steps that all went well
     return answers and (stored_ok or again != "failed")
 
@@ -610,10 +663,10 @@ def reconcile(plan: Plan, light: Mapping[str, Light], objects: Path, *, again: A
         build = chain.build
         if chain.suite is None and build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
             build.state, build.why, build.output = "run", "its engine file is gone", ""
-            for after in (chain.run, chain.measure):  # what is built anew may be other bytes
+            for after in (chain.run, chain.measure, chain.speedup):  # what is built anew may be other bytes
                 if after is not None and after.state != "skip":
                     after.state, after.key, after.output = "wait", "", ""
-        for goal in (build, chain.run, chain.measure):
+        for goal in (build, chain.run, chain.measure, chain.speedup):
             if goal is not None and not goal.done:
                 _want(goal)
 
@@ -653,6 +706,13 @@ def _want(step: Step) -> None:
         _want(need)
     if step.environment is not None and not step.environment.done:
         step.environment.wanted = True
+
+
+def before(step: Step | None) -> Iterator[Step]:
+    """All that a step needs, and what that needs."""
+    for need in step.needs if step is not None else ():
+        yield need
+        yield from before(need)
 
 
 def blocked(step: Step) -> bool:

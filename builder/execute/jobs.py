@@ -59,6 +59,10 @@ class Jobs:
         """Run a step and store its record. Raises InfrastructureError."""
         if step.kind == "obtain":
             return self._obtain(step)
+        if step.kind == "speedup":
+            from builder.execute import speedup
+
+            return speedup.do(self, step, self._input, self._memory)
         assert step.environment is not None
         folder = self.store.work(self.run, f"{step.environment.key[:16]}/{step.key[:24]}")
         try:

@@ -32,7 +32,7 @@ from builder.values import Family
 
 #: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
 _ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9,
-          "suite": 2, "conform": 6}  # fmt: skip
+          "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
 
 
 class Listener(Protocol):
@@ -195,7 +195,7 @@ class Local:
     def _push(self, step: Step) -> None:
         if self.over_budget or self._interrupted:
             return
-        if step.kind == "measure":
+        if step.kind in ("measure", "speedup"):
             self._measures.append(step)
         else:
             heapq.heappush(self._ready, (-step.priority, _ORDER[step.kind], self._index[step], step))
