@@ -52,7 +52,7 @@ def outcome(
     """The result of a suite's cell, with the keys that `outcome.outcome` gives and `suite`."""
     cell, suite = chain.cell, chain.suite
     assert suite is not None
-    step, export = chain.build, chain.export
+    step, export, case = chain.build, chain.export, suite.by_name[cell.options["case"]]
     record = records.get(step.key) if step.state in ("stored", "failed") else None
     result: dict[str, Any] = {
         "id": cell.id, "slug": cell.slug, "folder": cell.folder,
@@ -63,7 +63,10 @@ def outcome(
         "files": {"model": None, "cases": []}, "machine": None, "loaded": {}, "python": None,
         "isolation": {"engine": chain.engine.data["isolation"], "exporter": chain.exporter.data["isolation"]},
         "image": None, "command": f"enginematrix repro {cell.id}", "when": None, "seconds": 0.0,
-        "suite": {"name": suite.name, "strict": suite.strict},
+        "suite": {
+            "name": suite.name, "strict": suite.strict, "package": suite.package, "version": suite.version,
+            "precision": suite.precision, "domain": case.domain, "opset": case.opset,
+        },
     }  # fmt: skip
     if export.state == "stored" and export.key in records:
         result["files"]["cases"] = [records[export.key].record["artifact"]["path"]]

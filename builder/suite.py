@@ -105,6 +105,10 @@ class Suite:
         return {name: index for index, names in enumerate(self.shards) for name in names}
 
     @cached_property
+    def by_name(self) -> Mapping[str, Case]:
+        return {case.name: case for case in self.cases}
+
+    @cached_property
     def asked(self) -> dict[str, str]:
         """What the worker that exports the cases is told."""
         return {"package": self.package, "version": self.version, "kind": self.kind}

@@ -91,6 +91,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
                       "short": stacks((by_id[i]["engine"] for i in f["cells"]), 6)} for f in report["findings"]],
         "absent": _absent(cells), "engines": engines, "exporters": exporters, "axes": _axes(cells), "cells": rows,
         "loaded": [json.loads(text) for text in loaded], "isolation": report["isolation"],
+        "suites": report.get("suites", []), "operators": report.get("operators", False),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ This process never uses the library itself: a session or a device context must n
 
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -27,7 +28,9 @@ MESSAGE = 1200
 #: Bytes of what a dying child said.
 LAST = 2000
 #: Statuses that are asked about twice.
-DOUBTED = ("failed", "mismatch")
+DOUBTED = ("failed", "mismatch", "memory")
+#: Bytes of memory at which a child makes way for a new one: OpenVINO 2023.0 keeps some 10 MiB of every model.
+RECYCLE = 1 << 30
 
 
 def conform(job):
@@ -66,13 +69,12 @@ class Suite:
             self.results.update(found)
             if stopped is None:
                 break
-            case, end = stopped
-            position = todo.index(case)
-            if position == 0:
-                self.results[case] = end
+            case, end, before = stopped
+            if before:
+                self.again(before, case, end)
             else:
-                self.again(todo[:position], case, end)
-            todo = todo[position + 1 :]
+                self.results[case] = end
+            todo = todo[todo.index(case) + 1 :]
 
     def again(self, before, case, end):
         """A case that died (or hung) behind others, alone. Where it does so there too, it is its own doing."""
@@ -125,9 +127,7 @@ class Suite:
                 self.results[case] = dict(third, flaky=True, note=note % (first["status"], second["status"]))
             if stopped is None:
                 break
-            case, end = stopped
-            if end["status"] == "left":
-                break
+            case, end, _ = stopped
             alone, died = self.child([case])
             third = died[1] if died is not None else alone[case]
             note = "among other cases it once ended as %s and once it %s; this is how it ends alone"
@@ -137,8 +137,19 @@ class Suite:
     # One child
 
     def child(self, todo):
-        """Run cases in a process of their own. (results, None), or (results, (case, result)) of the one that ended it.
-        When the time for the whole job is over, that one and all behind it are `left`."""
+        """Run cases in a process of their own, or in as many as their memory takes. (results, None), or (results, (case,
+        result, the cases before it in its process)) of the one that ended it. When the time for the whole job is over, that
+        one and all behind it are `left`."""
+        results = {}
+        while True:
+            found, stopped = self.process(todo)
+            results.update(found)
+            todo = todo[len(found) :]
+            if stopped is not None or not todo:
+                return results, stopped
+
+    def process(self, todo):
+        """One process; fewer results than cases, and no one that ended it, when it made way for a new one."""
         if time.monotonic() >= self.deadline:
             left = {case: _left() for case in todo}
             return left, None
@@ -161,7 +172,7 @@ class Suite:
             os.close(reader)
         said = _said(errors)
         if told.current is None and why != "budget":
-            if len(told.results) == len(todo):
+            if len(told.results) == len(todo) or told.full:
                 return told.results, None
             # It ended between two cases: what the last one left behind ended it.
             told.current = todo[len(told.results) - 1] if told.results else todo[0]
@@ -179,7 +190,7 @@ class Suite:
                 end.update(status="memory")
         else:
             end.update(status="crashed", end={"exit": os.WEXITSTATUS(status)})
-        return told.results, (told.current, end)
+        return told.results, (told.current, end, list(told.results))
 
     def listen(self, reader, told, pid):
         """Until the child has ended. Returns why it was ended: None (it was not), "limit", "budget"."""
@@ -205,6 +216,7 @@ class Told:
         self.todo = todo
         self.results = {}
         self.current = None
+        self.full = False
         self.stage = "parse"
         self.since = time.monotonic()
         self._rest = b""
@@ -218,6 +230,8 @@ class Told:
                 self.current, self.stage, self.since = self.todo[int(text)], "parse", time.monotonic()
             elif kind == b"S":
                 self.stage = text
+            elif kind == b"F":
+                self.full = True
             else:
                 self.results[self.current] = json.loads(text)
                 self.current = None
@@ -238,6 +252,9 @@ def _be(suite, parent, todo, writer, errors):
                 engine = Lazy(suite.job)
             result = one(engine, suite.cases, name, lambda stage: os.write(writer, b"S %s\n" % stage.encode()))
             processes.write_all(writer, b"R " + json.dumps(result).encode("utf-8") + b"\n")
+            if resident_size() > RECYCLE:
+                os.write(writer, b"F \n")
+                break
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -302,6 +319,12 @@ def _same(first, second):
     """Whether two runs of a case failed alike. Texts may name addresses and numbers; type and stage do not."""
     kinds = [(r["status"], r["stage"], (r.get("error") or {}).get("type")) for r in (first, second)]
     return kinds[0] == kinds[1] or second["status"] == "left"
+
+
+def resident_size():
+    """Bytes of memory that this process has in use (proc(5), statm)."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _without_places(result, job):
