@@ -291,6 +291,8 @@ class _Symbols:
         self.names: dict[str, str] = {}
         self.found: dict[str, int] = {}
         """Symbol -> the size that an example has."""
+        self.first: set[str] = set()
+        """Symbols of first dimensions: batches."""
 
     def of(self, item: Tensor, *, batch: bool) -> list[int | str]:
         shape: list[Dim] = list(item.shape or ())
@@ -308,13 +310,15 @@ class _Symbols:
             plain = plain if plain.isidentifier() else f"D_{plain}"
             self.names[text] = _unique(plain, set(self.names.values()))
             symbol = self.names[text]
+            if axis == 0:
+                self.first.add(symbol)
             self.sizes[symbol] = self.asked.dims.get(symbol) or _sizes(symbol, axis, rank)
         return self.names[text]
 
     def fixed(self, symbol: str) -> int:
-        """The size for `static`: 1 of a batch, else what is best for speed."""
+        """The size for `static`: that of the example, the smallest batch, else the usual one."""
         low, opt, _ = self.sizes[symbol]
-        return self.found.get(symbol, low if (low, opt) == BATCH[:2] else opt)
+        return self.found.get(symbol, low if symbol in self.first else opt)
 
 
 def _sizes(symbol: str, axis: int, rank: int) -> tuple[int, int, int]:

@@ -84,6 +84,9 @@ class _Reader:
         return name(self.walk.bytes(field, 4096))
 
     def model(self) -> Model:
+        head = self.content.at(0, 256)
+        if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+            raise self.neither("it is text, as the text form of a protobuf is (.pbtxt), which is not read")
         first = next(self.walk.fields(0, self.content.size), None)
         if first is None:
             raise self.neither("it is empty")

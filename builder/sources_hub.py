@@ -172,8 +172,8 @@ def _download(repository: str, commit: str, path: str, folder: Path) -> Path:
 @contextmanager
 def _errors(repository: str, revision: str) -> Iterator[None]:
     """The library's errors as ours: what is not there is the recipe's mistake, all else this machine's or the hub's."""
-    library = _library()
-    errors = library.errors
+    _library()
+    errors: Any = importlib.import_module("huggingface_hub.errors")
     try:
         yield
     except (SourceError, InfrastructureError):
