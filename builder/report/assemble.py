@@ -114,7 +114,7 @@ def build_report(report: dict[str, Any], out: Path) -> None:
     from builder.report import junit, markdown, operators, operators_page, page
 
     folded, cases = operators.fold(report)
-    full = complete({**folded, "operators": bool(cases)})
+    full = complete({**folded, **({"operators": True} if cases else {})})
     out.mkdir(parents=True, exist_ok=True)
     for source in page.assets():
         _copy(source, out / "assets" / source.name)

@@ -172,7 +172,7 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
     for cell in cells:
         row = tally.setdefault(cell["engine"]["id"], dict.fromkeys(STATUSES, 0))
         row[cell["status"]] += 1
-    for line in report["suites"]:
+    for line in report.get("suites", ()):
         tally[f"{line['engine']['id']} {line['suite']}"] = line["counts"]
     table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True, footer_style="bold")
     table.add_column("engine stack", "all", no_wrap=True)

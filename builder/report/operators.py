@@ -27,7 +27,7 @@ def fold(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[Cell]]:
     """(the report with its cells of suites told as `suites`, where they are many; all cells of suites)."""
     cases = [cell for cell in report["cells"] if cell.get("suite")]
     if len(cases) <= FEW:
-        return {**report, "suites": report.get("suites", [])}, cases
+        return dict(report), cases
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in cases:
         line = lines.setdefault(
