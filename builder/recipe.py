@@ -76,7 +76,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     if not isinstance(data.get("seeds", [0]), list) or not all(type(seed) is int for seed in data.get("seeds", [0])):
         top.error("seeds", "'seeds' must be a list of whole numbers")
     data.setdefault("seeds", [0])
-    if "script" not in top and not recipe_source.loaded_without_script(data):
+    if "script" not in top and not recipe_source.is_model(data, model):
         top.missing("script", "only a source that is the model itself (a file, a callable, an `entry`) does without")
     sha256 = _hash(top, folder, model)
     if len(errors) != before:

@@ -29,6 +29,8 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
 """Suffixes of what is a pickle and nothing else: reading it runs whatever code its writer put there."""
+WEIGHTS = (".safetensors", ".pth", ".bin", ".ckpt", ".npz", ".h5", ".index")
+"""Suffixes of what is weights alone: only a script knows the model that they belong to."""
 ADVICE = "loading one can run any code; convert weights to .safetensors (safetensors.torch.save_file), a model to ONNX"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -45,9 +47,8 @@ def read(top: Section, folder: Path) -> Source | None:
     section = Section(top.source, top.get("source"), KEYS, "source")
     kind = section.choice("kind", KINDS, required=True)
     name, version, sha256 = section.text("name", required=True), _quoted(section, "version"), _quoted(section, "sha256")
-    for key in _ALLOWED.get(kind, KEYS):
-        if key == "sha256" and section.ok and not _SHA256.fullmatch(sha256):
-            section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
+    if "sha256" in _ALLOWED.get(kind, ()) and section.ok and not _SHA256.fullmatch(sha256):
+        section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
     for key in section.node.keys:
         allowed = ("kind", "name", "licence", *_ALLOWED.get(kind, KEYS), *(("version",) if kind == "url" else ()))
         if key in KEYS and key not in allowed:
@@ -77,13 +78,15 @@ def read(top: Section, folder: Path) -> Source | None:
     return None
 
 
-def loaded_without_script(data: Mapping[str, Any]) -> bool:
+def is_model(data: Mapping[str, Any], source: Source | None) -> bool:
     """Whether an exporter can take what is obtained as the model itself, so that no script is needed."""
-    source = data.get("source")
-    if not isinstance(source, dict):
+    declared = data.get("source")
+    if isinstance(declared, dict) and declared.get("kind") == "callable":
+        return True
+    if source is None:
         return False
-    kind = source.get("kind")
-    return kind in ("callable", "url", "file", "folder") or (kind in ("package", "hub") and bool(source.get("entry")))
+    name = source.entry or ("" if source.kind in ("package", "hub") else source.name)
+    return bool(name) and not name.lower().endswith(WEIGHTS)
 
 
 def plain(text: str) -> bool:
@@ -148,8 +151,8 @@ def _hub(section: Section, name: str) -> tuple[str, tuple[str, ...]]:
     if "files" not in section:
         section.missing("files", "which files: [model.safetensors, config.json], with wildcards")
     patterns = []
-    for item in section.values("files"):
-        if not plain(item.value.replace("*", "x").replace("?", "x")):
+    for item in section.values("files", None):
+        if "," in item.value or not plain(item.value.replace("*", "x").replace("?", "x")):
             section.source.error(item.where, f"{item.value!r} is no path in a repository")
         elif item.value.lower().endswith(PICKLES):
             section.source.error(item.where, f"{item.value!r} is a pickle", ADVICE)
