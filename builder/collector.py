@@ -138,6 +138,7 @@ def _entries(record: Any) -> list[dict[str, Any]]:
     """Every stored file that a record names."""
     out = [record["artifact"]] if record.get("artifact") else []
     out += [*record.get("data", ()), *(case["artifact"] for case in record.get("cases", ()))]
+    out += [piece["artifact"] for piece in record.get("subgraphs", ())]
     return out + list(record.get("calibration", ()))
 
 
