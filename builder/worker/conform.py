@@ -6,8 +6,9 @@
 A child tells what it begins and what came of it over a pipe. When it dies or takes too long, the case that it was in is
 run again in a child of its own, unless it was the first of its process anyway: only what happens there is that case's
 doing. A case that dies only behind others is run behind ever fewer of them until one is left that makes it die: that one
-poisoned the process, and is blamed. What failed without dying is run once more in a fresh process, in the opposite order,
-since a broken process can also give wrong numbers; where the two disagree, a run alone decides.
+poisoned the process, and is blamed. A broken process can also give wrong numbers or refuse what is right: wrong numbers
+are computed again alone, other failures are run once more together, in a fresh process and in the opposite order; where
+the two disagree, a run alone decides.
 
 This process never uses the library itself: a session or a device context must not be forked.
 """
@@ -28,7 +29,7 @@ MESSAGE = 1200
 #: Bytes of what a dying child said.
 LAST = 2000
 #: Statuses that are asked about twice.
-DOUBTED = ("failed", "mismatch", "memory")
+DOUBTED = ("failed", "memory")
 #: Bytes of memory at which a child makes way for a new one: OpenVINO 2023.0 keeps some 10 MiB of every model.
 RECYCLE = 1 << 30
 
@@ -113,7 +114,9 @@ class Suite:
         return stopped is not None and stopped[0] == case and stopped[1]["status"] == "crashed"
 
     def doubts(self):
-        """Failures once more, in a fresh process and in the opposite order."""
+        """Failures once more: wrong numbers, which are few, each alone; the rest in the opposite order."""
+        for case in [case for case, result in self.results.items() if result["status"] == "mismatch"]:
+            self.alone(case, "among other cases it ended as mismatch; this is how it ends alone")
         doubted = [case for case, result in self.results.items() if result["status"] in DOUBTED][::-1]
         while doubted:
             found, stopped = self.child(doubted)
@@ -121,18 +124,23 @@ class Suite:
                 first = self.results[case]
                 if _same(first, second):
                     continue
-                alone, died = self.child([case])
-                third = died[1] if died is not None else alone.get(case, first)
                 note = "among other cases it once ended as %s and once as %s; this is how it ends alone"
-                self.results[case] = dict(third, flaky=True, note=note % (first["status"], second["status"]))
+                self.alone(case, note % (first["status"], second["status"]), always=True)
             if stopped is None:
                 break
             case, end, _ = stopped
-            alone, died = self.child([case])
-            third = died[1] if died is not None else alone[case]
             note = "among other cases it once ended as %s and once it %s; this is how it ends alone"
-            self.results[case] = dict(third, flaky=True, note=note % (self.results[case]["status"], _how(end)))
+            self.alone(case, note % (self.results[case]["status"], _how(end)), always=True)
             doubted = doubted[doubted.index(case) + 1 :]
+
+    def alone(self, case, note, always=False):
+        """Let a run alone decide; `note` says what it was before, where that is another thing (or `always`)."""
+        found, died = self.child([case])
+        last = died[1] if died is not None else found[case]
+        if last["status"] == "left":
+            return
+        if always or not _same(self.results[case], last):
+            self.results[case] = dict(last, flaky=True, note=note)
 
     # One child
 
