@@ -456,7 +456,7 @@ def test_the_smallest_piece_that_is_refused(bench: Bench, refused: Path) -> None
     bench.world.refused = {"Strange", "Odd"}
     with pytest.raises(jobs.Failure) as caught:
         bench.build(refused)
-    job = bench.job(refused, refused=caught.value.unsupported, message=str(caught.value), stage="parse")
+    job = bench.job(refused, refused=caught.value.unsupported, message=str(caught.value), failed_at="parse")
     (piece,) = subgraph_search.reduce(job)["subgraphs"]
     assert piece["nodes"] == ["two"]
     assert piece["of"] == 5

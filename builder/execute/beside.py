@@ -104,7 +104,7 @@ def smallest(
     if family is None or family.takes != "onnx" or error.get("stage") not in ("parse", "build"):
         return []
     given = {
-        **job, "refused": error.get("unsupported") or [], "message": error.get("message", ""), "stage": error["stage"],
+        **job, "refused": error.get("unsupported") or [], "message": error.get("message", ""), "failed_at": error["stage"],
         "limit": LIMIT,
     }  # fmt: skip
     place = folder.with_name(f"{folder.name}-subgraph")

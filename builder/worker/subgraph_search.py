@@ -96,7 +96,7 @@ class Library:
         with open(path, "wb") as file:
             file.write(data)
         try:
-            if hasattr(self.adapter, "refusals") and self.job.input.get("stage", "parse") == "parse":
+            if hasattr(self.adapter, "refusals") and self.job.input.get("failed_at", "parse") == "parse":
                 return self.adapter.refusals(self.job, path)
             return self._built(path, data)
         finally:

@@ -79,6 +79,8 @@ def _make(trt: types.ModuleType, name: str, surface: dict[str, Any], made: dict[
     outer, _, inner = name.rpartition(".")
     if outer:
         setattr(made[outer], inner, made[name])
+        for value in surface[outer].get("values", ()):  # ILogger.ERROR is ILogger.Severity.ERROR
+            setattr(made[outer], value, getattr(made[name], value))
     else:
         setattr(trt, name, made[name])
 
