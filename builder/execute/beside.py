@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder import calibration
 from builder.plan import Step
 from builder.store import Store, file_sha256
 from builder.values import digest
@@ -64,10 +63,9 @@ class Caches:
 
     def table(self, step: Step, job: Mapping[str, Any]) -> Path:
         """The table of the scales that a step's release gives this model over these samples."""
-        samples = digest([file_sha256(Path(path)) for path in job["calibration"]])
-        how = {"calibration": job["settings"].get("calibration"), **job["options"]}
-        key = calibration.table_key(file_sha256(Path(job["model"])), samples, digest(self._release(step)), how)
-        return self.store.root / "caches" / "calibration" / f"{key[:32]}.table"
+        files = [file_sha256(Path(path)) for path in (job["model"], *job["calibration"])]
+        kind = job["options"].get("calibration") or job["settings"].get("calibration")
+        return self.store.root / "caches" / "calibration" / f"{digest([self._release(step), files, kind])[:32]}.table"
 
     def _release(self, step: Step) -> list[str | None]:
         assert step.stack is not None
