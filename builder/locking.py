@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from builder import __version__, lock, machine
+from builder import __version__, calibration, lock, machine
 from builder import select as select_
 from builder.errors import InfrastructureError, UsageError
 from builder.fields import of_stack
@@ -32,6 +32,8 @@ def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     stacks += [work.spec.reference_stack(model) for model in dict.fromkeys(cell.model for cell in cells)]
     if work.spec.tools is not None:
         stacks.append(work.spec.tools)
+    asked = {dict(getattr(cell, "options", {})).get(calibration.AXIS) for cell in cells}
+    stacks += [stack for mode, stack in getattr(work.spec, "quantizers", {}).items() if mode in asked]
     return list({stack.id: stack for stack in stacks}.values())
 
 

@@ -57,7 +57,11 @@ def outcome(
     for record in (build, run):
         if record is not None:
             result["loaded"] = record.record.get("loaded") or result["loaded"]
-            result["found"] = record.record["result"].get("found") or result["found"]
+            # What the builder says (flags, layers as parsed), and over it what the loaded engine says (layers as fused).
+            found = {**(result["found"] or {}), **(record.record["result"].get("found") or {})}
+            result["found"] = found or None
+    if chain.build.state == "failed" and chain.build.key in records:
+        result["found"] = (records[chain.build.key].record.get("error") or {}).get("found")
     if build is not None:
         result["artifact"] = build.record.get("artifact")
     if run is not None:
@@ -100,7 +104,8 @@ def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:
     skipped = next((step for step in (chain.engine, chain.exporter) if step.state == "skip"), None)
     if skipped is not None:
         return skipped
-    wanted: list[Step | None] = [chain.exporter, chain.engine, chain.obtain, chain.export, chain.convert, chain.build]
+    wanted: list[Step | None] = [chain.exporter, chain.engine, chain.obtain, chain.export]
+    wanted += [chain.calibrate, chain.convert, chain.build]
     if chain.run.state != "skip":
         wanted += [chain.reference, chain.run, chain.measure]
     for step in (step for step in wanted if step is not None):
@@ -193,7 +198,10 @@ def _fail(
     result["loaded"] = data.get("loaded") or result["loaded"]
 
 
-_WHAT = {"convert": "conversion of the exported model", "environment": "environment"}
+_WHAT = {
+    "convert": "conversion of the exported model", "calibrate": "calibration of the exported model",
+    "environment": "environment",
+}  # fmt: skip
 
 
 def _ended(end: Mapping[str, Any]) -> str:
@@ -207,7 +215,7 @@ def _ended(end: Mapping[str, Any]) -> str:
 
 
 def _failed_stage(step: Step, data: Mapping[str, Any]) -> str:
-    if step.kind in ("export", "convert", "reference", "obtain"):
+    if step.kind in ("export", "calibrate", "convert", "reference", "obtain"):
         return "export" if step.kind != "obtain" else "obtain"
     error = data.get("error") or {}
     if error.get("stage") and error["stage"] not in ("convert",):
@@ -217,7 +225,7 @@ def _failed_stage(step: Step, data: Mapping[str, Any]) -> str:
 
 
 def _stage_of(step: Step) -> str:
-    return {"convert": "export", "reference": "export"}.get(step.kind, step.kind)
+    return {"calibrate": "export", "convert": "export", "reference": "export"}.get(step.kind, step.kind)
 
 
 def _last_stage(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -250,14 +258,23 @@ def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str,
 
 
 def _files(chain: Chain, records: Mapping[str, StepRecord]) -> dict[str, Any]:
-    """Where the model this cell built from and the cases it was compared on lie, relative to `artifacts/`."""
+    """Where the model this cell built from, the cases it was compared on and the smallest pieces of the model that the
+    engine refused lie, relative to `artifacts/`."""
     graph = chain.convert or chain.export
     model = records.get(graph.key) if graph.state == "stored" else None
     reference = records.get(chain.reference.key) if chain.reference.state == "stored" else None
+    refused = records.get(chain.build.key) if chain.build.state == "failed" else None
     return {
         "model": model.record["artifact"]["path"] if model else None,
         "cases": [case["artifact"]["path"] for case in reference.record["cases"]] if reference else [],
+        "subgraphs": [_piece(piece) for piece in refused.record.get("subgraphs", ())] if refused else [],
     }
+
+
+def _piece(piece: Mapping[str, Any]) -> dict[str, Any]:
+    """A piece of a model that was refused, as the report has it."""
+    names = ("node", "operator", "nodes", "of", "smallest", "reason")
+    return {"path": piece["artifact"]["path"], **{name: piece.get(name) for name in names}}
 
 
 def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import secrets
 import shutil
 import signal
@@ -170,6 +171,7 @@ def make_plan(
         refused=refused,
         settings=work.spec.docker,
         suites=work.spec.suites,
+        quantizers=work.spec.quantizers,
     )
     return planner.plan(work.cells)
 
@@ -300,6 +302,7 @@ def _execute(
     listener: Listeners, on_log: Callable[[Path], None],
     again: Again, here: machine.Machine, steps: int, unlocked: str,
 ) -> None:  # fmt: skip
+    from builder.execute.gpus import usable
     from builder.execute.local import Local
 
     store.sweep()
@@ -310,7 +313,8 @@ def _execute(
     with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
-            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
+            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), gpus=usable(here.gpus, os.environ),
+            machine=here.as_dict(), on_log=on_log, again=again,
             unlocked=unlocked, deadline=deadline,
         )  # fmt: skip
         result.infrastructure = local.infrastructure

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from builder import fit
+from builder import calibration, fit
 from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from builder.render import Rendered
 
 Kind = Literal[
-    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "speedup", "suite", "conform"
-]
+    "environment", "obtain", "reference", "export", "calibrate", "convert", "build", "run", "measure", "speedup",
+    "suite", "conform",
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = (
-    "environment", "obtain", "reference", "export", "convert", "build", "run", "measure", "speedup",
+    "environment", "obtain", "reference", "export", "calibrate", "convert", "build", "run", "measure", "speedup",
     "suite", "conform",
 )  # fmt: skip
 State = Literal["stored", "failed", "run", "wait", "skip"]
@@ -48,7 +49,7 @@ METHOD = {
 }
 
 #: Option axes that no engine build reads: they shape the exported file, or are passed in another way.
-_NOT_ENGINE = frozenset({"opset", "precision", "shapes"})
+_NOT_ENGINE = frozenset({"opset", "precision", "shapes", calibration.AXIS})
 
 
 @dataclass(eq=False, kw_only=True)
@@ -120,11 +121,17 @@ class Chain:
             yield from (self.exporter, self.engine, self.export, self.build)
             return
         for step in (
-            self.exporter, self.engine, self.obtain, self.export, self.convert, self.build, self.reference, self.run,
-            self.measure, self.speedup,
+            self.exporter, self.engine, self.obtain, self.export, self.calibrate, self.convert, self.build, self.reference,
+            self.run, self.measure, self.speedup,
         ):  # fmt: skip
             if step is not None:
                 yield step
+
+    @property
+    def calibrate(self) -> Step | None:
+        """The step that made the table of ranges from which the graph was quantised."""
+        needs = self.convert.needs if self.convert is not None else ()
+        return next((need for need in needs if need.kind == "calibrate"), None)
 
     def key(self) -> str:
         """Of the cell's result: every step it is made of, with what became of it."""
@@ -204,15 +211,17 @@ class Asked:
     takes: Takes
     precision: str = ""
     """Where the exporter itself writes it into the file (tflite), else ''."""
+    mode: str = ""
+    """How it quantises, for int8: a mode of `calibration`."""
 
     @property
     def calibrated(self) -> bool:
         """Whether it reads the calibration inputs that the reference made."""
-        return self.precision == "int8"
+        return self.precision == "int8" and self.mode != "dynamic"
 
     def words(self) -> list[str]:
         """For names and keys; none for plain ONNX."""
-        return [word for word in (self.takes, self.precision) if word and self.takes != "onnx"]
+        return [word for word in (self.takes, self.precision, self.mode) if word and self.takes != "onnx"]
 
 
 class Planner:
@@ -235,9 +244,11 @@ class Planner:
         refused: Mapping[str, str] = MappingProxyType({}),
         settings: Docker | None = None,
         suites: Mapping[str, Suite] = MappingProxyType({}),
+        quantizers: Mapping[str, Stack] = MappingProxyType({}),
     ) -> None:
         """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
-        `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers."""
+        `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers;
+        `quantizers`: value of the axis `quantization` -> the stack that does it, where that is not `tools`."""
         self.families = families
         self.recipes = recipes
         self.reference_stacks = reference_stacks
@@ -252,6 +263,7 @@ class Planner:
         self.refused = refused
         self.settings = settings or Docker()
         self.suites = suites
+        self.quantizers = quantizers
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
@@ -265,19 +277,22 @@ class Planner:
         options = cell.options
         precision = options.get("precision", "fp32")
         shapes = options.get("shapes", "static")
-        realised = cell.engine.precision.get(precision) or family.precision.get(precision, "graph")
+        realised = _realised(cell, family, precision)
         exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
         obtain = self._obtain(recipe)
         reference = self._reference(recipe, shapes, obtain)
         if family.takes == "module":
             export = self._module(recipe, cell.engine, engine, shapes, obtain)
         else:
-            asked = Asked(takes=family.takes, precision=precision if family.takes == "tflite" else "")
+            asked = Asked(takes=family.takes)
+            if family.takes == "tflite":
+                kind = calibration.kind(family.settings, options, precision)
+                asked = Asked(takes="tflite", precision=precision, mode=kind["mode"] if kind else "")
             export = self._export(recipe, cell.exporter, exporter, options, obtain, reference, asked)
         convert = None
         if family.takes == "onnx" and realised == "graph" and precision != "fp32":
-            convert = self._convert(recipe, family, export, precision, reference)
-        build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes)
+            convert = self._convert(recipe, family, export, precision, reference, options)
+        build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes, reference)
         run = self._run("run", cell, recipe, family, build, export, reference, precision)
         measure = None
         if cell.attributes.measure:
@@ -464,8 +479,11 @@ class Planner:
             static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code(), *asked.words()]),
             needs=tuple(need for need in (obtain, reference if asked.calibrated else None) if need is not None),
             environment=environment,
-            data={"recipe": recipe, "options": dict(used), "takes": asked.takes, "precision": asked.precision},
-        )
+            data={
+                "recipe": recipe, "options": dict(used), "takes": asked.takes, "precision": asked.precision,
+                "quantization": {"mode": asked.mode} if asked.mode else None,
+            },
+        )  # fmt: skip
 
     def _module(self, recipe: Recipe, stack: Stack, environment: Step, shapes: str, obtain: Step | None) -> Step:
         """The recipe's module with its weights, as the engine stack itself loads it: what its engines are built from."""
@@ -486,42 +504,68 @@ class Planner:
             data={"recipe": recipe, "options": {"shapes": shapes}, "takes": "module", "precision": ""},
         )
 
-    def _convert(self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step) -> Step:
+    def _convert(
+        self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step, options: Mapping[str, str]
+    ) -> Step:
         # Engines take int8 graphs of different kinds; those of one kind share one.
-        kind = family.settings.get("quantization") if precision == "int8" else None
-        identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0, str(kind))
+        kind = calibration.kind(family.settings, options, precision)
+        data = (reference,) if calibration.needs_data(kind) else ()
+        identity = ("convert", id(export), precision, *map(id, data), str(kind))
         if step := self.steps.get(identity):
             return step
-        assert self.tools is not None  # the spec demands one where a precision is realised in the graph
-        environment = self._environment(self.tools)
+        mode = kind["mode"] if kind else ""
+        stack = self.quantizers.get(mode, self.tools)
+        assert stack is not None  # the spec demands one where a precision is realised in the graph
+        environment = self._environment(stack)
+        table = (self._calibrate(recipe, export, reference, environment),) if mode == "static" else ()
         return self._step(
             identity,
             kind="convert",
-            name=f"{export.name} to {precision}",
-            stack=self.tools,
-            static=digest([environment.output, precision, kind, recipe.data.get("calibration"), self._exporter_code()]),
-            needs=(export, reference) if precision == "int8" else (export,),
+            name=f"{export.name} to {precision}{f' ({mode})' if mode not in ('', 'static') else ''}",
+            stack=stack,
+            static=digest([environment.output, precision, kind, self._exporter_code()]),
+            needs=(export, *data, *table),
             environment=environment,
             data={"recipe": recipe, "precision": precision, "quantization": kind},
         )
 
+    def _calibrate(self, recipe: Recipe, export: Step, reference: Step, environment: Step) -> Step:
+        """The table of ranges of a model over data, made once for every kind of graph that is quantised with it."""
+        identity = ("calibrate", id(export), id(reference))
+        if step := self.steps.get(identity):
+            return step
+        method = (recipe.data.get("calibration") or {}).get("method", calibration.METHODS[0])
+        return self._step(
+            identity,
+            kind="calibrate",
+            name=f"{export.name} ({method})",
+            stack=environment.stack,
+            static=digest([environment.output, method, self._exporter_code()]),
+            needs=(export, reference),
+            environment=environment,
+            data={"recipe": recipe},
+        )
+
     def _build(
         self, cell: Cell, recipe: Recipe, family: Family, environment: Step, graph: Step, precision: str, realised: str,
-        shapes: str,
+        shapes: str, reference: Step,
     ) -> Step:  # fmt: skip
         options = tuple(
             (name, value) for name, value in cell.options.items() if name not in _NOT_ENGINE and name not in recipe.uses
         )
         dynamic = shapes if shapes != "static" else ""
-        identity = ("build", cell.engine.id, id(graph), precision, dynamic, options)
+        kind = calibration.kind(family.settings, cell.options, precision)
+        # Builders that quantise by themselves read the samples; the others find 8 bits in the graph.
+        samples = (reference,) if realised == "flag" and calibration.needs_data(kind) else ()
+        identity = ("build", cell.engine.id, id(graph), precision, dynamic, options, str(kind), *map(id, samples))
         if step := self.steps.get(identity):
             return step
-        part = ("build", cell.engine.id, cell.model, precision, dynamic, options)
+        part = ("build", cell.engine.id, cell.model, precision, dynamic, options, str(kind))
         static = self._statics.get(part)
         if static is None:
             static = self._statics[part] = digest(
                 [
-                    environment.output, precision, realised, dict(options), family.settings,
+                    environment.output, precision, realised, dict(options), family.settings, kind,
                     recipe.data.get("dims", {}).get(shapes) if dynamic else None,
                     self.machine.gpu_key if self.machine.gpus else "", self.machine.cpu_key if family.device == "cpu" else "",
                     self.code.common, self.code.adapter(family.adapter or ""),
@@ -534,11 +578,11 @@ class Planner:
             name=".".join([cell.engine.id, recipe.name, *cell.options.values()]),
             stack=cell.engine,
             static=static,
-            needs=(graph,),
+            needs=(graph, *samples),
             environment=environment,
             data={
                 "recipe": recipe, "family": family, "precision": precision, "realised": realised, "shapes": shapes,
-                "options": dict(options),
+                "options": dict(options), "quantization": kind,
             },
         )  # fmt: skip
 
@@ -591,14 +635,12 @@ class Planner:
         able = [stack for stack in stacks if self._loads(stack, recipe)]
         stack = next((stack for stack in able if self.families[stack.family].device == device), None)
         if stack is None:
-            where = (
-                f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
-            )
+            where = f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
             return None, f"{recipe.name} runs in its own framework {where}"
         family, environment = self.families[stack.family], self._environment(stack)
         eager = replace(cell, engine=stack, options={"mode": "eager", "precision": "fp32", "shapes": shapes})
         module = self._module(recipe, stack, environment, shapes, obtain)
-        build = self._build(eager, recipe, family, environment, module, "fp32", "flag", shapes)
+        build = self._build(eager, recipe, family, environment, module, "fp32", "flag", shapes, reference)
         baseline = self._run("measure", eager, recipe, family, build, module, reference, "fp32")
         if baseline is measure:
             return None, "it is the baseline itself"
@@ -625,6 +667,14 @@ class Planner:
 
     def _exporter_code(self) -> list[str]:
         return [self.code.common, self.code.exporters]
+
+
+def _realised(cell: Cell, family: Family, precision: str) -> str:
+    """`graph` or `flag`: as the stack or its family has it; by the option `calibration` the builder makes INT8 of it itself,
+    where the family has calibrators."""
+    if precision == "int8" and family.settings.get("calibration") and cell.options.get("calibration", "qdq") != "qdq":
+        return "flag"
+    return cell.engine.precision.get(precision) or family.precision.get(precision, "graph")
 
 
 def _pins_key(pins: Pins | None) -> str:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from builder import calibration, isolation, match, nodes, recipe, sample, select, suite, versions
 from builder import family as families
-from builder import isolation, match, nodes, recipe, sample, select, suite, versions
 from builder.errors import SpecError, SpecErrors
 from builder.family import FamilyFile
 from builder.fields import FieldError, Fields
@@ -118,6 +118,8 @@ class Spec:
     engines: tuple[Stack, ...]
     tools: Stack
     """The stack that rewrites precision in ONNX graphs."""
+    quantizers: Mapping[str, Stack]
+    """Value of the axis `quantization` -> the stack of that family, for those that `tools` does not do."""
     axes: tuple[Axis, ...]
     """`model` first."""
     rules: tuple[Rule, ...]
@@ -138,11 +140,11 @@ class Spec:
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """Every stack once: exporters, engines, tools, and where the suites' cases are exported."""
+        """Every stack once: exporters, engines, tools, quantizers, and where the suites' cases are exported."""
         unique = {
             (stack.role, stack.id): stack for stack in (*self.exporters, *(s.stack for s in self.suites.values()))
         }
-        return (*unique.values(), *self.engines, self.tools)
+        return (*unique.values(), *self.engines, self.tools, *self.quantizers.values())
 
     def family_of(self, stack: Stack) -> Family:
         return self.families[stack.family]
@@ -206,6 +208,7 @@ class _Reader:
             for key, value in include.values.items():
                 if key in options and value not in options[key]:
                     options[key].append(value)
+        quantizers = self.quantizers(options)
         suites = self.suites(exporters, recipes)
         self.fields = Fields(exporters, engines, {**options, **suite.options_of(list(suites.values()))})
         self.check_axes(axes)
@@ -226,6 +229,7 @@ class _Reader:
             exporters=exporters,
             engines=engines,
             tools=tools,
+            quantizers=quantizers,
             axes=axes,
             rules=rules,
             includes=includes,
@@ -315,6 +319,24 @@ class _Reader:
             read = suite.read(name, node, where, self.source, expand)
             if read is not None:
                 found[name] = read
+        return found
+
+    def quantizers(self, options: Mapping[str, Sequence[str]]) -> dict[str, Stack]:
+        """The stacks of the families that the axis `quantization` names, each in the version that its family gives."""
+        found: dict[str, Stack] = {}
+        axis = self.top.get("axes")
+        where = axis.keys.get(calibration.AXIS, self.source.top()) if isinstance(axis, Map) else self.source.top()
+        for name in calibration.families(options):
+            known = [family for family in families.names(self.images) if family != DEFAULT_TOOLS]
+            if name not in known:
+                near = versions.nearest(name, [*calibration.MODES, *known])
+                self.source.error(where, f"{name!r} is no quantization", near or "there are static, dynamic, nncf")
+                continue
+            file = self.family(name, where)
+            if file is not None and "tools" not in file.family.provides:
+                self.source.error(where, f"family {name!r} provides no tools", "static and dynamic need no family")
+            elif file is not None:
+                found.update((name, stack) for stack in families.expand(file, "tools", name, None, self.source))
         return found
 
     # -- axes and recipes

@@ -14,7 +14,7 @@ import traceback
 from worker import loaded, processes
 
 #: Stages of exporter stacks, each a function of the exporter's module; the others are those of engines.py.
-EXPORTER_STAGES = ("reference", "export", "convert")
+EXPORTER_STAGES = ("reference", "export", "calibrate", "convert")
 ENGINE_STAGES = ("build", "run", "measure", "subgraph")
 
 #: What a system says when memory is refused, in the words of Python, C++, the C library and protobuf.
@@ -102,6 +102,8 @@ def enter(message, report):
 def perform(job):
     """(output, exit code) of a job. Raises only what is not an Exception."""
     output, code, refused = {}, 0, ""
+    if job.input.get("gpu"):  # nothing of CUDA is initialised yet in this process
+        os.environ["CUDA_VISIBLE_DEVICES"] = job.input["gpu"]
     try:
         result = find(job)(job)
         output = {"ok": True, "result": clean(result, "result", job)}

@@ -13,6 +13,9 @@ VERSIONS = {"openvino": "openvino.runtime"}
 #: processes that report usage over the network; openvino has its own stand-in for when it is absent
 #: (openvino/tools/ovc/telemetry_utils.py).
 BLOCKED = {"openvino": ("openvino_telemetry",)}
+#: What keeps a library from reporting its use in another way: NNCF does not where it takes itself to be in its own CI
+#: (nncf/telemetry/wrapper.py).
+SILENT = {"nncf": {"NNCF_CI": "1"}}
 
 
 def probe(imports):
@@ -21,6 +24,7 @@ def probe(imports):
     for name in imports:
         for blocked in BLOCKED.get(name.split(".")[0], ()):
             sys.modules[blocked] = None
+        os.environ.update(SILENT.get(name.split(".")[0], {}))
         try:
             module = importlib.import_module(name)
             modules[name] = {"version": version(module), "file": relative(getattr(module, "__file__", None) or "")}

@@ -8,6 +8,13 @@
                         None for one that the engine lacks
         proof()         {"found": {...}, "degraded": [...]}: what was really used, after `run`
 
+and may have
+
+    refusals(job, path) -> [{"node", "operator", "reason"}]: what the parser refuses of an ONNX file, [] for nothing;
+                        without it `subgraph_search` asks by building
+    types(job, path) -> {tensor: (onnx element type, shape)} of an ONNX file that the library takes
+    (of an engine) device_timer(arrays), device_memory(): see timing.py
+
 What a library refuses is raised as it comes, or as worker.jobs.Failure where the library only logs it.
 Importing an adapter imports no library. Scalars of `settings` and `options` are text.
 """
@@ -21,8 +28,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 #: Adapter -> its file. The files' names end with an underscore, so that none is ever mistaken for a library.
 FILES = {
-    name: os.path.join(_HERE, name + "_.py")
-    for name in ("litert", "onnxruntime", "openvino", "tensorrt", "torch")
+    name: os.path.join(_HERE, name + "_.py") for name in ("litert", "onnxruntime", "openvino", "tensorrt", "torch")
 }
 
 
