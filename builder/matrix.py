@@ -100,7 +100,7 @@ class Matrix:
         self._made: dict[int, Cell] = {}
         self._product = (1 << self._count) - 1
         self._everything = (1 << self._total) - 1
-        self._groups: dict[str, int] = {}
+        self._groups: dict[tuple[str, bool], int] = {}
 
     def __len__(self) -> int:
         """Cells of the product and the includes; those of suites are not counted."""
@@ -222,9 +222,9 @@ class Matrix:
         )
 
     def _group(
-        self, group: Group, status: Mapping[str, str] | None, changed: set[str] | None
+        self, group: Group, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool = False
     ) -> tuple[int, Sampled | None, int]:
-        mask = self._evaluate(group.expr, status, changed)
+        mask = self._evaluate(group.expr, status, changed, wide=wide and group.sample is None)
         if group.sample is None:
             return mask, None, mask.bit_count()
         always = self._evaluate(group.always, status, changed) if group.always else 0
@@ -276,11 +276,15 @@ class Matrix:
             parts.append(part | sum(1 << shift + number for (axis, _), number in numbers.items() if axis in uses))
         return rows, [row & parts[model] for row, model in zip(rows, models, strict=True)]
 
-    def _evaluate(self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None) -> int:
+    def _evaluate(
+        self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool = False
+    ) -> int:
         """The bits of the cells that fit. Cells of suites are among them only where the expression is about suites: where
-        it names one of their fields or a group that does, or is the handle of one of their cells alone."""
-        groups = {name: group.expr for name, group in self.spec.groups.items()}
-        wide = bool(self.spec.suites) and (suite.mentions(expr, groups) or self._names_suite_cells(expr))
+        it names one of their fields or a group that does, or is the handle of one of their cells alone; so are (`wide`)
+        those of the groups that such an expression takes in: `operators and here`."""
+        if not wide and self.spec.suites:
+            groups = {name: group.expr for name, group in self.spec.groups.items()}
+            wide = suite.mentions(expr, groups) or self._names_suite_cells(expr)
         scope = self._everything if wide else self._product
         return scope & select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed, wide=wide), scope)
 
@@ -320,9 +324,9 @@ class Matrix:
                 raise UsageError("a selector asks for what has changed since the last run, and there is none yet")
             return self._each(lambda cell: cell.id in changed, wide=wide)
         if leaf.text in self.spec.groups:
-            if leaf.text not in self._groups:
-                self._groups[leaf.text] = self._group(self.spec.groups[leaf.text], status, changed)[0]
-            return self._groups[leaf.text]
+            if (leaf.text, wide) not in self._groups:
+                self._groups[leaf.text, wide] = self._group(self.spec.groups[leaf.text], status, changed, wide=wide)[0]
+            return self._groups[leaf.text, wide]
         if leaf.text.startswith("#"):
             return self._each(lambda cell: cell.id.startswith(leaf.text[1:]), wide=wide)
         return self._each(lambda cell: cell.slug == leaf.text or fnmatchcase(cell.slug, leaf.text), wide=wide)

@@ -14,7 +14,7 @@ def build(job):
         with open(job.input["model"]) as file:
             action = file.read()
         if action == "refuse":
-            raise ValueError("no operator Nowhere in %s" % job.input["model"])
+            raise ValueError("no operator Nowhere in " + job.input["model"])
     with job.stage("build"):
         if action == "crash-building":
             ctypes.string_at(1)
