@@ -30,6 +30,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
     if cell["artifact"]:
         out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['folder']} ({cell['artifact']['bytes']} bytes)")
+    for piece in (cell.get("files") or {}).get("subgraphs", ()):
+        size = f"{len(piece['nodes'])} of {piece['of']} nodes: {', '.join(piece['nodes'][:4])}"
+        out.append(f"{'refused':<11} {artifacts / piece['path']} ({size})")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
