@@ -171,7 +171,6 @@ def make_plan(
         refused=refused,
         settings=work.spec.docker,
         suites=work.spec.suites,
-        quantizers=work.spec.quantizers,
     )
     return planner.plan(work.cells)
 
