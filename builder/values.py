@@ -228,7 +228,8 @@ class Source:
     def identity(self) -> tuple[Any, ...]:
         """What of it, besides the lock, decides which bytes are obtained."""
         plain = (self.kind, self.name, self.version, self.sha256)
-        return (*plain, dict(self.beside), list(self.patterns)) if self.beside or self.patterns else plain
+        more = (dict(self.beside), list(self.patterns), self.limit)
+        return (*plain, *more) if more != ({}, [], Source.limit) else plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ def script(job, given):
     folder = job.input["recipe_dir"]
     if folder not in sys.path:
         sys.path.append(folder)  # modules beside the recipe; last, so that they shadow nothing
+    sys.dont_write_bytecode = True  # the recipe's folder is its writer's
     if name is None:
         return givens.module(given)
     spec = importlib.util.spec_from_file_location("recipe_script", os.path.join(folder, name))
