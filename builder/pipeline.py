@@ -171,6 +171,7 @@ def make_plan(
         refused=refused,
         settings=work.spec.docker,
         suites=work.spec.suites,
+        quantizers=work.spec.quantizers,
     )
     return planner.plan(work.cells)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from builder import sources
 from builder.errors import InfrastructureError
+from builder.execute import beside
 from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
 from builder.values import Family, Source, digest
@@ -51,6 +52,7 @@ class Jobs:
         self.gpu = gpu
         self.stopped = stopped
         self.machine = dict(machine or {})
+        self.caches = beside.Caches(store, self.machine)
         """Whether we are ending the workers ourselves: how a job then ends says nothing."""
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
@@ -69,13 +71,14 @@ class Jobs:
             attempts = 0
             while True:
                 attempts += 1
-                end = self.session(step).run(
-                    step.kind, on(gpu, self._input(step)), folder, seconds=step.seconds, memory=self._memory(step)
-                )
+                job = on(gpu, self._input(step))
+                if step.kind == "build":
+                    self.caches.hand(step, job, folder)
+                end = self.session(step).run(step.kind, job, folder, seconds=step.seconds, memory=self._memory(step))
                 crashed = "signal" in end.end
                 if not crashed or attempts > step.retry:
                     break
-            return self._record(step, end, folder, attempts)
+            return self._record(step, job, end, folder, attempts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -99,16 +102,13 @@ class Jobs:
             return {
                 "exporter": family.exporter, "options": data["options"], **self._recipe(step), **self._asked(step),
             }  # fmt: skip
-        if step.kind == "convert":
+        if step.kind in ("calibrate", "convert"):
             export = self._record_of(step.needs[0])
-            calibration = []
-            if len(step.needs) > 1:
-                calibration = [
-                    self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]
-                ]
+            table = next((need for need in step.needs if need.kind == "calibrate"), None)
             return {
-                "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
-                "quantization": data["quantization"],
+                "exporter": family.exporter, "recipe": recipe.data, "precision": data.get("precision"),
+                "quantization": data.get("quantization"), "calibration": self._samples(step),
+                "table": self._file(self._record_of(table)["artifact"], table) if table else None,
                 "model": self._graph(export, step.needs[0]),
                 "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
             }  # fmt: skip
@@ -119,14 +119,14 @@ class Jobs:
             "precision": data["precision"], "realised": data["realised"],
             "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
             "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
-            "options": data["options"], "settings": dict(family.settings),
+            "options": data["options"], "settings": dict(family.settings), "quantization": data["quantization"],
             "threads": self.cores if step.kind == "measure" else 1,
         }  # fmt: skip
         if family.takes == "module":
             job.update(self._recipe(graph_step))
             job["shapes"] = data["shapes"]
         if step.kind == "build":
-            return job
+            return {**job, "calibration": self._samples(step)}
         reference = self._record_of(data["reference"])
         job["engine"] = self._file(self._record_of(data["build"])["artifact"], data["build"])
         job["cases"] = [
@@ -158,12 +158,17 @@ class Jobs:
             return {}
         if takes == "module":
             return {"takes": takes, "adapter": step.environment.data["family"].adapter}
-        reference = next((need for need in step.needs if need.kind == "reference"), None)
-        files = self._record_of(reference)["calibration"] if reference else []
         return {
-            "takes": takes, "precision": step.data["precision"],
-            "calibration": [self._file(entry, reference) for entry in files if reference is not None],
+            "takes": takes, "precision": step.data["precision"], "quantization": step.data["quantization"],
+            "calibration": self._samples(step),
         }  # fmt: skip
+
+    def _samples(self, step: Step) -> list[str]:
+        """Paths of the calibration inputs that a step reads: those of the reference among its needs."""
+        reference = next((need for need in step.needs if need.kind == "reference"), None)
+        if reference is None:
+            return []
+        return [self._file(entry, reference) for entry in self._record_of(reference)["calibration"]]
 
     def _record_of(self, step: Step) -> Mapping[str, Any]:
         found = self.store.step(step.key)
@@ -189,9 +194,9 @@ class Jobs:
 
     # Records ----------------------------------------------------------------------------------------------------
 
-    def _record(self, step: Step, end: Any, folder: Path, attempts: int) -> StepRecord:
-        if trouble := no_evidence(end, stopped=self.stopped()):
-            msg = f"{step.kind} {step.name}: {trouble}"
+    def _record(self, step: Step, job: dict[str, Any], end: Any, folder: Path, attempts: int) -> StepRecord:
+        if lost := no_evidence(end, stopped=self.stopped()):
+            msg = f"{step.kind} {step.name}: {lost}"
             raise InfrastructureError(msg)
         # A recipe's code may leave anything where the worker leaves its result.
         output = end.output if isinstance(end.output, dict) else {}
@@ -209,12 +214,16 @@ class Jobs:
         if ok:
             try:
                 result_digest = self._ingest(step, record, folder)
-            except (KeyError, TypeError, AttributeError, BadOutput) as error:
+                if step.kind == "build":
+                    self.caches.take(step, job, record["result"], folder)
+            except (KeyError, TypeError, AttributeError, BadOutput) as trouble:
                 ok = False
-                text = f"{type(error).__name__}: {error}: not what a {step.kind} gives"
+                text = f"{type(trouble).__name__}: {trouble}: not what a {step.kind} gives"
                 record["error"] = {"stage": step.kind, "type": "BadOutput", "message": text}
         elif not error and end.end.get("exit") == 0:
             record["error"] = {"stage": step.kind, "type": "WorkerError", "message": "the job ended without a result"}
+        if not ok and error and step.kind == "build" and (pieces := self._smallest(step, job, error, folder)):
+            record["subgraphs"] = pieces
         record["log"] = self.store.keep_log(step.key, folder / "log.txt")
         if record["log"]:
             self.log(self.store.root / record["log"])
@@ -222,6 +231,14 @@ class Jobs:
         return self.finish(
             step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits
         )
+
+    def _smallest(
+        self, step: Step, job: dict[str, Any], error: Mapping[str, Any], folder: Path
+    ) -> list[dict[str, Any]]:
+        def run(stage: str, given: dict[str, Any], place: Path, seconds: float) -> Any:
+            return self.session(step).run(stage, given, place, seconds=seconds, memory=self._memory(step))
+
+        return beside.smallest(step, job, error, folder, self.store, run)
 
     def _ingest(self, step: Step, record: dict[str, Any], folder: Path) -> str:
         """Move a job's files into the store; the digest that later steps depend on."""
@@ -240,6 +257,9 @@ class Jobs:
         if step.kind == "conform" and set(result["cases"]) != set(step.data["names"]):
             msg = f"it has {len(result['cases'])} results for {len(step.data['names'])} cases"
             raise BadOutput(msg)
+        if step.kind == "calibrate":
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["table"]))
+            return str(entry["sha256"])
         if step.kind == "build":
             entry = record["artifact"] = self.store.add_object(inside(folder, result["engine"]))
             return str(entry["sha256"] + Path(entry["path"]).suffix)

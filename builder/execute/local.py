@@ -33,8 +33,8 @@ from builder.store import Light, StepRecord, Store
 from builder.values import Family
 
 #: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
-_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9,
-          "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
+_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "calibrate": 4, "convert": 5, "build": 6,
+          "measure": 9, "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
 
 
 class Listener(Protocol):

@@ -14,7 +14,7 @@ import traceback
 from worker import loaded, processes
 
 #: Stages of exporter stacks, each a function of the exporter's module; the others are those of engines.py.
-EXPORTER_STAGES = ("reference", "export", "convert")
+EXPORTER_STAGES = ("reference", "export", "calibrate", "convert")
 ENGINE_STAGES = ("build", "run", "measure", "subgraph")
 
 #: What a system says when memory is refused, in the words of Python, C++, the C library and protobuf.
