@@ -81,6 +81,7 @@ def _prepared(job, external):
 def calibrate(job):
     """The range of each tensor that can be quantised, over the calibration samples: `table.json`, {"method", "samples",
     "ranges": {tensor: [lowest, highest]}}. Raises ValueError without samples, and for a range that is not finite."""
+    import numpy
     import onnxruntime
     from onnxruntime.quantization import calibrate as library
 
@@ -100,7 +101,7 @@ def calibrate(job):
         maker.collect_data(reader)
         ranges = {}
         for name, data in maker.compute_data().items():
-            low, high = (float(value) for value in data.range_value)
+            low, high = (float(numpy.asarray(value).ravel()[0]) for value in data.range_value)
             if not low <= high or low in (float("-inf"), float("inf")) or high == float("inf"):
                 raise ValueError("the range of tensor %s over the samples is %g to %g" % (name, low, high))
             ranges[name] = [low, high]
@@ -172,13 +173,14 @@ def _cache(job, table):
 
 
 def _dynamic(job, path, external):
-    """8-bit weights, per channel where an operator has channels; of MatMul only those with constant weights."""
+    """8-bit weights; of MatMul only those with constant ones. Unsigned, since ConvInteger has no kernel for signed weights
+    (seen with 1.16.3: "Could not find an implementation for ConvInteger(10)"; 1.31.1 has one)."""
     from onnxruntime import quantization
 
     ready, notes = _prepared(job, external)
     quantization.quantize_dynamic(
-        ready, path, op_types_to_quantize=["Conv", "Gemm", "MatMul"], per_channel=True,
-        weight_type=quantization.QuantType.QInt8, use_external_data_format=external,
-        extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+        ready, path, op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+        weight_type=quantization.QuantType.QUInt8, use_external_data_format=external,
+        extra_options={"MatMulConstBOnly": True},
     )  # fmt: skip
     return ["dynamic: weights of 8 bits, activations quantised at run time; no data was needed"] + notes
