@@ -103,13 +103,17 @@ def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again:
         if not source.exists():  # removed by hand since; the next run makes it anew
             continue
         folder = root / chain.cell.folder
-        target = folder / ("engine" + source.suffix)
         folder.mkdir(parents=True, exist_ok=True)
-        if not target.exists() or not target.samefile(source):
-            beside = folder / f".engine.{os.getpid()}"
-            beside.unlink(missing_ok=True)
-            os.link(source, beside)
-            os.replace(beside, target)
+        paths = [store.root / entry["path"] for entry in record.record.get("data", ())]
+        for path, target in [
+            *((path, folder / path.name) for path in paths),
+            (source, folder / ("engine" + source.suffix)),
+        ]:
+            if path.exists() and (not target.exists() or not target.samefile(path)):
+                beside = folder / f".engine.{os.getpid()}"
+                beside.unlink(missing_ok=True)
+                os.link(path, beside)
+                os.replace(beside, target)
         text = json.dumps(manifest(chain, record, records.get(chain.engine.key), cell), indent=1, sort_keys=True)
         store.write_text(folder / "manifest.json", text + "\n")
 

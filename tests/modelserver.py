@@ -93,15 +93,7 @@ class Files(Server):
         if self.ranges:
             headers["ETag"] = tag
         if self.break_after:
-            kept = self.break_after.pop(0)
-            handler.close_connection = True
-            handler.send_response(status)
-            for name, value in {**headers, "Content_Length": str(len(body))}.items():
-                handler.send_header(name.replace("_", "-"), value)
-            handler.end_headers()
-            handler.wfile.write(body[:kept])
-            handler.wfile.flush()
-            handler.connection.shutdown(2)
+            broken_off(handler, status, body, self.break_after.pop(0), headers)
             return
         self.send(handler, status, body, **headers)
 
@@ -119,6 +111,8 @@ class Hub(Server):
         self.status = 0
         """Answer everything with this status, if it is one."""
         self.gated: set[str] = set()
+        self.break_after: list[int] = []
+        """As of Files, of answers with a file's bytes."""
 
     def push(self, repository: str, branch: str, files: dict[str, bytes]) -> str:
         commit = hashlib.sha1(json.dumps({k: v.hex() for k, v in files.items()}, sort_keys=True).encode()).hexdigest()
@@ -172,7 +166,22 @@ class Hub(Server):
             headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             self.send(handler, 206, data[start:], **headers)
             return
+        if self.break_after and handler.command == "GET":
+            broken_off(handler, 200, data, self.break_after.pop(0), headers)
+            return
         self.send(handler, 200, data, **headers)
+
+
+def broken_off(handler: BaseHTTPRequestHandler, status: int, body: bytes, kept: int, headers: dict[str, str]) -> None:
+    """Promise the whole body, send the first `kept` bytes of it and close the connection."""
+    handler.close_connection = True
+    handler.send_response(status)
+    for name, value in {**headers, "Content_Length": str(len(body))}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body[:kept])
+    handler.wfile.flush()
+    handler.connection.shutdown(2)
 
 
 def _blob(data: bytes) -> str:

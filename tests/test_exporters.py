@@ -128,8 +128,9 @@ def sha256(answer: dict[str, Any]) -> str:
     return hashlib.sha256(Path(answer["dir"], "model.onnx").read_bytes()).hexdigest()
 
 
-def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any]) -> None:
-    """The exported model gives what the framework gave, in every case, and the cases differ from each other."""
+def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any], *, beside: bool = False) -> None:
+    """The exported model gives what the framework gave, in every case, and the cases differ from each other. `beside`: its
+    weights are in a file of their own."""
     assert model["ok"], model
     assert reference["ok"], reference
     found = lab.differences(model, reference)
@@ -140,7 +141,8 @@ def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any]) -> N
     content = Path(model["dir"], "model.onnx").read_bytes()
     for place in (str(lab.root), str(ROOT), sys.prefix):
         assert place.encode() not in content, f"the model names {place}"
-    assert os.listdir(model["dir"]).count("model.onnx.data") == 0
+    assert os.listdir(model["dir"]).count("model.onnx.data") == int(beside)
+    assert model["result"]["data"] == (["model.onnx.data"] if beside else [])
     for entry in reference["result"]["noise"]["outputs"]:
         assert 0 < entry["max_abs"] < 1e-4 * max(1, entry["scale"]), "no noise floor, or a wrong one"
 
@@ -250,6 +252,9 @@ def test_light_models_move_through_opsets_and_convert(lab: Lab, model: str) -> N
         "recipe": lab.given(model)["recipe"],
         "calibration": [str(Path(reference["dir"], name)) for name in reference["result"]["calibration"]],
     }
+    (table,) = lab.run("onnx", ("calibrate", given), exporter="tools")
+    assert table["ok"], table
+    given["table"] = str(Path(table["dir"], table["result"]["table"]))
     half, byte = lab.run(
         "onnx",
         ("convert", {**given, "precision": "fp16"}),
@@ -273,6 +278,115 @@ def test_int8_without_calibration_is_an_error(lab: Lab) -> None:
         "model": str(Path(model["dir"], "model.onnx")), "inputs": model["result"]["inputs"],
         "recipe": {}, "precision": "int8", "calibration": [],
     }  # fmt: skip
-    (answer,) = lab.run("onnx", ("convert", given), exporter="tools")
+    (answer,) = lab.run("onnx", ("calibrate", given), exporter="tools")
     assert not answer["ok"]
     assert "calibration" in answer["message"]
+
+
+SCRIPT = """
+import os
+
+OUTPUTS = ("y",)
+
+
+def model(recipe, source):
+    import torch
+
+    from worker.exporters import weights
+
+    net = torch.nn.Linear(4, 2)
+    net.load_state_dict(LOAD)
+    return net.eval()
+"""
+WRITE = """
+import pickle, sys, torch
+from safetensors.torch import save_file
+torch.manual_seed(1)
+state, at = torch.nn.Linear(4, 2).state_dict(), sys.argv[1] + "/"
+save_file(state, at + "w.safetensors")
+torch.save(state, at + "w.pth")
+torch.save(state, at + "old.pth", _use_new_zipfile_serialization=False)
+class Evil:
+    def __reduce__(self):
+        return open, (at + "executed", "w")
+torch.save({"weight": Evil()}, at + "evil.pth")
+with open(at + "w.pkl", "wb") as file:
+    pickle.dump(Evil(), file)
+"""
+
+
+def test_no_way_to_read_weights_unpickles(lab: Lab, tmp_path: Path) -> None:
+    """safetensors and weights_only=True load; a pickle is refused whatever function is called for it, and does not run."""
+    subprocess.run([lab.python("torch"), "-c", WRITE, str(tmp_path)], check=True, capture_output=True)
+    ways = {
+        "safetensors": "weights.load(os.path.join(source, 'w.safetensors'))",
+        "archive": "weights.load(os.path.join(source, 'w.pth'))",
+        "evil archive": "weights.load(os.path.join(source, 'evil.pth'))",
+        "old": "weights.load(os.path.join(source, 'old.pth'))",
+        "whole": "torch.load(os.path.join(source, 'evil.pth'), weights_only=False)",
+        "pickle": "__import__('pickle').load(open(os.path.join(source, 'w.pkl'), 'rb'))",
+        "pure pickle": "__import__('pickle')._Unpickler(open(os.path.join(source, 'w.pkl'), 'rb')).load()",
+    }
+    jobs = []
+    for name, load in ways.items():
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        (folder / "export.py").write_text(SCRIPT.replace("LOAD", load))
+        recipe = {
+            "recipe": name, "script": "export.py", "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 4]}],
+            "dims": {"static": {}}, "seeds": [0],
+        }  # fmt: skip
+        options = {"shapes": "static", "opset": "17", "torch-exporter": "torchscript"}
+        given = {"recipe": recipe, "recipe_dir": str(folder), "source": str(tmp_path), "options": options}
+        jobs.append(("export", given))
+    answers = dict(zip(ways, lab.run("torch", *jobs), strict=True))
+    assert answers["safetensors"]["ok"] and answers["archive"]["ok"], answers
+    assert sha256(answers["safetensors"]) == sha256(answers["archive"])
+    for name in ("evil archive", "old", "whole", "pickle", "pure pickle"):
+        assert not answers[name]["ok"], name
+    assert answers["evil archive"]["type"] == "UnpicklingError", "weights_only's own refusal"
+    assert "convert it to .safetensors" in answers["old"]["message"]
+    for name in ("whole", "pickle", "pure pickle"):
+        assert answers[name]["type"] == "Pickled" and "asks for" in answers[name]["message"], answers[name]
+    assert not (tmp_path / "executed").exists()
+    assert not list(tmp_path.glob("*/__pycache__")), "the recipe's folder is its writer's"
+
+
+def test_int8_and_fp16_of_a_model_with_its_weights_beside_it(lab: Lab, tmp_path: Path) -> None:
+    """What is converted keeps its weights in a file of their own, and still gives the reference's answers."""
+    folder = ROOT / "recipes" / "squeezenet"
+    script = (
+        "import onnx, sys; sys.path.insert(0, sys.argv[1]); from worker.exporters import light;"
+        "m = light.load('squeezenet', {'data_0': 'image', 'softmaxout_1': 'probabilities'}, head=16.0);"
+        "onnx.save_model(m, sys.argv[2] + '/model.onnx', save_as_external_data=True, location='w.bin', size_threshold=0)"
+    )
+    subprocess.run([lab.python("onnx"), "-c", script, str(lab.root / "code"), str(tmp_path)], check=True)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    del recipe["script"]
+    recipe["source"] = {"kind": "file", "name": "model.onnx"}
+    given = {
+        "recipe": recipe,
+        "recipe_dir": str(folder),
+        "source": str(tmp_path),
+        "options": {"shapes": "static", "opset": "17"},
+    }
+    export, reference = lab.run("onnx", ("export", given), ("reference", given))
+    check_right(lab, export, reference, beside=True)
+    converted = {
+        "model": str(Path(export["dir"], "model.onnx")), "inputs": export["result"]["inputs"], "recipe": recipe,
+        "calibration": [str(Path(reference["dir"], name)) for name in reference["result"]["calibration"]],
+    }  # fmt: skip
+    (table,) = lab.run("onnx", ("calibrate", converted), exporter="tools")
+    assert table["ok"], table
+    converted["table"] = str(Path(table["dir"], table["result"]["table"]))
+    ways = ("fp16", "int8")
+    answers = lab.run("onnx", *(("convert", {**converted, "precision": way}) for way in ways), exporter="tools")
+    for answer, way in zip(answers, ways, strict=True):
+        assert answer["ok"], answer
+        assert answer["result"]["data"] == ["model.onnx.data"]
+        left = {name for name in os.listdir(answer["dir"]) if name != "result.json"}
+        assert left == {"model.onnx", "model.onnx.data"}, "nothing else stays"
+        assert os.path.getsize(Path(answer["dir"], "model.onnx")) < 200_000
+        found = lab.differences(answer, reference)
+        assert min(case["cosine"] for case in found) >= recipe["tolerance"][way]["cosine"]
+        assert max(case["abs"] for case in found) > 0, "nothing was converted"

@@ -217,7 +217,7 @@ def test_examples_are_read_as_far_as_they_are_written_out(
     ("text", "origin", "words"),
     [
         ("x = 1", "nets:build", "has no function or class 'build'; it has none"),
-        ("def biuld(): pass", "nets:build", "perhaps 'biuld'"),
+        ("def builds(): pass", "nets:build", "perhaps 'builds'"),
         ("def build(:", "nets:build", "not Python"),
         ("from . import other\ndef build(): pass", "nets:build", "imports from its own package"),
         ("", "other.nets:build", "no file other/nets.py"),

@@ -6,6 +6,8 @@ import hashlib
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -428,6 +430,31 @@ def test_a_hub_that_gives_other_bytes_than_the_lock_says(hub: Hub, tmp_path: Pat
     with pytest.raises(SourceError, match="the lock says") as caught:
         obtain(source, tmp_path, locked)
     assert caught.value.kind == "HashMismatch"
+
+
+def test_a_hubs_file_that_breaks_off_is_asked_for_again(hub: Hub, tmp_path: Path) -> None:
+    source = source_of("model.safetensors")
+    locked = lock_of(source)
+    hub.break_after = [2000]
+    hub.asked.clear()
+    folder = obtain(source, tmp_path, locked)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    times = sum(method == "GET" and "resolve" in path for method, path, _ in hub.asked)
+    assert times == 2, "the library writes pieces of 10 MB: what is smaller it begins again"
+
+
+def test_offline_asks_nobody(hub: Hub, tmp_path: Path) -> None:
+    """The library reads this setting when it is imported."""
+    script = "from builder import sources_hub; sources_hub.resolve('hub:acme/net@main:config.json')"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert "InfrastructureError" in ran.stderr and "HF_HUB_OFFLINE forbids" in ran.stderr
+    assert not hub.asked
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ class Jobs:
         graph = self._record_of(graph_step)
         job = {
             "adapter": family.adapter, "model": self._graph(graph, graph_step) if step.kind == "build" else None,
+            "data": [Path(entry["path"]).name for entry in graph.get("data", ())],
             "precision": data["precision"], "realised": data["realised"],
             "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
             "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
@@ -128,7 +129,7 @@ class Jobs:
         if step.kind == "build":
             return {**job, "calibration": self._samples(step)}
         reference = self._record_of(data["reference"])
-        job["engine"] = self._file(self._record_of(data["build"])["artifact"], data["build"])
+        job["engine"] = self._graph(self._record_of(data["build"]), data["build"])
         job["cases"] = [
             {"file": self._file(case["artifact"], data["reference"]), "label": case["label"]}
             for case in reference["cases"]
@@ -244,13 +245,9 @@ class Jobs:
         """Move a job's files into the store; the digest that later steps depend on."""
         result = record["result"]
         if step.kind in ("export", "convert"):
-            beside = [inside(folder, name) for name in result.get("data", ())]
-            if not beside:
-                entry = record["artifact"] = self.store.add_object(inside(folder, result["model"]))
-                return digest([entry["sha256"], result["inputs"], result["outputs"]])
-            entry, *data = self.store.add_bundle([inside(folder, result["model"]), *beside])
-            record.update(artifact=entry, data=data)
-            return digest([entry["sha256"], [one["sha256"] for one in data], result["inputs"], result["outputs"]])
+            made = self._keep(record, folder, result["model"])
+            beside = [[entry["sha256"] for entry in record["data"]]] if "data" in record else []
+            return digest([made["sha256"], *beside, result["inputs"], result["outputs"]])
         if step.kind == "suite":
             entry = record["artifact"] = self.store.add_object(inside(folder, result["cases"]))
             return str(entry["sha256"])
@@ -261,8 +258,9 @@ class Jobs:
             entry = record["artifact"] = self.store.add_object(inside(folder, result["table"]))
             return str(entry["sha256"])
         if step.kind == "build":
-            entry = record["artifact"] = self.store.add_object(inside(folder, result["engine"]))
-            return str(entry["sha256"] + Path(entry["path"]).suffix)
+            # Its name in the store: that of its folder, where it has weights beside it.
+            path = Path(self._keep(record, folder, result["engine"])["path"])
+            return path.parent.name if "data" in record else path.name
         if step.kind == "reference":
             record["cases"] = [
                 {**case, "artifact": self.store.add_object(inside(folder, case["file"]))} for case in result["cases"]
@@ -274,6 +272,16 @@ class Jobs:
                 [[case["artifact"]["sha256"] for case in record["cases"]], [c["sha256"] for c in record["calibration"]]]
             )
         return digest(result)
+
+    def _keep(self, record: dict[str, Any], folder: Path, name: str) -> Mapping[str, Any]:
+        """Put a job's file into the store as its artifact, with the files beside it that hold its weights as its `data`."""
+        beside = [inside(folder, other) for other in record["result"].get("data") or ()]
+        if beside:
+            record["artifact"], *record["data"] = self.store.add_bundle([inside(folder, name), *beside])
+        else:
+            record["artifact"] = self.store.add_object(inside(folder, name))
+        artifact: Mapping[str, Any] = record["artifact"]
+        return artifact
 
     def finish(
         self,

@@ -6,6 +6,7 @@ TensorRT's provider compiled cannot be saved like that: there the engine is the 
 https://onnxruntime.ai/docs/execution-providers/EP-Context-Design.html), with TensorRT's engines embedded.
 """
 
+import os
 import re
 
 from worker import adapters
@@ -35,6 +36,10 @@ def build(job):
         options.add_session_config_entry("ep.context_file_path", job.path("engine.onnx"))
     else:
         options.optimized_model_filepath = job.path("engine.onnx")
+    if job.input.get("data"):
+        # Else the engine would go on naming the model's own files (onnxruntime_session_options_config_keys.h).
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "engine.onnx.data")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     onnxruntime_providers.preload(onnxruntime)
     given = onnxruntime_providers.options(job, asked, onnxruntime.__version__)
     try:
@@ -49,6 +54,7 @@ def build(job):
     found = {"providers": providers, "optimization": "extended"}
     return {
         "engine": "engine.onnx", "found": found, "unsupported": [],
+        "data": ["engine.onnx.data"] if os.path.exists(job.path("engine.onnx.data")) else [],
         "degraded": onnxruntime_providers.absent(asked, providers),
     }  # fmt: skip
 
