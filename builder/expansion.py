@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder import calibration
 from builder.errors import SpecError, SpecErrors
 from builder.fields import FieldError, of_stack
 from builder.match import Match, Term
@@ -305,6 +306,8 @@ class Expander:
             if verdict is not None:
                 removed.append((options, verdict))
                 continue
+            if recipe is not None and self.without_data(options, recipe, family):
+                continue
             for rule in applied:
                 rule.hits += 1
                 given.update(of(rule).attributes)
@@ -318,13 +321,28 @@ class Expander:
                 points.masks[pair] = points.masks.get(pair, 0) | 1 << position
         return points
 
+    def without_data(self, options: Options, recipe: Recipe, family: str) -> bool:
+        """Whether a cell that is left by all rules asks for 8 bits of data that its recipe does not have: an error, noted once
+        a recipe, and no guess."""
+        owner = self.spec.families[family]
+        asked = calibration.kind(owner.settings, options, options.get("precision", ""))
+        if recipe.calibration or owner.takes == "module" or not calibration.needs_data(asked):
+            return False
+        hint = (
+            f"add calibration: {{samples: 8}} or {{folder: ...}}, or exclude: {{model: {recipe.name}, precision: int8}}"
+        )
+        message = (
+            f"int8 is asked of {recipe.name} ({self.spec.source.name}), and there is no 'calibration' to make it from"
+        )
+        if all(error.where != recipe.where or error.message != message for error in self.errors):
+            self.errors.append(SpecError(recipe.where, message, hint=hint))
+        return True
+
     def possible(self, options: Options, recipe: Recipe, family: str) -> Verdict | None:
         """What the recipe or the engine's family cannot do."""
         precision = options.get("precision")
         if options.get("shapes", recipe.shapes[0]) not in recipe.shapes:
             return "recipe", f"{recipe.name} has no {options['shapes']} dimensions", recipe.where
-        if precision == "int8" and not recipe.calibration:
-            return "recipe", f"{recipe.name} has no calibration data, which int8 needs", recipe.where
         if precision is not None and precision not in self.spec.families[family].precision:
             where = self.spec.families[family].where
             return "family", f"family {family} has no way to realise {precision}", where

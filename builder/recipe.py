@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder import calibration as calibration_data
 from builder import nodes, recipe_source, versions
 from builder.errors import SpecError
 from builder.nodes import Map, Node, Seq, Source, Text
@@ -24,7 +25,7 @@ TOLERANCE_KEYS = ("atol", "rtol", "cosine", "mismatch", "because")
 METRIC_KEYS = ("name", "minimum")
 METRICS = ("top1-agreement", "embedding-cosine", "mask-iou")
 RANGE_KEYS = ("min", "opt", "max")
-CALIBRATION_KEYS = ("samples", "seed")
+CALIBRATION_KEYS = ("samples", "seed", "folder", "callable", "layout", "mean", "std", "method")
 SHAPES = ("static", "dynamic")
 _MAX_BYTES = 256 << 20
 """Of all files of one recipe together."""
@@ -65,9 +66,9 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     _metric(top)
     calibration = "calibration" in top
     if calibration:
-        samples = Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration")
-        if samples.integer("samples", 0, least=1) == 0:
-            samples.missing("samples")
+        calibration_data.check(
+            Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration"), folder, bool(script)
+        )
     try:
         data: dict[str, Any] = nodes.typed(node)
     except ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, imagerules, isolation, recipe, recipe_source, sample, spec, suite
+from builder import calibration, family, imagerules, isolation, recipe, recipe_source, sample, spec, suite
 from builder.section import NAME, VALUE
 from builder.values import FAILING, STATUSES, TAKES
 
@@ -269,7 +269,18 @@ def _recipe() -> Schema:
         "uses": _list(_NAME),
         "tolerance": _mapping(tolerance, minProperties=1),
         "metric": metric,
-        "calibration": _object(recipe.CALIBRATION_KEYS, {"samples": count, "seed": {"type": "integer"}}, ["samples"]),
+        "calibration": _object(
+            recipe.CALIBRATION_KEYS,
+            {
+                "samples": count,
+                "seed": {"type": "integer"},
+                "folder": _TEXT,
+                "callable": _NAME,
+                "layout": {"enum": list(calibration.LAYOUTS)},
+                "method": {"enum": list(calibration.METHODS)},
+                **{key: {"type": ["number", "array"], "items": {"type": "number"}} for key in ("mean", "std")},
+            },
+        ),
         "settings": {"type": "object"},
     }
     return _object(recipe.KEYS, properties, ["recipe", "summary", "exporters", "inputs", "dims", "tolerance"])

@@ -424,7 +424,7 @@ class _Reader:
             minimum = (found.data.get("metric") or {}).get("minimum", {})
             for precision in wanted:
                 if precision == "int8" and not found.calibration and precision not in found.tolerance:
-                    continue  # the matrix removes those cells, rule `recipe`
+                    continue  # the expansion tells where data are missing, if such a cell is left
                 if precision not in found.tolerance:
                     source.error(file.tolerance, f"no tolerance for {precision!r}, which {self.source.name} asks for",
                                  f"add tolerance: {{{precision}: {{atol: ..., rtol: ..., because: ...}}}}")  # fmt: skip

@@ -156,15 +156,16 @@ def make_reference(job, module, run, again, method, outputs):
             entry = {"case": label, "name": name}
             entry.update(difference(first, second))
             noise.append(entry)
-    calibration = []
-    wanted = recipe.get("calibration") or {"samples": 0, "seed": 0}
-    for number in range(wanted["samples"]):
-        ins = inputs(module, job, shapes(recipe, option, "opt"), wanted["seed"] + number)
-        calibration.append("calibration-%d.npz" % number)
-        save(os.path.join(job.dir, calibration[-1]), ins)
+    from worker.exporters import dataset
+
+    samples, origin = dataset.samples(module, job, shapes(recipe, option, "opt"))
+    calibration = ["calibration-%d.npz" % number for number in range(len(samples))]
+    for name, ins in zip(calibration, samples):
+        save(os.path.join(job.dir, name), ins)
     return {
         "cases": cases,
         "calibration": calibration,
+        "calibration_from": origin,
         "inputs": [item["name"] for item in recipe["inputs"]],
         "outputs": list(outputs),
         "noise": {"method": method, "outputs": noise},
