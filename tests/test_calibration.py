@@ -161,7 +161,7 @@ def planned(*modes: str, settings: dict[str, Any] | None = None, **family: Any) 
     planner = factory.planner(engine)
     planner.families = {**planner.families, "engine": factory.family(settings=settings or {}, **family)}
     planner.quantizers = {"nncf": factory.stack("tools", "tools", version="9")}
-    options = [{"quantization": mode} if mode else {} for mode in modes]
+    options: list[dict[str, Any]] = [{"quantization": mode} if mode else {} for mode in modes]
     return planner.plan([factory.cell(engine, precision="int8", **given) for given in options])
 
 
