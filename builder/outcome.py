@@ -7,6 +7,7 @@ was asked; a step that died is `crashed`, `timeout` or `out-of-memory`, never `s
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -152,9 +153,12 @@ def _degrade(result: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+#: What is asked is a precision, or else who does the work: a provider, a device, a delegate, an engine's segment.
+_PRECISION = re.compile(r"\b(fp|bf|f|int|tf)(4|8|16|32|64)\b", re.IGNORECASE)
 _REMEDIES = {
     "opset-changed": "Ask for the opset that the exporter really writes, or take the exporter that writes the one asked for.",
     "precision-fallback": "Run this precision on a device that computes in it, or ask for the precision that is used here.",
+    "silent-fallback": "Install what the device or provider asked for needs, or ask for the one that does the work here.",
     "version-differs": "Something else on the path shadows the declared package; look at the loaded libraries of this cell.",
 }
 
@@ -165,7 +169,7 @@ def _kind_of(entry: Mapping[str, Any]) -> str:
         return "opset-changed"
     if "declared version" in str(entry["how"]):
         return "version-differs"
-    return "precision-fallback"
+    return "precision-fallback" if _PRECISION.search(asked) else "silent-fallback"
 
 
 def _fail(
