@@ -366,7 +366,7 @@ def test_int8_and_fp16_of_a_model_with_its_weights_beside_it(lab: Lab, tmp_path:
     recipe["source"] = {"kind": "file", "name": "model.onnx"}
     given = {
         "recipe": recipe,
-        "recipe_dir": str(folder),
+        "recipe_dir": str(tmp_path),
         "source": str(tmp_path),
         "options": {"shapes": "static", "opset": "17"},
     }

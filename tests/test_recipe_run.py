@@ -153,13 +153,13 @@ def test_an_onnx_file_with_its_weights_beside_it(folder: Path, models: Path) -> 
     for path in paths:
         exported = folder / "artifacts" / path
         beside = exported.with_name("model.onnx.data")
-        assert beside.stat().st_size >= 4 * (16 * 8 + 300 * 16), "the weights stay in a file of their own"
+        assert beside.stat().st_size >= 4 * 300 * 16, "the weights stay in a file of their own"
         assert exported.stat().st_size < 4000
     for cell in found["cells"]:
         if cell["engine"]["family"] == "onnxruntime":
             delivered = folder / "artifacts" / "engines" / cell["folder"]
             (data,) = json.loads((delivered / "manifest.json").read_text())["engine"]["data"]
-            assert (delivered / data["file"]).stat().st_size == data["bytes"] > 4 * 300 * 16
+            assert (delivered / data["file"]).stat().st_size == data["bytes"] >= 4 * 300 * 16
             told = json.loads(enginematrix(folder, "recipe", "inspect", str(delivered / "engine.onnx"), "--json"))
             assert list(told["data-files"]) == [data["file"]] and not told["problems"], "the engine needs nothing else"
     inputs = json.loads(enginematrix(folder, "recipe", "inspect", str(exported), "--json"))["inputs"]
@@ -221,14 +221,15 @@ def test_a_model_of_a_hub_by_its_commit(folder: Path, models: Path) -> None:
 
 def test_a_resource_of_a_package(folder: Path) -> None:
     """A model that a package carries, taken as data: the package is not installed where it is exported."""
-    name = "onnx/backend/test/data/light/light_squeezenet.onnx"
+    name = "onnx/backend/test/data/pytorch-operator/test_operator_mm/model.onnx"
     path = folder / "recipes/carried/recipe.yaml"
     path.parent.mkdir()
     path.write_text(
         "recipe: carried\nsummary: A model in a package\nexporters: [onnx]\n"
         f"source: {{kind: package, name: onnx, version: 1.20.1, entry: {name}}}\n"
-        "inputs: [{name: image, tensor: data_0, dtype: float32, shape: [1, 3, 224, 224]}]\ndims: {static: {}}\n"
-        "uses: [opset, shapes]\ntolerance: {fp32: {rtol: 1.0e-3, because: a test}}\n"
+        "inputs:\n  - {name: left, tensor: '0', dtype: float32, shape: [2, 3]}\n"
+        "  - {name: right, tensor: '1', dtype: float32, shape: [3, 4]}\ndims: {static: {}}\n"
+        "uses: [opset, shapes]\ntolerance: {fp32: {atol: 1.0e-6, rtol: 1.0e-4, because: a test}}\n"
     )
     (folder / "matrix.yaml").write_text(MATRIX.replace("MODEL", "carried").replace("[static, dynamic]", "[static]"))
     enginematrix(folder, "run", "--quiet")
@@ -243,7 +244,7 @@ def test_a_model_that_changed_is_not_taken_for_the_one_declared(folder: Path, mo
     weights.write_bytes(data)
     # Another hash is declared, or the bytes that were obtained for the same one before would do.
     path = folder / "recipes/changed/recipe.yaml"
-    path.write_text(re.sub("(weights/all.bin.: )[0-9a-f]{64}", r"\g<1>" + "0" * 64, path.read_text()))
+    path.write_text(re.sub("(weights/all.bin: )[0-9a-f]{64}", r"\g<1>" + "0" * 64, path.read_text()))
     run(folder, "changed", code=1)
     for status, stage, category in outcomes(folder).values():
         assert (status, stage, category) == ("failed", "obtain", "obtain-error")

@@ -121,3 +121,14 @@ def test_the_bytes_of_a_declared_source_are_not_read_for_planning(tmp_path: Path
     (tmp_path / "recipes/alpha/w.bin").write_text("another")
     loaded = recipe.load(tmp_path / "recipes/alpha/recipe.yaml", "recipe.yaml", errors)
     assert loaded is not None and loaded.recipe.sha256 != first.sha256, "what no hash was declared of is read"
+
+
+def test_the_name_of_a_tensor_stays_text(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for name, well in (("0", False), ("'0'", True), ("gpu_0/data", True), ("[1]", False)):
+        project.recipe("alpha", RECIPE.replace("{name: x,", f"{{name: x, tensor: {name},"))
+        if well:
+            assert isinstance(project.spec().recipes["alpha"].data["inputs"][0]["tensor"], str)
+        else:
+            with pytest.raises(SpecErrors, match="tensor|quote it"):
+                project.spec()
