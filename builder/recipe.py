@@ -117,8 +117,9 @@ def _inputs(top: Section) -> dict[str, Any]:
     for item in top.sections("inputs", INPUT_KEYS, "an input"):
         item.name("name")
         item.choice("dtype", DTYPES, required=True)
-        if "tensor" in item:
-            item.text("tensor", required=True)
+        tensor = item.get("tensor")
+        if tensor is not None and item.text("tensor") and not isinstance(nodes.typed(tensor), str):
+            item.error("tensor", "a name that is read as a number", f'quote it: "{item.text("tensor")}"')
         shape = item.get("shape")
         if not isinstance(shape, Seq):
             item.error("shape", "'shape' must be a list of sizes and symbols")
