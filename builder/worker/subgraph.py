@@ -198,7 +198,7 @@ class Model:
                 if name not in self.types:
                     raise Untyped(name)
                 graph.append(field(INPUT, self.types[name]))
-        ends = outputs if outputs is not None else self._ends(kept, made)
+        ends = outputs if outputs is not None else self.ends(kept)
         for name in ends:
             if name not in self.types and probe:
                 graph.insert(len(kept), field(NODE, _shape_of(name)))
@@ -208,10 +208,23 @@ class Model:
         graph.extend(field(VALUE, self.types[name]) for name in sorted(made) if name in self.types and name not in ends)
         return b"".join(bytes(part) for part in self.rest) + field(GRAPH, b"".join(graph))
 
-    def _ends(self, kept, made):
+    def ends(self, indices):
+        """What these nodes make that others take, or nobody."""
+        kept = set(indices)
         inside = {name for index in kept for name in self.nodes[index].inputs}
-        rest = set(self.outputs).union(*(node.inputs for node in self.nodes if node.index not in set(kept)))
-        return [name for index in kept for name in self.nodes[index].outputs if name in rest or name not in inside]
+        rest = set(self.outputs).union(*(node.inputs for node in self.nodes if node.index not in kept))
+        return [
+            name for index in sorted(kept) for name in self.nodes[index].outputs if name in rest or name not in inside
+        ]
+
+    def freeze(self, shapes):
+        """Give inputs fixed shapes, and forget the types of all that may have depended on them."""
+        for name, shape in shapes.items():
+            if name in self.types:
+                self.types[name] = _typed(name, signature(self.types[name])[1], shape)
+        for name in set(self.types) - set(self.inputs):
+            if not all(isinstance(size, int) for size in signature(self.types[name])[2] or [None]):
+                del self.types[name]
 
     def learn(self, name, element, shape):
         """Note a tensor's type: `element` as in onnx.TensorProto.DataType, `shape` of numbers, with text or None for a

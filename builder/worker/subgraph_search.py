@@ -26,21 +26,26 @@ def reduce(job):
             model = subgraph.read(job.input["model"])
         except subgraph.Damaged as error:
             raise BadInput("%s is no model to cut: %s" % (os.path.basename(job.input["model"]), error))
-        library = Library(job, adapter, model)
+        # A piece of a model of dynamic shapes has inputs whose ranges nobody knows: it is looked for at one shape.
+        model.freeze({name: shape["opt"] for name, shape in (job.input.get("profile") or {}).items()})
+        library = Library(job, adapter, model, time.monotonic() + limit["seconds"])
+        library.learn_all()
         pieces, seen = [], set()
         for entry in suspects(model, job.input.get("refused") or []) or [unnamed(job.input.get("message") or "")]:
             if len(pieces) == limit["pieces"] or kind(entry) in seen:
                 continue
             seen.add(kind(entry))
-            search = Search(model, library, entry, limit["tries"], limit["seconds"])
+            search = Search(model, library, entry, limit["tries"])
             found = search.smallest()
             if found:
                 name = "subgraph-%d.onnx" % len(pieces)
                 with open(job.path(name), "wb") as file:
                     file.write(search.file)
                 nodes = [model.nodes[index] for index in found]
+                alone = nodes[0] if len(nodes) == 1 else None  # then it is known after all
                 pieces.append({
-                    "model": name, "node": entry["node"], "operator": entry["operator"], "reason": entry["reason"],
+                    "model": name, "node": entry["node"] or (alone.name if alone else ""),
+                    "operator": entry["operator"] or (alone.operator if alone else ""), "reason": entry["reason"],
                     "nodes": [node.name or "node %d" % node.index for node in nodes],
                     "operators": [node.operator for node in nodes], "of": len(model.nodes), "tries": search.tries,
                     "smallest": search.finished,
@@ -78,14 +83,17 @@ def plain(operator):
 
 def kind(entry):
     """What makes two refusals one: the operator and the reason, less names and numbers."""
-    return plain(entry.get("operator") or ""), re.sub(r"\d+|'[^']*'|\"[^\"]*\"", "#", entry.get("reason") or "")
+    text = re.sub(r"\{[^}]*\}|for node [^.)]*|'[^']*'|\"[^\"]*\"", "#", entry.get("reason") or "")
+    return plain(entry.get("operator") or ""), re.sub(r"\d+", "#", text).strip()
 
 
 class Library:
-    """The engine library, asked whether it takes a file. Counts its answers."""
+    """The engine library, asked whether it takes a file. Counts its answers; asks nothing after `until`, which all searches
+    of a model share."""
 
-    def __init__(self, job, adapter, model):
-        self.job, self.adapter, self.model = job, adapter, model
+    def __init__(self, job, adapter, model, until):
+        self.job, self.adapter, self.model, self.until = job, adapter, model, until
+        self.built = job.input.get("failed_at", "parse") != "parse"
         self.tries, self.unknown = 0, set()
 
     def refusals(self, data):
@@ -96,7 +104,7 @@ class Library:
         with open(path, "wb") as file:
             file.write(data)
         try:
-            if hasattr(self.adapter, "refusals") and self.job.input.get("failed_at", "parse") == "parse":
+            if hasattr(self.adapter, "refusals") and not self.built:
                 return self.adapter.refusals(self.job, path)
             return self._built(path, data)
         finally:
@@ -122,15 +130,29 @@ class Library:
 
     def learn(self, name):
         """Ask for a tensor's type, by what leads to it. False when that cannot be had."""
-        if name in self.unknown:
+        if name in self.unknown or self.over():
             return False
         self.unknown.add(name)  # ask once
-        if not hasattr(self.adapter, "types") or name not in self.model.makers:
+        if name not in self.model.makers:
             return False
         try:
             piece = self.model.cut(self.model.ancestors({self.model.makers[name]}), [name], probe=True)
         except subgraph.Untyped:
             return False
+        return name in self._types(piece)
+
+    def learn_all(self):
+        """Ask for the types of all tensors at once: what was refused when it was built is read as a whole."""
+        if self.built:
+            try:
+                self._types(self.model.cut(range(len(self.model.nodes)), probe=True))
+            except subgraph.Untyped:
+                pass
+
+    def _types(self, piece):
+        """The types that the library tells of a piece's tensors, noted in the model."""
+        if not hasattr(self.adapter, "types"):
+            return {}
         self.tries += 1
         path = self.job.path("piece.onnx")
         with open(path, "wb") as file:
@@ -138,13 +160,16 @@ class Library:
         try:
             types = self.adapter.types(self.job, path)
         except Failure:
-            return False
+            return {}
         finally:
             os.unlink(path)
-        for found in types:
-            if found not in self.model.types:
-                self.model.learn(found, *types[found])
-        return name in types
+        for name in types:
+            if name not in self.model.types:
+                self.model.learn(name, *types[name])
+        return types
+
+    def over(self):
+        return time.monotonic() > self.until
 
 
 class _Part(object):
@@ -168,9 +193,9 @@ class _Quiet(object):
 class Search:
     """For one refused node. `file` holds the piece that was found last, `finished` whether nothing smaller is left."""
 
-    def __init__(self, model, library, entry, tries, seconds):
+    def __init__(self, model, library, entry, tries):
         self.model, self.library, self.entry = model, library, entry
-        self.left, self.until = tries, time.monotonic() + seconds
+        self.left = tries
         self.tries, self.file, self.finished = 0, None, False
 
     def smallest(self):
@@ -213,13 +238,19 @@ class Search:
         return sorted(nodes - {first}, key=lambda index: (-steps.get(index, far + 1), index))
 
     def _over(self):
-        return self.left <= 0 or time.monotonic() > self.until
+        return self.left <= 0 or self.library.over()
+
+    def _same(self, entry):
+        """Whether a refusal is the one looked for. A parser names operators of ONNX, a builder its own kinds of layer."""
+        operator, reason = kind(entry)
+        ours, mine = kind(self.entry)
+        return reason == mine and (operator == ours or not (operator and ours) or self.library.built)
 
     def refused(self, nodes):
         """Whether the piece is refused as the whole was. A piece whose edge has no type cannot be asked about."""
-        made = {name for index in nodes - {self.entry["index"]} for name in self.model.nodes[index].outputs}
-        for name in sorted(made - set(self.model.types)):
-            self.library.learn(name)
+        for name in self.model.ends(nodes):
+            if name not in self.model.types and self.model.makers[name] != self.entry["index"]:
+                self.library.learn(name)
         data = None
         while data is None:
             try:
@@ -228,11 +259,7 @@ class Search:
                 if not self.library.learn(error.name):
                     return False
         self.left, self.tries = self.left - 1, self.tries + 1
-        same = any(
-            kind(entry) == kind(self.entry)
-            or (kind(entry)[1] == kind(self.entry)[1] and not (entry.get("operator") and self.entry["operator"]))
-            for entry in self.library.refusals(data)
-        )
+        same = any(self._same(entry) for entry in self.library.refusals(data))
         if same:
             self.file = data
         return same

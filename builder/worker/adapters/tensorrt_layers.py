@@ -48,8 +48,9 @@ def computing(layers):
 
 def named(failure, layers):
     """A Failure of the builder with the layers that its message names: "Could not find any implementation for node
-    {ForeignNode[a...b]}", "... node a + b."."""
+    {ForeignNode[a...b]}.", "... node a + b.", "Cannot compile operation 'a' for Turing"."""
     match = re.search(r"implementation for (?:node|operation) (.+?)(?:\.?\)|\.(?: |$)| due to|$)", str(failure))
+    match = match or re.search(r"Cannot compile operation '([^']+)'", str(failure))
     if match:
         text = re.sub(r"^\{ForeignNode\[|\]\}$", "", match.group(1))
         parts = [part.strip() for chunk in text.split(" + ") for part in chunk.split("...")]
