@@ -221,15 +221,14 @@ def test_a_model_of_a_hub_by_its_commit(folder: Path, models: Path) -> None:
 
 def test_a_resource_of_a_package(folder: Path) -> None:
     """A model that a package carries, taken as data: the package is not installed where it is exported."""
-    name = "onnx/backend/test/data/pytorch-operator/test_operator_mm/model.onnx"
+    name = "onnx/backend/test/data/simple/test_single_relu_model/model.onnx"
     path = folder / "recipes/carried/recipe.yaml"
     path.parent.mkdir()
     path.write_text(
         "recipe: carried\nsummary: A model in a package\nexporters: [onnx]\n"
         f"source: {{kind: package, name: onnx, version: 1.20.1, entry: {name}}}\n"
-        "inputs:\n  - {name: left, tensor: '0', dtype: float32, shape: [2, 3]}\n"
-        "  - {name: right, tensor: '1', dtype: float32, shape: [3, 4]}\ndims: {static: {}}\n"
-        "uses: [opset, shapes]\ntolerance: {fp32: {atol: 1.0e-6, rtol: 1.0e-4, because: a test}}\n"
+        "inputs: [{name: given, tensor: x, dtype: float32, shape: [1, 2], range: [-5, 5]}]\ndims: {static: {}}\n"
+        "seeds: [0, 1, 2]\nuses: [opset, shapes]\ntolerance: {fp32: {atol: 1.0e-6, rtol: 1.0e-4, because: a test}}\n"
     )
     (folder / "matrix.yaml").write_text(MATRIX.replace("MODEL", "carried").replace("[static, dynamic]", "[static]"))
     enginematrix(folder, "run", "--quiet")
