@@ -29,7 +29,8 @@ class Untyped(Exception):  # noqa: N818
 
 def fields(data):
     """[(number, wire type, value, whole field)] of a message: an int, or a memoryview. Raises Damaged."""
-    view, at, end = memoryview(data), 0, len(data)
+    view = memoryview(content(data))
+    at, end = 0, len(view)
     while at < end:
         start = at
         key, at = _varint(view, at)
@@ -79,8 +80,22 @@ def field(index, value):
     return number(index << 3 | 2) + number(len(value)) + bytes(value)
 
 
+def content(value):
+    """A field that should hold bytes. Raises Damaged when it is a number."""
+    if isinstance(value, int):
+        raise Damaged("there is a number where a message or a text should be")
+    return value
+
+
+def whole(value):
+    """A field that should hold a number. Raises Damaged when it is none."""
+    if not isinstance(value, int):
+        raise Damaged("there are bytes where a number should be")
+    return value
+
+
 def text(value):
-    return bytes(value).decode("utf-8", "replace")
+    return bytes(content(value)).decode("utf-8", "replace")
 
 
 def _first(message, index, otherwise=b""):
@@ -143,11 +158,11 @@ class Model:
         """Raises Damaged."""
         self.folder = folder
         self.rest, graphs = [], []
-        for found, _, value, whole in fields(data):
+        for found, _, value, raw in fields(data):
             if found == GRAPH:
                 graphs.append(value)
             else:
-                self.rest.append(whole)
+                self.rest.append(raw)
         if len(graphs) != 1:
             raise Damaged("the file has %d graphs" % len(graphs))
         self.nodes, self.weights, self.types, self.inputs, self.outputs = [], {}, {}, [], []
@@ -160,7 +175,7 @@ class Model:
                 self.weights[text(_first(_first(value, 1), 8))] = (SPARSE, value)
             elif found in (INPUT, OUTPUT, VALUE):
                 name = text(_first(value, 1))
-                if len(_first(value, 2)):
+                if len(content(_first(value, 2))):
                     self.types[name] = value
                 if found != VALUE:
                     (self.inputs if found == INPUT else self.outputs).append(name)
@@ -235,7 +250,7 @@ class Model:
         """An initializer with its external data in it. Raises Damaged when that is missing, short, or outside of the
         model's folder."""
         place, element, dims, rest = {}, 0, [], []
-        for found, wire, value, whole in fields(tensor):
+        for found, wire, value, raw in fields(tensor):
             if found == 13:
                 place[text(_first(value, 1))] = text(_first(value, 2))
                 continue
@@ -244,8 +259,8 @@ class Model:
             if found == 1:
                 dims.extend([value] if wire == 0 else _packed(value))
             elif found == 2:
-                element = value
-            rest.append(bytes(whole))
+                element = whole(value)
+            rest.append(bytes(raw))
         if not place:
             return tensor
         name = text(_first(tensor, 8))
@@ -256,9 +271,13 @@ class Model:
         size = SIZES.get(element, 0)
         for dim in dims:
             size *= dim
-        with open(path, "rb") as file:
-            file.seek(int(place.get("offset") or 0))
-            data = file.read(int(place.get("length") or size))
+        try:
+            offset, length = int(place.get("offset") or 0), int(place.get("length") or size)
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read(length)
+        except (ValueError, OSError) as error:
+            raise Damaged("the data of %s cannot be read: %s" % (name, error))
         if size and len(data) != size:
             raise Damaged("the data of %s has %d bytes, and its shape needs %d" % (name, len(data), size))
         return b"".join(rest) + field(9, data)
@@ -300,18 +319,18 @@ def signature(value):
     element, shape = 0, None
     for found, _, tensor, _ in fields(_first(value, 2)):
         if found == 1:
-            for part, _, content, _ in fields(tensor):
+            for part, _, inner, _ in fields(tensor):
                 if part == 1:
-                    element = content
+                    element = whole(inner)
                 elif part == 2:
-                    shape = [_dim(dim) for index, _, dim, _ in fields(content) if index == 1]
+                    shape = [_dim(dim) for index, _, dim, _ in fields(inner) if index == 1]
     return text(_first(value, 1)), element, shape
 
 
 def _dim(message):
     for found, _, value, _ in fields(message):
         if found == 1:
-            return value if value < 1 << 63 else struct.unpack("<q", struct.pack("<Q", value))[0]
+            return value if whole(value) < 1 << 63 else struct.unpack("<q", struct.pack("<Q", value))[0]
         if found == 2:
             return text(value)
     return None
