@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -225,3 +226,45 @@ def test_what_was_left_in_floating_point_is_named(lab: Lab, models: Path, engine
     assert [(entry["asked"], entry["got"]) for entry in result["degraded"]] == [("int8", "fp32")]
     assert {item["operator"] for item in result["found"]["left"]} & {"Conv", "FusedConv"}
     assert all(item["node"] and item["precision"] == "fp32" for item in result["found"]["left"])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_samples_of_a_folder_of_images(root: Path, tmp_path: Path, layout: str) -> None:
+    """Decoded by Pillow in an environment that has it: sizes, channels, mean and std, and the last batch filled up."""
+    python = make(root, "pillow", "3.12", ("pillow", "numpy"))
+    shape = [2, 3, 4, 6] if layout == "NCHW" else [2, 4, 6, 3]
+    code = f"""
+import json, os, sys
+sys.path.insert(0, {str(BUILDER)!r})
+from PIL import Image
+from types import SimpleNamespace
+from worker.exporters import dataset
+os.mkdir("data")
+for number, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+    Image.new("RGB", (12, 8), colour).save("data/%d.%s" % (number, ("png", "bmp", "ppm")[number]))
+Image.new("L", (3, 3), 51).convert("P").save("data/3.png")
+Image.new("RGBA", (6, 4), (255, 255, 255, 0)).save("data/4.png")
+asked = {{"folder": "data", "mean": [0.5, 0.5, 0], "std": 0.5}}
+recipe = {{"inputs": [{{"name": "x", "dtype": "float32"}}], "calibration": asked}}
+job = SimpleNamespace(input={{"recipe": recipe, "recipe_dir": ".", "source": None}})
+made, origin = dataset.samples(None, job, {{"x": {shape}}})
+assert origin == "3 samples: images of data", origin
+arrays = [sample[0] if {layout!r} == "NHWC" else sample[0].transpose(0, 2, 3, 1) for sample in made]
+print(json.dumps([[array[place].mean(axis=(0, 1)).astype(float).round(3).tolist() for place in range(2)] for array in arrays]))
+recipe["inputs"][0]["dtype"] = "uint8"
+print(json.dumps(dataset.samples(None, job, {{"x": {shape}}})[0][0][0].reshape(-1)[:3].tolist()))
+open("data/5.png", "wb").write(b"no image")
+try:
+    dataset.samples(None, job, {{"x": {shape}}})
+except Exception as error:
+    print(type(error).__name__, "5.png" in str(error))
+"""
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    means, pixels, broken = done.stdout.splitlines()
+    red, green, blue = [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [-1.0, -1.0, 2.0]
+    grey, white = [-0.6, -0.6, 0.4], [1.0, 1.0, 2.0]
+    assert json.loads(means) == [[red, green], [blue, grey], [white, red]]
+    assert json.loads(pixels) == ([255] * 3 if layout == "NCHW" else [255, 0, 0])
+    assert broken == "UnidentifiedImageError True"
