@@ -224,10 +224,9 @@ class Expander:
 
     def suite_blocks(self, start: int) -> tuple[Block, ...]:
         """One block for each suite and engine stack that takes ONNX, behind all others. Engine stacks that the same rules
-        concern share their points; a rule over an axis that suites do not have concerns none of their cells."""
+        concern share their points."""
         spec, blocks = self.spec, []
-        fit = sum(self.bit[id(rule)] for rule in self.all
-                  if all(axis in FIELDS or None in accepted for axis, accepted in rule.options))  # fmt: skip
+        fit = sum(self.bit[id(rule)] for rule in self.rules if _concerns_suites(rule))
         for suite in spec.suites.values():
             parts = (("exporter", suite.stack), ("model", suite.name), ("suite", suite.name))
             live, then = fit, fit
@@ -431,6 +430,15 @@ class Expander:
                     rule.kind, rule.kind
                 )
                 self.error(rule.where, f"this {what} matches no cell", "take it out, or write optional: true")
+
+
+def _concerns_suites(rule: CompiledRule) -> bool:
+    """Whether a rule may reach a suite's cells. Constraints are physics and hold for every cell; other rules, like
+    selections, are about suites only where they name one of their fields."""
+    if not all(axis in FIELDS or None in accepted for axis, accepted in rule.options):
+        return False  # over an axis that they do not have
+    named = [name for name, _ in rule.base] + [name for name, _ in rule.options]
+    return of(rule).kind == "constraints" or any(name in FIELDS for name in named)
 
 
 def of(rule: CompiledRule) -> Rule:

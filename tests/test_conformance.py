@@ -157,6 +157,13 @@ def test_a_case_that_is_wrong_only_among_others_is_run_alone(worker: Worker) -> 
     assert cases["b"]["flaky"] and "this is how it ends alone" in cases["b"]["note"] and not cases["c"].get("flaky")
 
 
+def test_many_that_are_wrong_only_among_others_are_all_run_alone(worker: Worker) -> None:
+    """More of them than are probed."""
+    result = worker.run({"a": "fine", **{f"b{index}": "moody" for index in range(40)}, "c": "wrong"})
+    assert {name: status for name, status in statuses(result).items() if status != "match"} == {"c": "mismatch"}
+    assert all(result["cases"][f"b{index}"]["flaky"] for index in range(40))
+
+
 def test_a_case_that_hangs_only_among_others_ends_as_it_does_alone(worker: Worker) -> None:
     result = worker.run({"a": "fine", "b": "tired", "c": "fine"}, limit=1.0)
     assert statuses(result) == {"a": "match", "b": "match", "c": "match"}

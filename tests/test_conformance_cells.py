@@ -94,6 +94,8 @@ exclude:
   - {match: {suite: operators, onnxruntime: 1.16.3}, because: not of interest}
 expect:
   - {match: {opset: 13}, fail: failed, because: of models alone}
+  - {match: {onnxruntime: 1.20.1, opset: 17}, fail: crashed, because: of models alone}
+  - {match: {onnxruntime: 1.20.1}, optional: true, fail: accuracy, because: it names no field of suites}
   - {match: {suite: operators, operator: [Conv, Abs]}, fail: accuracy, because: known}
 set:
   - {match: {case: test_abs}, timeout: 7s}
@@ -103,7 +105,7 @@ set:
     (cell,) = matrix.select("case=test_abs").cells
     assert cell.attributes.timeout == 7 and cell.expect is not None and cell.expect.fail == "accuracy"
     assert [c.expect and c.expect.fail for c in matrix.select("operator=Relu").cells[:1]] == [None]
-    assert {c.expect.fail for c in matrix.cells if c.expect} == {"failed"}
+    assert {c.expect.fail for c in matrix.cells if c.expect} == {"failed", "accuracy"}
     why = matrix.why(
         "engine-1.16.3-py3.11.operators.Abs.test_abs.from-onnx-1.23.2-py3.12".replace("engine-", "engine-onnxruntime")
     )
@@ -176,7 +178,7 @@ def plan(of: Suite, *names: str, machine: Any = None, families: Any = None, code
 
 def test_an_operators_cases_stay_together_in_shards_of_some_hundred() -> None:
     of = small()
-    assert [len(names) for names in of.shards] == [800, 400]
+    assert [len(names) for names in of.shards] == [1200]
     assert sorted(name for names in of.shards for name in names) == sorted(case.name for case in CASES)
     real = small(cases=suite.listed("onnx", "1.23.2", "node"))
     assert sum(map(len, real.shards)) == 1884 and all(len(names) < 2 * suite.SHARD for names in real.shards)
@@ -188,7 +190,7 @@ def test_an_operators_cases_stay_together_in_shards_of_some_hundred() -> None:
 
 def test_cells_share_their_steps(tmp_path: Path) -> None:
     made = plan(small())
-    assert {kind: row["total"] for kind, row in made.counts().items()} == {"environment": 2, "suite": 1, "conform": 2}
+    assert {kind: row["total"] for kind, row in made.counts().items()} == {"environment": 2, "suite": 1, "conform": 1}
     assert [step.kind for step in made.chains[0].steps()] == ["environment", "environment", "suite", "conform"]
     few = plan(small(), "test_add_1", "test_add_2")
     assert few.counts()["conform"]["total"] == 1
@@ -316,7 +318,7 @@ def test_steps_that_fail_block_every_case(tmp_path: Path) -> None:
     assert (found["status"], found["stage"]) == ("blocked", "export") and "the suite's list 2" in found["reason"]
     short = {"conform": {"cases": {"test_add_1": case_result("match")}, "children": 1}}
     (found,) = outcomes(tmp_path / "b", script({}, short), small(), "test_add_1")
-    assert found["status"] == "blocked" and "1 results for 800 cases" in found["reason"]
+    assert found["status"] == "blocked" and "1 results for 1200 cases" in found["reason"]
     (found,) = outcomes(
         tmp_path / "c", script({}, {"conform": {"end": {"signal": 11, "name": "SIGSEGV"}}}), small(), "test_add_1"
     )
@@ -340,7 +342,7 @@ def test_nothing_runs_twice(tmp_path: Path) -> None:
         made = plan(small())
         reconcile(made, store.light(), store.root / "objects")
         Local(made, store, world, fake.Listener(), run=f"run{id(world)}", jobs=1, cores=1).run()
-    assert [job[0] for job in first.jobs] == ["suite", "conform", "conform"] and again.jobs == []
+    assert [job[0] for job in first.jobs] == ["suite", "conform"] and again.jobs == []
 
 
 def test_a_failing_case_is_red_only_where_that_was_asked_for(tmp_path: Path) -> None:

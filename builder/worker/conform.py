@@ -3,21 +3,25 @@
     conform job ── child: case, case, case ...          (dies, or hangs: the next child goes on behind that case)
                 └─ child: one case again, alone
 
-A child tells what it begins and what came of it over a pipe. When it dies or takes too long, the case that it was in is
-run again in a child of its own, unless it was the first of its process anyway: only what happens there is that case's
-doing. A case that dies only behind others is run behind ever fewer of them until one is left that makes it die: that one
-poisoned the process, and is blamed. A broken process can also give wrong numbers or refuse what is right: wrong numbers
-are computed again alone, other failures are run once more together, in a fresh process and in the opposite order; where
-the two disagree, a run alone decides.
+A child tells what it begins and what came of it in memory shared with its parent. When it dies or takes too long, the
+case that it was in is run again in a child of its own, unless it was the first of its process anyway: only what happens
+there is that case's doing. A case that dies only behind others is run behind ever fewer of them until one is left that
+makes it die: that one poisoned the process, and is blamed.
+
+A broken process can also give wrong numbers or refuse what is right. So what failed is run once more, in a fresh process
+and in the opposite order, and some of the wrong numbers (all, where any of these comes out otherwise) are computed again
+alone; where two runs disagree, a run alone decides.
 
 This process never uses the library itself: a session or a device context must not be forked.
 """
 
 import json
+import mmap
 import os
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 import traceback
@@ -26,10 +30,14 @@ from worker import conform_compare, conform_data, conform_engines, jobs, leader,
 
 #: Characters of a message that are kept: what a diagnosis reads is at its beginning.
 MESSAGE = 1200
+#: Cases with wrong numbers that are computed again alone, to see whether any does.
+PROBES = 16
+#: Characters of a text that a child tells its parent, places of this machine included.
+CLIP = 2000
 #: Bytes of what a dying child said.
 LAST = 2000
 #: Statuses that are asked about twice.
-DOUBTED = ("failed", "memory")
+DOUBTED = ("failed", "mismatch", "memory")
 #: Bytes of memory at which a child makes way for a new one: OpenVINO 2023.0 keeps some 10 MiB of every model.
 RECYCLE = 1 << 30
 
@@ -63,6 +71,7 @@ class Suite:
         self.deadline = time.monotonic() + float(job.input["budget"])
         self.results = {}
         self.children = 0
+        self.wake = processes.wake_on_child()
 
     def everything(self, todo):
         while todo:
@@ -114,9 +123,15 @@ class Suite:
         return stopped is not None and stopped[0] == case and stopped[1]["status"] == "crashed"
 
     def doubts(self):
-        """Failures once more: wrong numbers, which are few, each alone; the rest in the opposite order."""
-        for case in [case for case, result in self.results.items() if result["status"] == "mismatch"]:
-            self.alone(case, "among other cases it ended as mismatch; this is how it ends alone")
+        """Failures once more, in the opposite order; wrong numbers alone, all of them or PROBES."""
+        wrong = [case for case, result in self.results.items() if result["status"] == "mismatch"]
+        probes = wrong[:: max(1, -(-len(wrong) // PROBES))]
+        note = "among other cases it ended as mismatch; this is how it ends alone"
+        others = [case for case in probes if self.alone(case, note)]
+        if others:
+            for case in wrong:
+                if case not in probes:
+                    self.alone(case, note)
         doubted = [case for case, result in self.results.items() if result["status"] in DOUBTED][::-1]
         while doubted:
             found, stopped = self.child(doubted)
@@ -134,13 +149,14 @@ class Suite:
             doubted = doubted[doubted.index(case) + 1 :]
 
     def alone(self, case, note, always=False):
-        """Let a run alone decide; `note` says what it was before, where that is another thing (or `always`)."""
+        """Let a run alone decide; `note` says what it was before, where that is another thing (or `always`). Whether it
+        is."""
         found, died = self.child([case])
         last = died[1] if died is not None else found[case]
-        if last["status"] == "left":
-            return
-        if always or not _same(self.results[case], last):
+        other = last["status"] != "left" and (always or not _same(self.results[case], last))
+        if other:
             self.results[case] = dict(last, flaky=True, note=note)
+        return other
 
     # One child
 
@@ -159,37 +175,32 @@ class Suite:
     def process(self, todo):
         """One process; fewer results than cases, and no one that ended it, when it made way for a new one."""
         if time.monotonic() >= self.deadline:
-            left = {case: _left() for case in todo}
-            return left, None
+            return {case: _left() for case in todo}, None
         self.children += 1
-        reader, writer = os.pipe()
         errors = os.path.join(self.job.dir, "child.txt")
         sys.stdout.flush()
         sys.stderr.flush()
+        journal = Journal(todo)
         own = os.getpid()
         pid = os.fork()
         if pid == 0:
-            os.close(reader)
-            _be(self, own, todo, writer, errors)
-        os.close(writer)
-        try:
-            told = Told(todo)
-            why = self.listen(reader, told, pid)
-            _, status, usage = os.wait4(pid, 0)
-        finally:
-            os.close(reader)
+            _be(self, own, todo, journal, errors)
+        why, status = self.listen(journal, pid)
         said = _said(errors)
-        if told.current is None and why != "budget":
-            if len(told.results) == len(todo) or told.full:
-                return told.results, None
+        results, current = journal.results(), journal.current()
+        stage, since, full = journal.stage, journal.since, journal.full
+        journal.close()
+        if current is None and why != "budget":
+            if len(results) == len(todo) or full:
+                return results, None
             # It ended between two cases: what the last one left behind ended it.
-            told.current = todo[len(told.results) - 1] if told.results else todo[0]
-            told.results.pop(told.current, None)
+            current = todo[len(results) - 1] if results else todo[0]
+            results.pop(current, None)
         if why == "budget":
             for case in todo:
-                told.results.setdefault(case, _left())
-            return told.results, None
-        end = {"stage": told.stage, "seconds": round(time.monotonic() - told.since, 6), "said": said}
+                results.setdefault(case, _left())
+            return results, None
+        end = {"stage": stage, "seconds": round(time.monotonic() - since, 6), "said": said}
         if why == "limit":
             end.update(status="timeout", end={"timeout": self.limit})
         elif os.WIFSIGNALED(status):
@@ -198,70 +209,103 @@ class Suite:
                 end.update(status="memory")
         else:
             end.update(status="crashed", end={"exit": os.WEXITSTATUS(status)})
-        return told.results, (told.current, end, list(told.results))
+        return results, (current, end, list(results))
 
-    def listen(self, reader, told, pid):
-        """Until the child has ended. Returns why it was ended: None (it was not), "limit", "budget"."""
+    def listen(self, journal, pid):
+        """Until the child has ended. Why it was ended (None: it was not; "limit", "budget"), and its status."""
         poll = select.poll()
-        poll.register(reader, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        why = None
         while True:
-            now = time.monotonic()
-            until = min(told.since + self.limit, self.deadline)
-            if now >= until:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found == pid:
+                return why, status
+            now, since = time.monotonic(), journal.since
+            if why is None and now >= min(since + self.limit, self.deadline):
+                why = "limit" if now >= since + self.limit else "budget"
                 processes.send(pid, signal.SIGKILL)
-                return "limit" if now >= told.since + self.limit else "budget"
-            if poll.poll(int(1000 * (until - now)) + 1):
-                data = os.read(reader, 1 << 16)
-                if not data:
-                    return None
-                told.take(data)
+            left = min(since + self.limit, self.deadline) - now if why is None else 1.0
+            if poll.poll(int(1000 * left) + 1):
+                processes.drain(self.wake)
 
 
-class Told:
-    """What a child has told so far."""
+class Journal:
+    """What a child has told, in memory that it shares with its parent: it survives the child, and costs no system call and
+    nobody's waking for each of thousands of cases.
+
+    The head is (number of the case begun last, stage, whether the child made way, when that case or the pause behind it
+    began, bytes of results); behind it stand the results, one line of JSON each."""
+
+    HEAD = struct.Struct("=qqqdq")
+    STAGES = ("parse", "build", "load", "run", "compare")
+    #: Bytes for each result; its texts are cut to CLIP characters, of four bytes at most, escapes apart.
+    ROOM = 1 << 14
 
     def __init__(self, todo):
         self.todo = todo
-        self.results = {}
-        self.current = None
-        self.full = False
-        self.stage = "parse"
-        self.since = time.monotonic()
-        self._rest = b""
+        self.memory = mmap.mmap(-1, self.HEAD.size + len(todo) * self.ROOM)
+        self._set(-1, 0, 0, time.monotonic(), 0)
 
-    def take(self, data):
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        for line in lines:
-            kind, text = line[:1], line[2:].decode("utf-8")
-            if kind == b"B":
-                self.current, self.stage, self.since = self.todo[int(text)], "parse", time.monotonic()
-            elif kind == b"S":
-                self.stage = text
-            elif kind == b"F":
-                self.full = True
-            else:
-                self.results[self.current] = json.loads(text)
-                self.current = None
-                self.since = time.monotonic()
+    def _set(self, *head):
+        self.HEAD.pack_into(self.memory, 0, *head)
+
+    def _head(self):
+        return self.HEAD.unpack_from(self.memory, 0)
+
+    # The child's side
+
+    def begin(self, number):
+        self._set(number, 0, 0, time.monotonic(), self._head()[4])
+
+    def enter(self, stage):
+        number, _, full, since, size = self._head()
+        self._set(number, self.STAGES.index(stage), full, since, size)
+
+    def end(self, result):
+        number, stage, full, _, size = self._head()
+        line = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        start = self.HEAD.size + size
+        self.memory[start : start + len(line)] = line
+        self._set(number, stage, full, time.monotonic(), size + len(line))  # last: what stands there is whole
+
+    def make_way(self):
+        number, stage, _, since, size = self._head()
+        self._set(number, stage, 1, since, size)
+
+    # The parent's side
+
+    def results(self):
+        """Case -> result, of those that ended."""
+        lines = self.memory[self.HEAD.size : self.HEAD.size + self._head()[4]].split(b"\n")[:-1]
+        return dict(zip(self.todo, (json.loads(line.decode("utf-8")) for line in lines)))
+
+    def current(self):
+        """The case that was begun and did not end, None between two."""
+        number, ended = self._head()[0], self.memory[self.HEAD.size : self.HEAD.size + self._head()[4]].count(b"\n")
+        return self.todo[number] if number >= ended else None
+
+    stage = property(lambda self: self.STAGES[self._head()[1]])
+    full = property(lambda self: bool(self._head()[2]))
+    since = property(lambda self: self._head()[3])
+
+    def close(self):
+        self.memory.close()
 
 
-def _be(suite, parent, todo, writer, errors):
+def _be(suite, parent, todo, journal, errors):
     """In the child. Never returns, and runs no exit handler: those of libraries may crash, and nothing is left to lose."""
     code = 1
     try:
+        processes.reset_signals()
         processes.die_with_parent(parent)
         fd = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.dup2(fd, 2)
-        engine = None
-        for index, name in enumerate(todo):
-            os.write(writer, b"B %d\n" % index)
-            if engine is None:
-                engine = Lazy(suite.job)
-            result = one(engine, suite.cases, name, lambda stage: os.write(writer, b"S %s\n" % stage.encode()))
-            processes.write_all(writer, b"R " + json.dumps(result).encode("utf-8") + b"\n")
-            if resident_size() > RECYCLE:
-                os.write(writer, b"F \n")
+        engine = Lazy(suite.job)
+        for number, name in enumerate(todo):
+            journal.begin(number)
+            journal.end(one(engine, suite.cases, name, journal.enter))
+            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > RECYCLE:
+                journal.make_way()
                 break
         code = 0
     except BaseException:
@@ -309,16 +353,16 @@ def one(engine, cases, name, tell):
                 "rtol": case["rtol"],
             }
             if reason:
-                out["reason"] = reason
+                out["reason"] = reason[:CLIP]
     except conform_engines.Harness as error:
-        out = {"status": "harness", "reason": str(error)}
+        out = {"status": "harness", "reason": str(error)[:CLIP]}
     except MemoryError as error:
-        out = {"status": "memory", "error": {"type": "MemoryError", "message": str(error)}}
+        out = {"status": "memory", "error": {"type": "MemoryError", "message": str(error)[:CLIP]}}
     except Exception as error:
         message = jobs.describe(error)
         refused = jobs.REFUSED.search(message) and not jobs.DEVICE.search(message)
         kind = getattr(error, "kind", type(error).__name__)
-        out = {"status": "memory" if refused else "failed", "error": {"type": kind, "message": message}}
+        out = {"status": "memory" if refused else "failed", "error": {"type": kind, "message": message[:CLIP]}}
     out.update(stage=entered[0], seconds=round(time.perf_counter() - started, 6))
     return out
 
@@ -327,12 +371,6 @@ def _same(first, second):
     """Whether two runs of a case failed alike. Texts may name addresses and numbers; type and stage do not."""
     kinds = [(r["status"], r["stage"], (r.get("error") or {}).get("type")) for r in (first, second)]
     return kinds[0] == kinds[1] or second["status"] == "left"
-
-
-def resident_size():
-    """Bytes of memory that this process has in use (proc(5), statm)."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _without_places(result, job):

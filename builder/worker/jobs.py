@@ -140,11 +140,11 @@ def perform(job):
 def preload():
     """Import what jobs will need of the worker itself, once, so that no job pays for it. None of it imports a
     library."""
-    from worker import adapters, compare, engines, exporters, timing
+    from worker import adapters, compare, conform, engines, exporters, timing
 
     for name in adapters.FILES:
         adapters.get(name)
-    return compare, engines, exporters, timing
+    return compare, conform, engines, exporters, timing
 
 
 def find(job):
