@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import enginematrix, project, report
 from test_adapters import Bench, bench, models, over, root, rtx  # noqa: F401  (fixtures)
+
+from builder.worker import subgraph
 
 pytestmark = pytest.mark.real
 
@@ -27,7 +30,12 @@ def refusal(bench: Bench, model: str, **more: Any) -> dict[str, Any]:  # noqa: F
 
 def smallest(bench: Bench, model: str, error: dict[str, Any], **more: Any) -> list[dict[str, Any]]:  # noqa: F811
     end = bench.job(
-        "subgraph", model, refused=error.get("unsupported", []), message=error["message"], failed_at=error["stage"], **more
+        "subgraph",
+        model,
+        refused=error.get("unsupported", []),
+        message=error["message"],
+        failed_at=error["stage"],
+        **more,
     )
     assert end.ok, (end.end, end.output, (bench.last / "log.txt").read_text())
     assert end.output is not None
@@ -112,3 +120,43 @@ def test_a_file_that_is_no_engine_is_refused_with_the_librarys_diagnosis(bench: 
     assert error["stage"] == "load"
     assert error["found"]["validity"] == ["INVALID", "MALFORMED_ENGINE"]
     assert Path(bench.models).name not in error["message"]
+
+
+MATRIX = """\
+schema: 1
+name: refused
+exporters:
+  onnx: {family: onnx, onnx: 1.23.2}
+engines:
+  rtx: {family: tensorrt-rtx, tensorrt-rtx: 1.7.1.116, cuda: 12}
+axes:
+  model: [squeezenet]
+  opset: [17]
+  precision: [fp32]
+  shapes: [static]
+  target: [sm89]
+  workspace: ["1048576", "1073741824"]
+groups: {default: all}
+"""
+
+
+def test_a_refused_cell_of_a_run_comes_with_the_file_that_shows_it(tmp_path: Path) -> None:
+    folder = project(tmp_path, MATRIX)
+    enginematrix(folder, "run", "--frozen", code=1)
+    cells = {cell["axes"]["workspace"]: cell for cell in report(folder)["cells"]}
+    assert cells["1073741824"]["status"] == "built"
+    assert cells["1073741824"]["found"]["workspace"] == 1 << 30
+    assert cells["1073741824"]["files"]["subgraphs"] == []
+    refused = cells["1048576"]
+    assert refused["status"] == "failed"
+    (piece,) = refused["files"]["subgraphs"]
+    assert len(piece["nodes"]) == 1
+    assert piece["of"] > 50
+    file = folder / "artifacts" / piece["path"]
+    assert file.suffix == ".onnx"
+    assert [node.name for node in subgraph.read(str(file)).nodes] == piece["nodes"]
+    shown = enginematrix(folder, "show", refused["id"])
+    assert piece["path"] in shown
+    assert "1 of" in shown
+    enginematrix(folder, "gc")
+    assert file.exists()
