@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,15 @@ from builder.sources import SourceError, mismatch
 from builder.store import file_sha256
 from builder.values import Source
 
+ATTEMPTS = 3
+"""Of a file, each going on where the last one broke off (in pieces of 10 MB), beyond what the library tries itself."""
 SMALL = 64 << 20
 """Bytes of a file that is not stored by its SHA-256 on the hub, at most: the hub itself keeps larger ones in Git LFS or Xet."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Away(InfrastructureError):
+    """The hub does not answer, or broke off: it may answer in a moment."""
 
 
 def resolve(name: str) -> tuple[str, ...]:
@@ -98,8 +105,7 @@ def fetch(source: Source, locked: Sequence[str], folder: Path, partial: Path) ->
     for sha256, _, path in files:
         there = partial / path
         if not (there.is_file() and file_sha256(there) == sha256):
-            with _errors(source.name, commit):
-                there = _download(source.name, commit, path, partial)
+            there = _fetched(source.name, commit, path, partial)
             if (found := file_sha256(there)) != sha256:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise mismatch(f"{source.name}/{path} at {commit[:12]}", found, sha256, "the lock")
@@ -108,6 +114,18 @@ def fetch(source: Source, locked: Sequence[str], folder: Path, partial: Path) ->
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial / path, target)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fetched(repository: str, commit: str, path: str, folder: Path) -> Path:
+    for attempt in range(ATTEMPTS):
+        try:
+            with _errors(repository, commit):
+                return _download(repository, commit, path, folder)
+        except Away:
+            if attempt + 1 == ATTEMPTS:
+                raise
+            time.sleep(2.0**attempt)
+    raise AssertionError(ATTEMPTS)
 
 
 def _wanted(files: dict[str, Any], patterns: Sequence[str], where: str) -> set[str]:
@@ -195,7 +213,7 @@ def _errors(repository: str, revision: str) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__ or error
         msg = f"{repository}: the hub does not answer ({type(cause).__name__}: {_line(cause)}); check the network and run again"
-        raise InfrastructureError(msg) from error
+        raise Away(msg) from error
     except errors.EntryNotFoundError as error:
         raise SourceError("NotFound", f"{repository}: {_line(error)}") from error
     except errors.HFValidationError as error:
@@ -208,7 +226,7 @@ def _errors(repository: str, revision: str) -> Iterator[None]:
         if status in (400, 404, 410):
             raise SourceError("NotFound", f"{repository} at {revision}: {_line(error)}") from error
         msg = f"{repository}: {_line(error)}; check the network and run again"
-        raise InfrastructureError(msg) from error
+        raise Away(msg) from error
     except Exception as error:
         # The library's HTTP client (requests, httpx or its successor, by version) raises errors of its own.
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
@@ -218,7 +236,7 @@ def _errors(repository: str, revision: str) -> Iterator[None]:
             "requests",
         ):
             msg = f"{repository}: {type(error).__name__}: {_line(error)}; check the network and the disk and run again"
-            raise InfrastructureError(msg) from error
+            raise Away(msg) from error
         raise
 
 

@@ -440,7 +440,7 @@ def test_a_hubs_file_that_breaks_off_is_asked_for_again(hub: Hub, tmp_path: Path
     folder = obtain(source, tmp_path, locked)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     times = sum(method == "GET" and "resolve" in path for method, path, _ in hub.asked)
-    assert times == 2, "the library writes pieces of 10 MB: what is smaller it begins again"
+    assert times == 2, "its library writes pieces of 10 MB: what is smaller it begins again"
 
 
 def test_offline_asks_nobody(hub: Hub, tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ def path(recipe, source):
     return os.path.join(source, *entry.split("/"))
 
 
+def is_callable(recipe):
+    return (recipe.get("source") or {}).get("kind") == "callable"
+
+
 def module(model):
     """What takes a script's place: a module with this `model` and nothing else."""
     out = types.ModuleType("given")
@@ -47,11 +51,15 @@ def module(model):
 
 
 def onnx_model(recipe, source):
-    """The onnx.ModelProto of the file, its external data read, its inputs named as the recipe names them."""
+    """The onnx.ModelProto of the file (its external data read) or of a callable, its inputs named as the recipe names them."""
     import onnx
 
-    place = path(recipe, source)
-    model = onnx.load(place)
+    if is_callable(recipe):
+        model = call(recipe["source"], source)
+        if not isinstance(model, onnx.ModelProto):
+            raise ValueError("%s gave %s, no onnx.ModelProto" % (recipe["source"]["name"], type(model).__name__))
+    else:
+        model = onnx.load(path(recipe, source))
     rename(model.graph, {item["tensor"]: item["name"] for item in recipe["inputs"] if item.get("tensor")})
     return model
 
@@ -187,7 +195,7 @@ def torch_model(recipe, source):
     import torch
 
     declared = recipe.get("source") or {}
-    if declared.get("kind") == "callable":
+    if is_callable(recipe):
         torch.manual_seed(0)
         model = call(declared, source)
     else:

@@ -67,9 +67,9 @@ def export(job):
 
     options = job.input["options"]
     with job.stage("export"):
-        external = getattr(module, "GIVEN", False) and common.has_external_data(
-            given.path(job.input["recipe"], job.input.get("source"))
-        )
+        external = False
+        if getattr(module, "GIVEN", False) and not given.is_callable(job.input["recipe"]):
+            external = common.has_external_data(given.path(job.input["recipe"], job.input.get("source")))
         notes = _shaped(job, module, model)
         was = {item.domain: item.version for item in model.opset_import}[""]
         asked = int(options["opset"])

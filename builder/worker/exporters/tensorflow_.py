@@ -20,7 +20,7 @@ def _load(job):
     import tensorflow
 
     with job.stage("obtain"):
-        module = common.script(job, tensorflow_given.Graph)
+        module = common.script(job, tensorflow_given.model)
         return tensorflow, module, common.model(job, module)
 
 

@@ -7,6 +7,18 @@ import os
 from worker.exporters import common, given
 
 
+def model(recipe, source):
+    """What takes the place of a script's `model`: the Keras model of a callable, else the Graph that was obtained."""
+    if not given.is_callable(recipe):
+        return Graph(recipe, source)
+    import tensorflow
+
+    tensorflow.random.set_seed(0)  # random weights are the same in every process
+    if hasattr(tensorflow.keras.utils, "set_random_seed"):
+        tensorflow.keras.utils.set_random_seed(0)
+    return given.call(recipe["source"], source)
+
+
 class Graph:
     """One of both, by what lies at `path`: a folder with saved_model.pb, or a GraphDef."""
 
