@@ -87,7 +87,7 @@ def test_weights_of_8_bits_alone_need_no_data(project: Project) -> None:
         ("{folder: data, std: [1, 0, 1]}", "a 'std' of 0 divides by nothing"),
         ("{folder: data, mean: [0, 1]}", "'mean' is a number, or three of them"),
         ("{folder: data, layout: CHW}", "'CHW' is not a value of 'layout'"),
-        ("{samples: 2, smaples: 3}", "unknown key 'smaples'"),
+        ("{samples: 2, sample: 3}", "unknown key 'sample'"),
     ],
 )
 def test_what_is_wrong_with_it_is_told_with_its_place(project: Project, asked: str, said: str) -> None:
