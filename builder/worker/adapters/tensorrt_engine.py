@@ -66,7 +66,8 @@ class Engine:
         self.engine = self.runtime.deserialize_cuda_engine(data)
         if self.engine is None:
             failure = self.logger.refusal("the engine was not loaded")
-            failure.found = {"validity": self._validity(data)}
+            validity = self._validity(data)
+            failure.found = {"validity": validity} if validity else None
             raise failure
         self.context = self.engine.create_execution_context()
         if self.context is None:
@@ -143,6 +144,8 @@ class Engine:
     def _profile(self, shapes):
         """The profile to use: of those whose range holds all shapes, the one whose optimum is nearest."""
         best = None
+        if self.engine.num_optimization_profiles < 2:
+            return 0
         for index in range(self.engine.num_optimization_profiles):
             away = 0
             for name, shape in shapes.items():
@@ -259,7 +262,7 @@ class Tensors:
         self.context.set_tensor_address(name, pointer)
 
     def ready(self):
-        missing = self.context.infer_shapes()
+        missing = self.context.infer_shapes() if hasattr(self.context, "infer_shapes") else []
         if missing:
             raise Failure("the engine still lacks the shapes or values of %s" % ", ".join(missing))
 

@@ -24,12 +24,17 @@ def parse(trt, job, network, config, logger):
     if parse_file(parser, path):
         return parser
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    first = str(errors[0]) if errors and hasattr(errors[0], "node_name") else errors[0].desc() if errors else ""
-    failure = Failure(first or str(logger.refusal("parsing failed")))
+    failure = Failure(_words(errors[0]) if errors else str(logger.refusal("parsing failed")))
     nodes = _nodes(path)
     failure.unsupported = refused(errors, nodes)
     failure.found = {"parser": survey(trt, job, failure.unsupported)}
     raise failure
+
+
+def _words(error):
+    """An error as the bindings write it, with its node; its description where they do not (before 8.0)."""
+    text = str(error)
+    return error.desc() if text.startswith("<") else text
 
 
 def parse_file(parser, path):
@@ -92,7 +97,8 @@ def survey(trt, job, entries):
     before = set(range(min(bad))) if bad else set()
     if before and _takes(job, model, before):
         good |= before
-    for index in range(len(names)):
+    # What no node is blamed for is the whole file's, and would be refused of every piece.
+    for index in range(len(names) if bad else 0):
         if index not in good | bad and time.monotonic() < until and _takes(job, model, {index}):
             good.add(index)
     operators = sorted({plain(node.operator) for node in model.nodes})
