@@ -110,7 +110,7 @@ function draw() {
       D.suites.length > 1 && h("select", { "aria-label": "Suite", onchange: e => go({ suite: e.target.value, op: "", at: "" }) }, D.suites.map(x => h("option", { value: x.name, selected: x === suite }, x.name))),
       h("input", { type: "search", id: "q", placeholder: "Operator or case", "aria-label": "Operator or case", value: s.q || "", oninput: e => go({ q: e.target.value }) }),
       h("select", { "aria-label": "Which operators", onchange: e => go({ show: e.target.value }) }, [["", "All operators"], ["changed", "Differ between stacks"], ["gaps", "Fail somewhere"], ["lost", "Lost in a later release"], ["none", "Work nowhere"], ["all", "Work everywhere"]].map(([v, t]) => h("option", { value: v, selected: (s.show || "") === v }, t))),
-      h("div", { class: "key" }, ["all", "some", "none", "built", "unknown"].filter(w => w !== "built" || suite.operators.some(r => r.w.includes("built"))).map(w => h("span", {}, h("i", { class: `w-${w}` }), `${MARK[w]} ${WORKS[w]}`)), h("span", {}, "↓ worked in the release before"))),
+      h("div", { class: "legend" }, ["all", "some", "none", "built", "unknown"].filter(w => w !== "built" || suite.operators.some(r => r.w.includes("built"))).map(w => h("span", {}, h("i", { class: `w-${w}` }), `${MARK[w]} ${WORKS[w]}`)), h("span", {}, "↓ worked in the release before"))),
     grid(suite, rows, s), detail(suite, s) || "");
   if (scroll) { const now = document.querySelector(".wide"); [now.scrollLeft, now.scrollTop] = scroll; }
   if (had === "q") { const q = document.getElementById("q"); q.focus(); q.setSelectionRange(spot, spot); }

@@ -158,7 +158,7 @@ function overview() {
   const n = D.cells.length + D.suites.reduce((a, x) => a + x.cells, 0), good = (D.counts.verified || 0), failing = D.cells.filter(c => FAILING.has(c.status)), known = failing.filter(isKnown).length;
   const fixed = D.cells.filter(c => c.expected && c.expected.state !== "expected");
   const shown = ORDER.filter(s => D.counts[s]), zero = ORDER.filter(s => !D.counts[s]);
-  const bits = [`${plural(D.engines.length, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length, "failing cell")}${known ? `, ${known} of them expected` : ""}`];
+  const bits = [`${plural(new Set([...D.engines, ...D.suites.map(x => x.engine)].map(e => e.id)).size, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length + D.suites.reduce((a, x) => a + ORDER.reduce((b, s) => b + (FAILING.has(s) ? x.counts[s] : 0), 0), 0), "failing cell")}${known ? `, ${known} of them expected` : ""}`];
   const m = D.run.machine, kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
   return [
     h("div", { class: "head" }, h("h1", {}, `${good.toLocaleString("en")} of ${plural(n, "cell")} verified`), h("p", {}, bits.join(" · ")),
@@ -450,7 +450,7 @@ async function draw(el, list) {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (location.hash.startsWith("#/speed")) route(); });
 
 // ---------------------------------------------------------------- views by fragment
-const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length], ["speed", "Speed", timed.length || null]];
+const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length || null], ["speed", "Speed", timed.length || null]];
 let backTo = link("cells"), last = "";
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
