@@ -362,7 +362,9 @@ def test_int8_and_fp16_of_a_model_with_its_weights_beside_it(lab: Lab, tmp_path:
     )
     subprocess.run([lab.python("onnx"), "-c", script, str(lab.root / "code"), str(tmp_path)], check=True)
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    del recipe["script"]
+    # A script with `inputs` alone: the source is the model.
+    script = (folder / "export.py").read_text()
+    (tmp_path / "export.py").write_text(script[script.index("def inputs") :])
     recipe["source"] = {"kind": "file", "name": "model.onnx"}
     given = {
         "recipe": recipe,
@@ -390,3 +392,88 @@ def test_int8_and_fp16_of_a_model_with_its_weights_beside_it(lab: Lab, tmp_path:
         found = lab.differences(answer, reference)
         assert min(case["cosine"] for case in found) >= recipe["tolerance"][way]["cosine"]
         assert max(case["abs"] for case in found) > 0, "nothing was converted"
+
+
+GIVEN = """
+import numpy, onnx
+from onnx import helper
+
+
+def build(batch=None, kind="model"):
+    value = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    nodes = [helper.make_node("Sub", ["a", "b"], ["gap"]), helper.make_node("Relu", ["gap"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value("a", batch, 3), value("b", batch, 3)], [value("y", batch, 3)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model if kind == "model" else kind
+"""
+KERAS = """
+from tensorflow import keras
+
+
+def build(width):
+    image = keras.Input(shape=(8, 8, 3), name="image")
+    x = keras.layers.Conv2D(width, 3, activation="relu", name="conv")(image)
+    return keras.Model(image, keras.layers.Dense(5, name="logits")(keras.layers.Flatten(name="flat")(x)), name="net")
+"""
+
+
+def callable_job(
+    folder: Path, text: str, inputs: list[dict[str, Any]], arguments: dict[str, Any], **options: str
+) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "nets.py").write_text(text)
+    recipe = {
+        "recipe": "net", "source": {"kind": "callable", "name": "nets:build", "arguments": arguments}, "inputs": inputs,
+        "seeds": [0], "dims": {"static": {"N": 2}, "dynamic": {"N": {"min": 1, "opt": 2, "max": 3}}},
+    }  # fmt: skip
+    return {
+        "recipe": recipe,
+        "recipe_dir": str(folder),
+        "source": None,
+        "options": {"opset": "17", "shapes": "static", **options},
+    }
+
+
+def test_what_is_given_is_held_to_the_recipe(lab: Lab, tmp_path: Path) -> None:
+    def given(left: str, right: str, arguments: dict[str, Any], shape: list[Any], **options: str) -> dict[str, Any]:
+        names = zip((left, right), ("a", "b"), strict=True)
+        inputs = [{"name": name, "tensor": tensor, "dtype": "float32", "shape": shape} for name, tensor in names]
+        return callable_job(tmp_path / "net", GIVEN, inputs, arguments, **options)
+
+    jobs = {
+        "well": given("b2", "a2", {}, ["N", 3]),
+        "dynamic": given("a", "b", {}, ["N", 3], shapes="dynamic"),
+        "made dynamic": given("a", "b", {"batch": 2}, ["N", 3], shapes="dynamic"),
+        "taken": given("y", "b", {}, ["N", 3]),
+        "other size": given("a", "b", {"batch": 5}, ["N", 3]),
+        "not dynamic": given("a", "b", {}, [2, "N"], shapes="dynamic"),
+        "other rank": given("a", "b", {}, ["N", 3, 1]),
+        "no model": given("a", "b", {"kind": "text"}, ["N", 3]),
+        "wrong arguments": given("a", "b", {"nothing": 1}, ["N", 3]),
+    }
+    answers = dict(zip(jobs, lab.run("onnx", *(("export", job) for job in jobs.values())), strict=True))
+    reference, dynamic = lab.run("onnx", ("reference", jobs["well"]), ("reference", jobs["dynamic"]))
+    shapes = {
+        name: [item["shape"] for item in answer["result"]["inputs"]] for name, answer in answers.items() if answer["ok"]
+    }
+    assert shapes == {"well": [[2, 3]] * 2, "dynamic": [["N", 3]] * 2, "made dynamic": [["N", 3]] * 2}
+    assert [item["name"] for item in answers["well"]["result"]["inputs"]] == ["b2", "a2"]
+    for case in lab.differences(answers["well"], reference) + lab.differences(answers["made dynamic"], dynamic):
+        assert case["same"] and case["abs"] == 0 and case["scale"] > 0.1, "a - b, and not b - a"
+    words = {
+        "taken": "the model has a value of that name", "other size": "fixed to 5 in dimension 0, the recipe says 2",
+        "not dynamic": "input a is fixed to 3 in dimension 1 and cannot be made dynamic",
+        "other rank": "has 2 dimensions, the recipe 3",
+        "no model": "nets:build gave str, no onnx.ModelProto", "wrong arguments": "unexpected keyword argument 'nothing'",
+    }  # fmt: skip
+    for name, text in words.items():
+        assert text in answers[name]["message"], answers[name]
+
+
+def test_a_keras_model_of_a_callable_has_the_same_weights_in_every_process(lab: Lab, tmp_path: Path) -> None:
+    inputs = [{"name": "image", "dtype": "float32", "shape": ["N", 8, 8, 3]}]
+    job = callable_job(tmp_path / "net", KERAS, inputs, {"width": 4}, **{"saved-as": "saved-model"})
+    (model,) = lab.run("tf2.19", ("export", job))
+    (reference,) = lab.run("tf2.19", ("reference", job))
+    check_right(lab, model, reference)
