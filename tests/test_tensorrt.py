@@ -574,6 +574,28 @@ def test_an_engine_built_without_details_tells_names_alone(bench: Bench, small: 
     assert "without details" in proof["found"]["from"]
 
 
+@pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="no NVIDIA GPU here")
+def test_cuda_on_a_gpu() -> None:
+    cuda = tensorrt_cuda.Cuda()
+    stream, buffers = cuda.stream(), tensorrt_cuda.Buffers(cuda)
+    sent = np.arange(1 << 20, dtype=np.float32)
+    back = np.zeros_like(sent)
+    first, last = cuda.event(), cuda.event()
+    free, total = cuda.memory()
+    assert 0 < free <= total
+    cuda.record(first, stream)
+    address = buffers.get("x", sent.nbytes)
+    cuda.to_device(address, sent, stream)
+    cuda.to_host(back, address, stream)
+    cuda.record(last, stream)
+    assert 0 < cuda.between(first, last) < 10
+    cuda.wait(stream)
+    np.testing.assert_array_equal(back, sent)
+    assert buffers.get("x", 16) == address
+    with pytest.raises(jobs.Failure, match="cudaMalloc"):
+        cuda.allocate(1 << 60)
+
+
 # What the inspector says -----------------------------------------------------------------------------------------------
 
 #: As recorded: https://github.com/NVIDIA/TensorRT/issues/2418 (8.4) and /issues/4020 (10.x), the README of

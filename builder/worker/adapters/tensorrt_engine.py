@@ -259,7 +259,8 @@ class Tensors:
         return self.context.set_input_shape(name, tuple(array.shape))
 
     def address(self, name, pointer):
-        self.context.set_tensor_address(name, pointer)
+        if not self.context.set_tensor_address(name, pointer):
+            raise self.owner.logger.refusal("the engine did not take the address of %s" % name)
 
     def ready(self):
         missing = self.context.infer_shapes() if hasattr(self.context, "infer_shapes") else []
@@ -272,7 +273,8 @@ class Tensors:
     def allocate_later(self, name):
         if name not in self.allocators:
             self.allocators[name] = _allocator(self.trt, self.owner.buffers)
-            self.context.set_output_allocator(name, self.allocators[name])
+            if not self.context.set_output_allocator(name, self.allocators[name]):
+                raise self.owner.logger.refusal("the engine took no memory for %s while it runs" % name)
 
     def late(self):
         """{name: (device address, shape)} of outputs whose shapes became known while the engine ran."""

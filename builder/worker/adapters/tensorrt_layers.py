@@ -10,6 +10,7 @@ https://github.com/NVIDIA/TensorRT/blob/main/samples/sampleEditableTimingCache/R
 
 import json
 import re
+import sys
 
 from worker import adapters
 from worker.adapters import tensorrt_api as api
@@ -28,7 +29,8 @@ SPELLINGS = (
     ("FP4", "fp4"), ("FP16", "fp16"), ("HALF", "fp16"), ("FLOAT", "fp32"), ("UINT8", "uint8"),
     ("INT8", "int8"), ("INT4", "int4"), ("INT32", "int32"), ("INT64", "int64"), ("BOOL", "bool"),
 )  # fmt: skip
-KEPT = 400
+#: Layers that a record names; the log has all of them, as the inspector tells them.
+KEPT = 60
 
 
 def parsed(network):
@@ -69,7 +71,9 @@ def inspect(trt, engine, context=None):
     inspector = engine.create_engine_inspector()
     if context is not None:
         inspector.execution_context = context  # shapes of dynamic engines are then told as they are now
-    return read(inspector.get_engine_information(trt.LayerInformationFormat.JSON)), "inspector"
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    sys.stderr.write("%s\n" % text)
+    return read(text), "inspector"
 
 
 def read(text):
