@@ -216,7 +216,7 @@ def update_lock(
                 away.append(str(error))
             else:
                 troubles.append(f"{name} (data): kept as it was; up to {until}: {error}")
-        except InfrastructureError as error:
+        except (InfrastructureError, UsageError) as error:  # the optional library that asks a hub may not be here
             away.append(str(error))
     for trouble in troubles:
         say(trouble)

@@ -29,6 +29,8 @@ CALIBRATION_KEYS = ("samples", "seed", "folder", "callable", "layout", "mean", "
 SHAPES = ("static", "dynamic")
 _MAX_BYTES = 256 << 20
 """Of all files of one recipe together."""
+_DECLARED = 16 << 20
+"""Bytes of a file from which on the hash that the source declares of it stands for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +181,9 @@ def _metric(top: Section) -> None:
 
 
 def _hash(top: Section, folder: Path, source: ModelSource | None) -> str:
-    """SHA-256 over the names and bytes of every file of the folder. Links that lead out of it are an error. Of what the
-    source declares with its hash, that hash stands for the bytes: they are checked when they are obtained, however many."""
+    """SHA-256 over the names and bytes of every file of the folder. Links that lead out of it are an error. Of a large file
+    that the source declares with its hash, that hash stands for the bytes, which are checked when they are obtained: a model
+    of gigabytes costs a plan nothing."""
     total = hashlib.sha256()
     size = 0
     root = folder.resolve()
@@ -193,7 +196,7 @@ def _hash(top: Section, folder: Path, source: ModelSource | None) -> str:
             continue
         if not path.is_file():
             continue
-        if declared := _declared(source, relative):
+        if path.stat().st_size > _DECLARED and (declared := _declared(source, relative)):
             total.update(f"{relative.as_posix()}\0declared {declared}\n".encode())
             continue
         size += path.stat().st_size

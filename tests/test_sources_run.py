@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from modelserver import Files, Hub
 from small import Small
 
 from builder import lock, locking, machine
+from builder.errors import InfrastructureError
 from builder.execute.local import Local
 from builder.lock import Lock
 from builder.plan import Plan
@@ -176,3 +178,27 @@ def test_weights_beside_a_model_go_with_it_to_every_build(project: Project) -> N
     plan, store, local = project.go("third", _with_data)
     assert not local.infrastructure
     assert {chain.run.state for chain in plan.chains} == {"stored"}
+
+
+def test_without_the_library_a_hubs_cells_are_blocked_and_the_others_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is optional: what lacks it is this machine, not the recipe."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    project.source("{kind: hub, name: acme/net, revision: main, files: ['*']}")
+    with pytest.raises(InfrastructureError, match="needs huggingface_hub"):
+        _locked(project, [])
+    name = "hub:acme/net@main:*"
+    project.lock.sources[name] = (f"commit:{'0' * 40}", f"sha256:{SHA}:{len(DATA)}:model.safetensors")
+    plan, store, local = project.go("first")
+    step = project.obtained(plan)
+    assert "needs huggingface_hub" in local.infrastructure[step] and "bug" not in local.infrastructure[step]
+    assert store.step(step.key) is None
+    assert {chain.run.state for chain in plan.chains if chain.cell.model == "beta"} == {"stored"}
+
+
+def test_a_variable_that_says_nothing_is_this_machines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEMATRIX_SOURCE_MIRRORS", "nonsense")
+    project.source(f"{{kind: url, name: 'https://models.example.invalid/m.bin', sha256: {SHA}}}")
+    plan, _, local = project.go("first")
+    assert "ENGINEMATRIX_SOURCE_MIRRORS" in local.infrastructure[project.obtained(plan)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import sources
-from builder.errors import InfrastructureError
+from builder.errors import InfrastructureError, UsageError
 from builder.execute import beside
 from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
@@ -326,7 +326,7 @@ class Jobs:
             return self.finish(
                 step, "failed", "", {"end": {"exit": 1}, "error": failure}, time.monotonic() - started, {}
             )
-        except OSError as error:
+        except (OSError, UsageError) as error:  # an optional library that is not here, a variable that says nothing
             msg = f"obtain {step.name}: {error}"
             raise InfrastructureError(msg) from error
         finally:
