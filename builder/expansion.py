@@ -199,7 +199,7 @@ class Expander:
         if takes == "tflite":
             return frozenset({"opset"})
         read = {axis for recipe in self.spec.recipes.values() for axis in recipe.uses}
-        return frozenset(read - {"shapes", "precision"})
+        return frozenset(read - {"shapes", "precision"}) | {calibration.AXIS}
 
     def candidates_of(self, x: int, e: int, m: int) -> list[dict[str, str]]:
         """The option product of these three, before any rule."""
@@ -342,6 +342,10 @@ class Expander:
         precision = options.get("precision")
         if options.get("shapes", recipe.shapes[0]) not in recipe.shapes:
             return "recipe", f"{recipe.name} has no {options['shapes']} dimensions", recipe.where
+        mode = options.get(calibration.AXIS, calibration.MODES[0])
+        if self.spec.families[family].takes == "tflite" and mode not in calibration.MODES:
+            where = self.spec.families[family].where
+            return "family", f"family {family} takes files that TensorFlow's converter quantised, not {mode}", where
         if precision is not None and precision not in self.spec.families[family].precision:
             where = self.spec.families[family].where
             return "family", f"family {family} has no way to realise {precision}", where

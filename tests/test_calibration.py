@@ -11,7 +11,7 @@ from typing import Any
 import factory
 import numpy as np
 import pytest
-from specs import MATRIX, RECIPE, Project
+from specs import FAMILIES, MATRIX, RECIPE, Project
 
 from builder import calibration
 from builder.errors import SpecErrors
@@ -126,6 +126,21 @@ def test_a_quantization_may_be_a_family_of_tools(project: Project) -> None:
     assert {mode: stack.id for mode, stack in spec.quantizers.items()} == {"squeezer": "squeezer-3.0-py3.12"}
     assert spec.quantizers["squeezer"] in spec.stacks
     assert spec.tools.family == "onnx-tools"
+
+
+def test_a_converter_of_its_own_takes_no_other_tools(project: Project) -> None:
+    """TensorFlow's converter would make its own static kind of it, and nobody would know."""
+    project.write("images/squeezer/family.yaml", TOOLS)
+    lite = FAMILIES["engine"].replace("family: engine", "family: lite\ntakes: tflite")
+    project.write("images/lite/family.yaml", lite)
+    source = FAMILIES["source"].replace("exporter: source", "exporter: tensorflow")
+    project.write("images/source/family.yaml", source)
+    matrix = INT8.replace("{family: engine,", "{family: lite,")
+    made = project.matrix(matrix + "  quantization: {values: [static, squeezer], when: {precision: int8}}\n")
+    assert {cell.options.get("quantization") for cell in made.cells} == {None, "static"}
+    assert {gone.because for gone in made.removed} >= {
+        "family lite takes files that TensorFlow's converter quantised, not squeezer"
+    }
 
 
 def test_a_quantization_that_is_none_is_an_error(project: Project) -> None:

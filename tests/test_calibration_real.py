@@ -53,7 +53,13 @@ class Lab:
         place = self.folder / f"job-{len(list(self.folder.iterdir()))}"
         end = session.run(stage, job, place, seconds=300, memory=8 << 30)
         assert end.output is not None, (end, (place / "log.txt").read_text()[-3000:])
-        return SimpleNamespace(ok=end.ok, dir=place, error=end.output.get("error"), result=end.output.get("result"))
+        return SimpleNamespace(
+            ok=end.ok,
+            dir=place,
+            error=end.output.get("error"),
+            result=end.output.get("result"),
+            loaded=end.output["loaded"],
+        )
 
     def tools(self, stage: str, *, old: bool = False, **job: Any) -> Any:
         name, packages = ("tools-old", OLD_TOOLS) if old else ("tools", TOOLS)
@@ -154,6 +160,8 @@ def graphs(lab: Lab, models: Path, samples: list[str]) -> dict[str, str]:
     assert "minmax over 8 calibration samples" in made["static"].result["notes"][0]
     assert made["nncf"].result["exporter"].startswith("nncf 3.4.0")
     assert made["nncf"].result["operators"]["QuantizeLinear"] >= 2
+    assert "nncf" in made["nncf"].loaded["modules"]
+    assert not any(name.startswith("openvino_telemetry") for name in made["nncf"].loaded["modules"]), "it tells nobody"
     assert {"DynamicQuantizeLinear", "MatMulInteger"} <= set(made["dynamic"].result["operators"])
     return {name: str(answer.dir / answer.result["model"]) for name, answer in made.items()}
 

@@ -48,6 +48,31 @@ def model(recipe, source):
 """
 
 
+#: A file whose first operator is of a version to come, one whose first operator is nobody's, one with TensorFlow's own.
+UNKNOWN = """
+import sys
+import flatbuffers
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+
+def write(name, **code):
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(open(sys.argv[1], "rb").read(), 0))
+    for key, value in code.items():
+        setattr(model.operatorCodes[0], key, value)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    open(name, "wb").write(builder.Output())
+
+write("newer.tflite", version=99)
+custom = schema.BuiltinOperator.CUSTOM
+write("custom.tflite", version=1, builtinCode=custom, deprecatedBuiltinCode=custom, customCode=b"NoSuchOp")
+call = tf.function(lambda x: tf.linalg.det(tf.reshape(x, [1, 3, 3])), input_signature=[tf.TensorSpec([1, 9])])
+made = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()])
+made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+open("flex.tflite", "wb").write(made.convert())
+"""
+
+
 def small(name: str, folder: Path) -> dict[str, Any]:
     (folder / name).mkdir()
     (folder / name / "export.py").write_text(SCRIPT)
@@ -107,6 +132,10 @@ def files(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.T
     with log.open("w") as file:
         command = [str(python), "-B", str(ROOT / "tests" / "exporter_job.py"), str(code), str(listed)]
         ran = subprocess.run(command, stdout=file, stderr=file, check=False)
+    assert ran.returncode == 0, log.read_text()[-3000:]
+    with log.open("w") as file:
+        command = [str(python), "-c", UNKNOWN, str(folder / "jobs" / "fp32" / "model.tflite")]
+        ran = subprocess.run(command, stdout=file, stderr=file, cwd=folder, check=False)
     assert ran.returncode == 0, log.read_text()[-3000:]
     return {
         Path(item["dir"]).name: SimpleNamespace(
@@ -291,6 +320,27 @@ def test_a_broken_file_is_the_librarys_own_end(session: Any, files: Any) -> None
     else:
         assert end.output is not None
         assert end.output["error"]["stage"] == "parse"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "stage", "operator", "said"),
+    [
+        ("newer", "parse", "CONV_2D", "Didn't find op for builtin opcode 'CONV_2D' version '99'"),
+        ("custom", "build", "NoSuchOp", "Encountered unresolved custom op: NoSuchOp"),
+        ("flex", "build", "FlexMatrixDeterminant", "Select TensorFlow op(s), included in the given model"),
+    ],
+)
+def test_operators_that_it_does_not_have_are_named(
+    session: Any, files: Any, name: str, stage: str, operator: str, said: str
+) -> None:
+    model = files["fp32"].dir.parent.parent / f"{name}.tflite"
+    end = ask(session, "build", files["fp32"], model=str(model))
+    assert end.output is not None
+    error = end.output["error"]
+    assert error["stage"] == stage
+    assert [entry["operator"] for entry in error["unsupported"]] == [operator]
+    assert error["unsupported"][0]["reason"].startswith(said)
 
 
 @pytest.mark.real

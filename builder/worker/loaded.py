@@ -10,12 +10,9 @@ import sys
 #: Where the version is, for modules that do not carry `__version__` themselves in every release.
 VERSIONS = {"openvino": "openvino.runtime"}
 #: Modules that stand in the way of isolation: with `openvino_telemetry` importable, openvino's tools start a thread and
-#: processes that report usage over the network; openvino has its own stand-in for when it is absent
-#: (openvino/tools/ovc/telemetry_utils.py).
-BLOCKED = {"openvino": ("openvino_telemetry",)}
-#: What keeps a library from reporting its use in another way: NNCF does not where it takes itself to be in its own CI
-#: (nncf/telemetry/wrapper.py).
-SILENT = {"nncf": {"NNCF_CI": "1"}}
+#: processes that report usage over the network; openvino and NNCF have stand-ins of their own for when it is absent
+#: (openvino/tools/ovc/telemetry_utils.py, nncf/telemetry/wrapper.py).
+BLOCKED = {"openvino": ("openvino_telemetry",), "nncf": ("openvino_telemetry",)}
 
 
 def probe(imports):
@@ -24,7 +21,6 @@ def probe(imports):
     for name in imports:
         for blocked in BLOCKED.get(name.split(".")[0], ()):
             sys.modules[blocked] = None
-        os.environ.update(SILENT.get(name.split(".")[0], {}))
         try:
             module = importlib.import_module(name)
             modules[name] = {"version": version(module), "file": relative(getattr(module, "__file__", None) or "")}

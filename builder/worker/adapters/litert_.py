@@ -18,12 +18,13 @@ _MOVES = frozenset(
     "DELEGATE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND SPACE_TO_DEPTH DEPTH_TO_SPACE".split()
 )
 _TYPES = {"float32": "fp32", "float16": "fp16", "float64": "fp64", "int8": "int8", "uint8": "int8", "int16": "int16"}
-#: Ways in which the library names an operator that it does not have. `builtin` is an operator of its own, too old or too
-#: new; `Flex...` one of TensorFlow's.
+#: Ways in which the library names an operator that it does not have: one of its own in a newer version, one of nobody's, one
+#: of TensorFlow's (`Flex...`).
 _MISSING = (
     r"(?P<reason>Didn't find op for builtin opcode '(?P<op>\w+)' version '\d+')",
     r"(?P<reason>Encountered unresolved custom op: (?P<op>\w+))",
-    r"(?P<reason>Select TensorFlow op\(s\), included in the given model, is\(are\) not supported by this interpreter)",
+    r"(?s)(?P<reason>Select TensorFlow op\(s\), included in the given model, is\(are\) not supported by this interpreter)"
+    r".*?Node number \d+ \((?P<op>\w+)\)",
 )
 
 
@@ -64,8 +65,7 @@ def _refused(error):
     for pattern in _MISSING:
         match = re.search(pattern, text)
         if match:
-            groups = match.groupdict()
-            entry = {"node": "", "operator": groups.get("op") or "TensorFlow operator", "reason": groups["reason"]}
+            entry = {"node": "", "operator": match.group("op"), "reason": match.group("reason")}
             return Failure(text, [entry], type(error).__name__)
     return error
 

@@ -4,6 +4,8 @@ a function of its script, or (`samples` and `seed` alone) as its reference input
 import os
 
 ARRAYS = (".npz", ".npy")
+#: What Pillow may take a file for, whatever its name: some of its other readers start programs.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
@@ -96,9 +98,11 @@ def _images(recipe, folder, names, shape, asked):
         raise ValueError("images are for a model with one input; this one has %d" % len(recipe["inputs"]))
     item = recipe["inputs"][0]
     batch, height, width, channels, first = layout(shape[item["name"]], asked.get("layout"))
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # a build may lack some
     pixels = []
     for name in names:
-        with Image.open(os.path.join(folder, name)) as image:
+        with Image.open(os.path.join(folder, name), formats=formats) as image:
             image = image.convert("RGB" if channels == 3 else "L").resize((width, height), Image.BILINEAR)
             array = numpy.asarray(image).reshape(height, width, channels)
         if item["dtype"].startswith("float"):

@@ -42,7 +42,10 @@ def write(job, tensorflow, kind, path, outputs, ends=((), ()), notes=()):
 
 def _int8(job, tensorflow, converter, notes):
     lite = tensorflow.lite
-    if (job.input.get("quantization") or {}).get("mode") == "dynamic":
+    mode = (job.input.get("quantization") or {}).get("mode", "static")
+    if mode not in ("static", "dynamic"):
+        raise ValueError("quantization is %r; TensorFlow's converter does static and dynamic" % mode)
+    if mode == "dynamic":
         notes.append("8-bit weights alone (dynamic range); no data was needed")
         made = converter()
         made.optimizations = [lite.Optimize.DEFAULT]
