@@ -33,6 +33,8 @@ TOLERANCE: Mapping[str, str] = {
     "int8": "cosine: 0.95",
 }
 _OTHER = "cosine: 0.9"
+USUAL = ("fp32", "fp16", "int8")
+"""Precisions that every recipe has a tolerance for, whatever the matrix asks now."""
 BECAUSE = (
     "default, not measured: for outputs of about 1; compare with the error and the noise floor of the first report"
 )
@@ -102,16 +104,15 @@ def create(name: str, origin: str, project: Project, asked: Asked) -> tuple[Path
 
 
 def precisions(matrix: Path) -> list[str]:
-    """fp32, fp16, int8 and what else the matrix has on its axis `precision`: a recipe must have a tolerance for each. The
+    """What the matrix has on its axis `precision`: a recipe must have a tolerance for each, and data where int8 is asked. The
     matrix need not be right, or there, yet."""
-    found = ["fp32", "fp16", "int8"]
     loaded = nodes.load(matrix, matrix.name, [], keep_text=False) if matrix.is_file() else None
     node: Any = loaded[1] if loaded else None
     for key in ("axes", "precision"):
         node = node.items.get(key) if isinstance(node, nodes.Map) else None
     node = node.items.get("values") if isinstance(node, nodes.Map) else node
     values = [item.value for item in node.items if isinstance(item, nodes.Text)] if isinstance(node, nodes.Seq) else []
-    return found + [value for value in values if value not in found and NAME.fullmatch(value)]
+    return [value for value in dict.fromkeys(values) if NAME.fullmatch(value)]
 
 
 # Where it comes from ----------------------------------------------------------------------------------------------------
@@ -254,15 +255,21 @@ def _text(name: str, draft: Draft, asked: Asked, precision: Sequence[str]) -> tu
     if draft.settings:
         out.append(f"settings: {_yaml(draft.settings)}")
     out.append("tolerance:")
-    for one in precision:
+    for one in dict.fromkeys([*USUAL, *precision]):
         out.append(f"  {one}: {{{TOLERANCE.get(one, _OTHER)}, because: {json.dumps(BECAUSE)}}}")
-    out.append(
-        "# calibration: {samples: 8, seed: 100}   # gives the model its int8 cells; write a script with `inputs` first"
-    )
-    out.append("#   (docs/stacks-and-models.md): ranges that are calibrated on random numbers fit random numbers")
+    # A matrix that asks for int8 wants data of every model; where none does, none are made up.
+    calibration = "calibration: {samples: 8, seed: 100}"
+    if "int8" in precision:
+        out.append(
+            f"{calibration}   # assumed: random numbers, as the inputs are. Data of your own: {{folder: samples}}"
+        )
+    else:
+        out.append(f"# {calibration}   # what int8 needs; better data of your own: {{folder: samples}}")
     notes = [f"input {entry['name']}: {why}" for entry, why in inputs if why]
     notes += [f"dimension {s}: {', '.join(map(str, symbols.sizes[s]))} (min, opt, max) is assumed" for s in symbols.sizes
               if s not in asked.dims]  # fmt: skip
+    if "int8" in precision:
+        notes.append("int8 is calibrated on random numbers until you give it data of your own")
     return "\n".join(out) + "\n", notes
 
 

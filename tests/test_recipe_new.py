@@ -84,6 +84,17 @@ def test_a_tolerance_for_every_precision_of_the_matrix(tmp_path: Path) -> None:
     assert set(found["tolerance"]) == {"fp32", "fp16", "int8", "bf16", "fp8"}
     for limits in found["tolerance"].values():
         assert limits["cosine"] <= 0.9999, "it can fail whatever the scale of the outputs"
+    assert "calibration" not in found, "nothing asks for int8"
+
+
+def test_a_matrix_with_int8_wants_data_and_is_told_what_they_are(tmp_path: Path) -> None:
+    """Without, the whole matrix would be refused for the new model."""
+    path = write(tmp_path, "m.onnx", onnx(value("x", 1, 3)))
+    write(tmp_path, "matrix.yaml", b"axes:\n  precision: [fp32, int8]\n")
+    found, notes = new(tmp_path, path)
+    assert found["calibration"] == {"samples": 8, "seed": 100}
+    assert any("random numbers" in note for note in notes)
+    assert "# assumed: random numbers" in (tmp_path / "recipes/net/recipe.yaml").read_text()
 
 
 def test_a_saved_model_by_its_signature(tmp_path: Path) -> None:
