@@ -81,16 +81,20 @@ def test_what_broke_off_goes_on_in_the_next_run(project: Project, monkeypatch: p
     assert not list((store.root / "sources").glob(".partial*"))
 
 
-def test_bad_input_is_stored_and_costs_its_own_cells_alone(project: Project) -> None:
-    with Files({"/m.bin": b"other"}) as server:
-        project.source(f"{{kind: url, name: '{server.base}/m.bin', sha256: {SHA}}}")
+@pytest.mark.parametrize(("data", "limit", "kind"), [(b"other", "16g", "HashMismatch"), (DATA, "10k", "TooLarge")])
+def test_bad_input_is_stored_and_costs_its_own_cells_alone(
+    project: Project, data: bytes, limit: str, kind: str
+) -> None:
+    with Files({"/m.bin": data}) as server:
+        project.source(f"{{kind: url, name: '{server.base}/m.bin', sha256: {SHA}, limit: {limit}}}")
         plan, store, local = project.go("first")
     step = project.obtained(plan)
     assert step.state == "failed" and not local.infrastructure
     record = store.step(step.key)
-    assert record is not None and record.record["error"]["type"] == "HashMismatch"
+    assert record is not None and record.record["error"]["type"] == kind
     assert {chain.run.state for chain in plan.chains if chain.cell.model == "beta"} == {"stored"}
     assert project.left() == 0, "asking again would give the same"
+    assert not list((store.root / "sources").glob(".partial*")), "nor does anything of it stay"
 
 
 def test_a_hubs_revision_is_locked_and_obtained_by_its_commit(

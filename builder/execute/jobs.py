@@ -322,6 +322,7 @@ class Jobs:
             if not target.exists():
                 folder.rename(target)
         except sources.SourceError as error:
+            shutil.rmtree(partial, ignore_errors=True)
             failure = {"stage": "obtain", "type": error.kind, "message": str(error)}
             return self.finish(
                 step, "failed", "", {"end": {"exit": 1}, "error": failure}, time.monotonic() - started, {}
