@@ -286,6 +286,7 @@ def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, A
     wanted: list[tuple[Step, tuple[str, ...]]] = [
         (chain.exporter, ("environment",)), (chain.engine, ("environment",)),
         *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
+        *([(chain.calibrate, ("export",))] if chain.calibrate else []),
         *([(chain.convert, ("export",))] if chain.convert else []), (chain.build, ("parse", "build")),
         (chain.run, ("load", "run", "compare")), *([(chain.measure, ("measure",))] if chain.measure else []),
     ]  # fmt: skip

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from specs import FAMILIES, MATRIX, RECIPE, Project
 
-from builder import calibration
+from builder import calibration, outcome
 from builder.errors import SpecErrors
 from builder.plan import Plan
+from builder.report import show
 from builder.values import Stack
 
 sys.path.insert(0, str(Path(calibration.__file__).parent))
@@ -309,3 +310,28 @@ def test_layouts() -> None:
     for shape, layout in (([1, 3, 9, 3], None), ([1, 4, 9, 4], None), ([1, 8, 8, 3], "NCHW"), ([3, 8], None)):
         with pytest.raises(ValueError, match="shape"):
             dataset.layout(shape, layout)
+
+
+# What people see of it
+
+
+def test_what_was_left_is_shown_by_name() -> None:
+    left = [{"operator": "Conv", "node": f"c{number}", "precision": "fp32"} for number in range(12)]
+    shown = show._left({"left": left, "delegated": 3, "not_delegated": [{"operator": "CUMSUM", "node": "sum"}]})
+    assert shown[0].split() == ["left", "Conv", "c0", "in", "fp32"]
+    assert len(shown) == 11
+    assert shown[-1].split() == ["left", "CUMSUM", "sum", "by", "the", "library", "itself"]
+    assert show._left({"delegated": 0, "not_delegated": left}) == [], "without a delegate nothing was left by one"
+
+
+def test_a_failed_calibration_is_the_cells_failure_with_its_stage(tmp_path: Path) -> None:
+    chain = planned("").chains[0]
+    stages = [entry["step"] for entry in outcome._stages(chain, {})]
+    assert stages[stages.index("calibrate") + 1] == "convert"
+    for step in chain.steps():
+        step.state = "stored"
+    assert chain.calibrate is not None
+    chain.calibrate.state = "failed"
+    assert chain.convert is not None
+    chain.convert.state = chain.build.state = chain.run.state = "wait"
+    assert outcome._stopped(chain, {}) is chain.calibrate

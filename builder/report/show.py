@@ -28,6 +28,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
     out = [f"{name:<11} {value}" for name, value in rows if value]
     for entry in cell["degraded"]:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
+    out += _left(cell.get("found") or {})
     if cell["artifact"]:
         out.append(f"{'engine file':<11} {artifacts / 'engines' / cell['folder']} ({cell['artifact']['bytes']} bytes)")
     for piece in (cell.get("files") or {}).get("subgraphs", ()):
@@ -53,6 +54,16 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         out.append(f"loaded libraries ({len(libraries)})")
         out += [f"  {library.get('path') or library['name']}" for library in libraries]
     return "\n".join(out)
+
+
+def _left(found: dict[str, Any]) -> list[str]:
+    """By name, what was left in another precision than asked, and what a delegate left to the library: ten of each."""
+    rows = [
+        f"{item['operator']} {item['node']} in {item['precision']}".replace("  ", " ")
+        for item in found.get("left") or ()
+    ]
+    own = [f"{item['operator']} {item['node']} by the library itself" for item in found.get("not_delegated") or ()]
+    return [f"{'left':<11} {text}" for group in (rows, own if found.get("delegated") else []) for text in group[:10]]
 
 
 def _isolation(cell: dict[str, Any]) -> str:
