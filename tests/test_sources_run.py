@@ -81,6 +81,19 @@ def test_what_broke_off_goes_on_in_the_next_run(project: Project, monkeypatch: p
     assert not list((store.root / "sources").glob(".partial*"))
 
 
+def test_a_stored_source_that_was_altered_is_not_used(project: Project) -> None:
+    project.source(f"{{kind: file, name: data.bin, sha256: {hashlib.sha256(b'weights of alpha').hexdigest()}}}")
+    plan, store, _ = project.go("first")
+    step = project.obtained(plan)
+    (store.root / "sources" / step.output / "data.bin").write_text("altered")
+    store.forget(each.key for each in plan.steps if each.kind in ("export", "reference"))
+    plan, store, local = project.go("second")
+    assert any("missing or corrupt; removed" in why for why in local.infrastructure.values())
+    plan, store, local = project.go("third")
+    assert not local.infrastructure and project.left() == 0
+    assert (store.root / "sources" / step.output / "data.bin").read_text() == "weights of alpha"
+
+
 @pytest.mark.parametrize(("data", "limit", "kind"), [(b"other", "16g", "HashMismatch"), (DATA, "10k", "TooLarge")])
 def test_bad_input_is_stored_and_costs_its_own_cells_alone(
     project: Project, data: bytes, limit: str, kind: str

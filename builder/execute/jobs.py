@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,6 +55,8 @@ class Jobs:
         self.machine = dict(machine or {})
         self.caches = beside.Caches(store, self.machine)
         """Whether we are ending the workers ourselves: how a job then ends says nothing."""
+        self._sources: set[str] = set()
+        self._sources_lock = threading.Lock()
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
 
@@ -148,7 +151,7 @@ class Jobs:
         source = next((need for need in step.needs if need.kind == "obtain"), None)
         return {
             "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
-            "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
+            "source": self._source(source) if source else None,
         }  # fmt: skip
 
     def _asked(self, step: Step) -> dict[str, Any]:
@@ -302,15 +305,29 @@ class Jobs:
 
     # Sources ----------------------------------------------------------------------------------------------------
 
+    def _source(self, step: Step) -> str:
+        """Folder of what was obtained, its bytes checked once a run, as those of every stored file are."""
+        folder = self.store.root.resolve() / "sources" / step.output
+        with self._sources_lock:
+            if step.output not in self._sources:
+                for name, sha256 in self._record_of(step).get("sha256", {}).items():
+                    path = folder / name
+                    if not path.is_file() or file_sha256(path) != sha256:
+                        shutil.rmtree(folder, ignore_errors=True)
+                        self.store.forget([step.key])
+                        msg = f"{name} of {step.name} is missing or corrupt; removed: run again to obtain it anew"
+                        raise CorruptArtifact(msg)
+                self._sources.add(step.output)
+        return str(folder)
+
     def _obtain(self, step: Step) -> StepRecord:
         """A model's data into `sources/<digest of its files>/`. Nothing of it is executed."""
         source: Source = step.data["source"]
         started = time.monotonic()
         folder = self.store.work(self.run, step.key[:24])
+        # What breaks off stays here for the next try, until `gc`.
+        partial = self.store.root / "sources" / f".partial-{step.key[:32]}"
         try:
-            partial = (
-                self.store.root / "sources" / f".partial-{step.key[:32]}"
-            )  # stays when it breaks off; `gc` removes it
             sources.obtain(source, step.data["hashes"], Path(step.data["recipe"].directory), folder, partial)
             files = {
                 str(path.relative_to(folder)): file_sha256(path)
