@@ -154,7 +154,7 @@ def test_a_refused_cell_of_a_run_comes_with_the_file_that_shows_it(tmp_path: Pat
     assert piece["of"] > 50
     file = folder / "artifacts" / piece["path"]
     assert file.suffix == ".onnx"
-    assert [node.name for node in subgraph.read(str(file)).nodes] == piece["nodes"]
+    assert [node.name for node in subgraph.read(str(file)).nodes if node.name] == piece["nodes"]
     shown = enginematrix(folder, "show", refused["id"])
     assert piece["path"] in shown
     assert "1 of" in shown

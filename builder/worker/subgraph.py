@@ -161,6 +161,7 @@ class Model:
         for found, _, value, raw in fields(data):
             if found == GRAPH:
                 graphs.append(value)
+                self.place = len(self.rest)
             else:
                 self.rest.append(raw)
         if len(graphs) != 1:
@@ -221,7 +222,9 @@ class Model:
             else:
                 graph.append(field(OUTPUT, self.types.get(name, field(1, name.encode()))))
         graph.extend(field(VALUE, self.types[name]) for name in sorted(made) if name in self.types and name not in ends)
-        return b"".join(bytes(part) for part in self.rest) + field(GRAPH, b"".join(graph))
+        # Where the graph was: some readers know a file by the order of its first fields.
+        rest = [bytes(part) for part in self.rest]
+        return b"".join([*rest[: self.place], field(GRAPH, b"".join(graph)), *rest[self.place :]])
 
     def ends(self, indices):
         """What these nodes make that others take, or nobody."""
@@ -238,7 +241,7 @@ class Model:
             if name in self.types:
                 self.types[name] = _typed(name, signature(self.types[name])[1], shape)
         for name in set(self.types) - set(self.inputs):
-            if not all(isinstance(size, int) for size in signature(self.types[name])[2] or [None]):
+            if not all(isinstance(size, int) for size in signature(self.types[name])[2] or []):
                 del self.types[name]
 
     def learn(self, name, element, shape):

@@ -242,22 +242,41 @@ class Search:
 
     def _same(self, entry):
         """Whether a refusal is the one looked for. A parser names operators of ONNX, a builder its own kinds of layer."""
-        operator, reason = kind(entry)
-        ours, mine = kind(self.entry)
+        operator, reason = self._kind(entry)
+        ours, mine = self._kind(self.entry)
         return reason == mine and (operator == ours or not (operator and ours) or self.library.built)
+
+    def _kind(self, entry):
+        """As `kind`, without the names of operators: some libraries list all that they refuse in one sentence."""
+        operator, reason = kind(entry)
+        names = sorted({node.operator for node in self.model.nodes}, key=len, reverse=True)
+        reason = re.sub(r"(?<![\w.])(?:%s)(?![\w.])" % "|".join(map(re.escape, names)), "#", reason)
+        return operator, re.sub(r"#(?:, #)+", "#", reason)
 
     def refused(self, nodes):
         """Whether the piece is refused as the whole was. A piece whose edge has no type cannot be asked about."""
         for name in self.model.ends(nodes):
             if name not in self.model.types and self.model.makers[name] != self.entry["index"]:
                 self.library.learn(name)
-        data = None
-        while data is None:
+        data = self._piece(nodes, False)
+        if data is None:
+            return False
+        if self._ask(data):
+            return True
+        # An output of no known type: some libraries want its shape in its place, for others nothing then needs the node.
+        other = self._piece(nodes, True)
+        return other != data and self._ask(other)
+
+    def _piece(self, nodes, probe):
+        """The file of these nodes, or None when an edge of it has no type that can be known."""
+        while True:
             try:
-                data = self.model.cut(nodes)
+                return self.model.cut(nodes, probe=probe)
             except subgraph.Untyped as error:
                 if not self.library.learn(error.name):
-                    return False
+                    return None
+
+    def _ask(self, data):
         self.left, self.tries = self.left - 1, self.tries + 1
         same = any(self._same(entry) for entry in self.library.refusals(data))
         if same:
