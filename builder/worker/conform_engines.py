@@ -134,56 +134,45 @@ class OpenVino:
         request = compiled.create_infer_request()
         ports = {name: port for port in compiled.inputs for name in port.get_names()}
         given = cases.inputs(case)
-        feeds, kept = {}, []
+        texts = {}
         for index, (name, value) in enumerate(given):
             port = ports.get(name)
             if port is None and len(compiled.inputs) == len(given):
                 port = compiled.inputs[index]
             if port is None:
                 continue  # an input that the graph does not read, and that the library left out
-            if isinstance(value, Coded):
-                kept.append(self._tensor(value))
-                request.set_tensor(port, kept[-1])
+            if value is None or isinstance(value, list):
+                what = "nothing" if value is None else "a sequence"
+                raise Harness("OpenVINO's interface takes tensors alone, not %s" % what)
+            if not isinstance(value, Coded) and value.dtype == object:
+                texts[port] = value.astype("U")
             else:
-                feeds[port] = self._array(value)
-        # Arrays by `infer`: 2023.0 and 2023.3 read freed memory of a tensor that was set.
-        request.infer(feeds)
+                self._fill(request.get_tensor(port), value)
+        request.infer(texts)
         return [self._take(request.get_tensor(port)) for port in compiled.outputs]
 
-    def _array(self, value):
-        if value is None or isinstance(value, list):
-            what = "nothing" if value is None else "a sequence"
-            raise Harness("OpenVINO's interface takes tensors alone, not %s" % what)
-        if value.dtype == object:
-            if not hasattr(self.library.Type, "string"):
-                raise Harness("this OpenVINO's interface takes no text")
-            return value.astype("U")
-        return value
-
-    def _tensor(self, value):
-        name, bits = CODED[value.type]
-        kind = getattr(self.library.Type, _OPENVINO.get(name, ""), None)
-        if kind is None:
-            raise Harness("this OpenVINO's interface takes no %s" % name)
+    def _fill(self, tensor, value):
+        """Write into a request's own tensor. A tensor of ours that is set in its place is read after it was freed by 2023.0
+        and 2023.3, and so are arrays without dimensions that their `infer` is given."""
         import numpy
 
-        shape = self.library.Shape(list(value.shape))
-        data = value.codes() if bits >= 8 else numpy.frombuffer(value.data, "u1")
-        try:
-            return self.library.Tensor(data.copy(), shape, kind) if data.size else self.library.Tensor(kind, shape)
-        except Exception as error:
-            raise Harness("this OpenVINO's interface takes no %s: %s" % (name, error))
+        if list(tensor.shape) != list(value.shape):
+            tensor.shape = list(value.shape)
+        if not isinstance(value, Coded):
+            tensor.data[...] = value
+            return
+        if tensor.get_element_type().get_type_name() != _OPENVINO.get(value.name):
+            raise Harness("this OpenVINO's interface takes no %s" % value.name)
+        # Types that NumPy lacks are the bytes as they lie there, under another type's name.
+        tensor.data.reshape(-1).view("u1")[:] = numpy.frombuffer(value.data, "u1")
 
     def _take(self, tensor):
         name = tensor.get_element_type().get_type_name()
         if name == "string":
             return tensor.str_data.astype(object)
         known = {other: number for number, (ours, _) in CODED.items() for other in [_OPENVINO.get(ours)] if other}
-        if name not in known:
-            return tensor.data.copy()
-        if not hasattr(tensor, "bytes_data"):
-            raise Harness("this OpenVINO's interface reads no %s" % name)
-        return Coded(known[name], tuple(tensor.shape), tensor.bytes_data.tobytes())
+        data = tensor.data
+        return Coded(known[name], tuple(tensor.shape), data.tobytes()) if name in known else data.copy()
 
 
 #: Our names of the types that NumPy lacks -> OpenVINO's.
