@@ -636,7 +636,19 @@ def test_recorded_layers_are_read() -> None:
     assert "1 regions do not tell" in found["from"]
     job.input["precision"] = "fp32"
     _, degraded = tensorrt_layers.judge(job, layers)
-    assert [(entry["asked"], entry["got"]) for entry in degraded] == [("fp32", "fp32"), ("fp32", "tf32")] or degraded
+    assert [(entry["asked"], entry["got"]) for entry in degraded] == [("fp32", "int8"), ("fp32", "tf32")]
+
+
+def test_where_the_arithmetic_is_not_told_nothing_is_judged() -> None:
+    """A transformer is one region in TensorRT 8: the FP32 layers beside it say nothing of the FP16 asked for."""
+    beside = {"Name": "scale", "LayerType": "PointWiseV2", "Inputs": [{"Format/Datatype": "Row major linear FP32"}]}
+    layers = tensorrt_layers.read(json.dumps({"Layers": [RECORDED["Layers"][-1], beside]}))
+    job = jobs.Job("run", {"precision": "fp16"}, ".", lambda _: None)
+    found, degraded = tensorrt_layers.judge(job, layers)
+    assert degraded == []
+    assert "1 regions do not tell" in found["from"]
+    _, degraded = tensorrt_layers.judge(job, layers[1:])
+    assert [(entry["asked"], entry["got"]) for entry in degraded] == [("fp16", "fp32")]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def shortfall(asked, layers, how):
     share = heavy.count(asked) / len(heavy)
     if share >= SHARE[asked]:
         return []
-    got = max(sorted(set(heavy)), key=heavy.count)
+    others = [precision for precision in heavy if precision != asked]
+    got = max(sorted(set(others)), key=others.count)  # of what was not asked: most may be as asked, and not enough
     counts = ", ".join("%d in %s" % (heavy.count(name), name) for name in sorted(set(heavy)))
     text = "%d of %d compute operators ran in %s (%s), %s" % (heavy.count(asked), len(heavy), asked, counts, how)
     return [{"asked": asked, "got": got, "how": text}]

@@ -128,7 +128,10 @@ def judge(job, layers):
     """(`found`, `degraded`) of an engine's layers against the precision that was asked for."""
     asked = job.input.get("precision")
     pairs = [(_named(layer), layer["precision"]) for layer in layers if computes(layer)]
+    opaque = [layer["name"] for layer in layers if layer["name"].startswith("{ForeignNode[")]
     degraded = adapters.shortfall(asked, _plain(pairs), "by the engine's inspector")
+    if opaque and not any(adapters.HEAVY.search(kind) for kind, _ in pairs):
+        degraded = []  # all that carries the arithmetic is where nothing is told of it
     tf32 = [layer["name"] for layer in layers if layer["precision"] == "tf32"]
     if asked == "fp32" and tf32 and not api.asked(job, "tf32"):
         text = "%d of %d compute layers by the names of their tactics, the first %s" % (len(tf32), len(pairs), tf32[0])
@@ -138,7 +141,6 @@ def judge(job, layers):
         if layer["precision"] in adapters.SHARE or layer["precision"] == "tf32":
             count = max(len(layer["operations"]), 1)
             operations[layer["precision"]] = operations.get(layer["precision"], 0) + count
-    opaque = [layer["name"] for layer in layers if layer["name"].startswith("{ForeignNode[")]
     found = {
         "precision": adapters.tally(pairs), "operations": dict(sorted(operations.items())),
         "engine_layers": [
