@@ -7,6 +7,7 @@ ever executed or unpickled here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from builder import recipe_onnx, versions
 from builder.errors import EngineMatrixError, UsageError
 from builder.lock import HUB
+from builder.recipe_model import Model
 from builder.recipe_source import ADVICE, PICKLES
 from builder.store import file_sha256
 from builder.values import Source
@@ -141,6 +143,9 @@ def _check(source: Source, folder: Path) -> None:
     for path in asked if source.kind != "folder" else sorted(folder.rglob("*.onnx")):
         if path.suffix == ".onnx" and path.is_file():
             check_external(path)
+    if entry and (folder / entry).is_file() and not entry.endswith(".onnx"):
+        with contextlib.suppress(UsageError):  # ONNX by another name, or no ONNX at all
+            _check_places(folder / entry, recipe_onnx.read(folder / entry))
 
 
 def is_pickle(path: Path) -> bool:
@@ -166,6 +171,10 @@ def check_external(path: Path) -> None:
         model = recipe_onnx.read(path)
     except UsageError as error:
         raise SourceError("ExternalData", str(error)) from error
+    _check_places(path, model)
+
+
+def _check_places(path: Path, model: Model) -> None:
     for external in model.external:
         if why := recipe_onnx.escapes(external, path.parent):
             raise SourceError("ExternalData", f"{path.name}: {why}")

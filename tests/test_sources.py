@@ -269,6 +269,13 @@ def test_external_data_that_reaches_out_is_refused_by_its_tensor(location: str, 
     assert caught.value.kind == "ExternalData"
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "model.bin", "model"])
+def test_no_name_of_a_model_hides_where_its_data_is(name: str, tmp_path: Path) -> None:
+    source = Source(kind="file", name=name, sha256=beside(tmp_path, name, enginefiles.onnx(external="../secret")))
+    with pytest.raises(SourceError, match="leads out of the model's folder"):
+        obtain(source, tmp_path)
+
+
 def _nowhere() -> bytes:
     tensor = enginefiles.block(8, b"w") + enginefiles.number(14, 1)
     graph = enginefiles.block(5, tensor)
