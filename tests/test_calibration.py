@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import factory
+import fake
 import numpy as np
 import pytest
 from specs import FAMILIES, MATRIX, RECIPE, Project
+from test_local import ENGINES, go
 
 from builder import calibration, outcome
 from builder.errors import SpecErrors
@@ -335,3 +337,77 @@ def test_a_failed_calibration_is_the_cells_failure_with_its_stage(tmp_path: Path
     assert chain.convert is not None
     chain.convert.state = chain.build.state = chain.run.state = "wait"
     assert outcome._stopped(chain, {}) is chain.calibrate
+
+
+# From one job to the next
+
+
+class Calibrating:
+    """A script of jobs whose reference has calibration inputs (of `data`), and whose calibration makes a table of them."""
+
+    def __init__(self, data: str = "one", error: str = "") -> None:
+        self.data, self.error = data, error
+        self.asked: dict[str, list[dict[str, Any]]] = {}
+
+    def __call__(self, stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        read = {key: [Path(path).read_text() for path in job.get(key) or ()] for key in ("calibration",)}
+        table = Path(job["table"]).read_text() if job.get("table") else None
+        self.asked.setdefault(stage, []).append({**read, "table": table, "quantization": job.get("quantization")})
+        if stage == "calibrate":
+            if self.error:
+                return {"error": {"stage": "export", "type": "ValueError", "message": self.error}}
+            (folder / "table.json").write_text("table of " + " ".join(read["calibration"]))
+            return {"table": "table.json", "method": "minmax", "samples": 1, "tensors": 1}
+        answer = fake.well(stage, job, folder)
+        if stage == "reference":
+            (folder / "calibration-0.npz").write_text(self.data)
+            answer["calibration"] = ["calibration-0.npz"]
+        return answer
+
+
+def int8_cells(*modes: str) -> list[Any]:
+    asked: list[dict[str, Any]] = [{"quantization": mode} if mode else {} for mode in modes]
+    return [factory.cell(engine, precision="int8", **more) for engine in ENGINES[:2] for more in asked]
+
+
+def test_a_table_goes_from_its_step_to_the_quantiser_and_stays(tmp_path: Path) -> None:
+    script = Calibrating()
+    go(tmp_path, int8_cells("", "dynamic"), fake.World(script))
+    assert script.asked["calibrate"] == [{"calibration": ["one"], "table": None, "quantization": None}]
+    static, dynamic = sorted(script.asked["convert"], key=lambda asked: str(asked["quantization"]), reverse=True)
+    assert static == {"calibration": ["one"], "table": "table of one", "quantization": {"mode": "static"}}
+    assert dynamic == {"calibration": [], "table": None, "quantization": {"mode": "dynamic"}}
+    assert [asked["quantization"]["mode"] for asked in script.asked["build"]].count("dynamic") == 2
+    again = fake.World(Calibrating())
+    go(tmp_path, int8_cells("", "dynamic"), again)
+    assert again.jobs == [], "reused"
+
+
+def test_a_table_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    plan, local, _ = go(tmp_path, int8_cells(""), fake.World(Calibrating()))
+    found = next(step for step in plan.steps if step.kind == "calibrate")
+    record = local.store.step(found.key)
+    assert record is not None
+    (local.store.root / record.record["artifact"]["path"]).unlink()
+    for step in plan.steps:
+        if step.kind in ("convert", "build"):
+            local.store.forget([step.key])
+    script = Calibrating()
+    _, local, _ = go(tmp_path, int8_cells(""), fake.World(script), run="noticed")
+    (trouble,) = {text for text in local.infrastructure.values() if "calibrate" in text}
+    assert "is missing or corrupt; removed: run again to make it anew" in trouble
+    go(tmp_path, int8_cells(""), fake.World(script), run="again")
+    assert [asked["table"] for asked in script.asked["convert"]] == ["table of one"]
+    assert len(script.asked["calibrate"]) == 1
+
+
+def test_a_calibration_that_fails_is_said_of_every_cell_behind_it(tmp_path: Path) -> None:
+    script = Calibrating(error="the range of tensor x is inf")
+    plan, local, _ = go(tmp_path, int8_cells("", "dynamic"), fake.World(script))
+    records = {step.key: record for step in plan.steps if step.key and (record := local.store.step(step.key))}
+    results = [outcome.outcome(chain, records, {}, "", lambda path: "") for chain in plan.chains]
+    by_mode = {result["axes"].get("quantization", ""): result for result in results}
+    assert by_mode[""]["status"] == "failed"
+    assert by_mode[""]["reason"].startswith("calibration of the exported model failed: ")
+    assert "the range of tensor x is inf" in by_mode[""]["line"]
+    assert by_mode["dynamic"]["comparison"] == fake.MATCH, "it needs no table"
