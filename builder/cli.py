@@ -301,9 +301,8 @@ def _plan(options: argparse.Namespace) -> int:
             json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps, "images": images}, indent=1)
         )
         return EXIT_OK
-    print(
-        f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix"
-    )
+    total = work.matrix.total(work.cells)
+    print(f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {total} in the matrix")
     if options.cells:
         for cell in work.cells:
             print(f"  {cell.id}  {cell.slug}")
@@ -539,6 +538,7 @@ def _gc(options: argparse.Namespace) -> int:
     from builder import collector, pipeline
 
     work = pipeline.select(_project(options), group="all", expression=None)
+    work.cells = (*work.cells, *work.matrix.suite_cells)
     freed = collector.collect_garbage(work, keep_runs=options.keep_runs, dry_run=options.dry_run)
     verb = "would free" if options.dry_run else "freed"
     for kind, (number, size) in freed.items():

@@ -106,6 +106,10 @@ class Matrix:
         """Cells of the product and the includes; those of suites are not counted."""
         return self._count
 
+    def total(self, cells: Sequence[Cell]) -> int:
+        """Of how many cells these are a selection: with those of suites where it has any."""
+        return self._total if any(cell.model in self.spec.suites for cell in cells) else self._count
+
     # -- cells
 
     def cell(self, index: int) -> Cell:

@@ -28,7 +28,7 @@ _EXTRACTED = ", ".join(f"json_extract(outcomes.record, '$.{name}')" for name in 
 _RESULTS = f"""
     select results.outcome, results.cell, results.status, runs.id, runs.started
     from runs cross join results on results.run = runs.id
-    where results.status in ({", ".join("?" * len(_STATUSES))}) order by runs.id desc
+    where results.status in ({", ".join("?" * len(_STATUSES))}) and results.outcome not like '%.suite' order by runs.id desc
 """  # noqa: S608
 """Runs are named by their start, so that their key gives them newest first without sorting: what is not needed is not read."""
 _OUTCOME = f"select {_EXTRACTED} from outcomes where key = ?"  # noqa: S608

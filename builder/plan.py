@@ -635,7 +635,9 @@ class Planner:
         able = [stack for stack in stacks if self._loads(stack, recipe)]
         stack = next((stack for stack in able if self.families[stack.family].device == device), None)
         if stack is None:
-            where = f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
+            where = (
+                f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
+            )
             return None, f"{recipe.name} runs in its own framework {where}"
         family, environment = self.families[stack.family], self._environment(stack)
         eager = replace(cell, engine=stack, options={"mode": "eager", "precision": "fp32", "shapes": shapes})
@@ -699,7 +701,7 @@ def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
     """Whether a stored result stands for this step."""
     if again == "all" and step.kind not in ("environment", "obtain"):
         return False
-    if again == "failed" and step.kind in ("build", "run", "measure", "speedup"):
+    if again == "failed" and step.kind in ("build", "run", "measure", "speedup", "conform"):
         return False  # a cell that is wrong, or not what was asked, has steps that all went well
     return answers and (stored_ok or again != "failed")
 

@@ -12,13 +12,14 @@ import fake
 import pytest
 from specs import MATRIX, Project
 
-from builder import suite
+from builder import pick_evidence, suite
 from builder.errors import SpecErrors, UsageError
 from builder.execute.local import Local
 from builder.matrix import Matrix
 from builder.outcome import expectation, outcome, unexpected
 from builder.plan import Plan, reconcile
 from builder.report.check import _cell as contradictions
+from builder.results import judge
 from builder.store import Store
 from builder.suite import Case, Suite
 from builder.values import Cell, Expect
@@ -355,3 +356,27 @@ def test_a_failing_case_is_red_only_where_that_was_asked_for(tmp_path: Path) -> 
     other = dataclasses.replace(known, fail="crashed")
     assert not unexpected({**found, "expected": expectation(known, found, today)})
     assert unexpected({**found, "expected": expectation(other, found, today)})  # another failure than the one foreseen
+
+
+def test_failed_cases_run_again_when_that_is_asked_for(tmp_path: Path) -> None:
+    words = {"test_add_1": case_result("mismatch")}
+    outcomes(tmp_path, script(words), small(), "test_add_1")
+    store = Store(tmp_path / "artifacts")
+    again = plan(small(), "test_add_1")
+    reconcile(again, store.light(), store.root / "objects", again="failed")
+    assert [step.kind for step in again.todo()] == ["conform"]
+
+
+def test_pick_takes_no_case_of_a_suite_for_evidence(tmp_path: Path) -> None:
+    """Thousands of them would crowd out the runs of models, and say nothing of any."""
+    store = Store(tmp_path / "artifacts")
+    made = plan(small(), "test_add_1", "test_add_2")
+    reconcile(made, store.light(), store.root / "objects")
+    Local(made, store, fake.World(script({})), fake.Listener(), run="run", jobs=1, cores=1).run()
+    found = judge(made.chains, store, {}, "")
+    record = {"machine": {"cpu": "Test CPU", "gpus": []}}
+    store.put_run("2026-11-21T10:00:00Z-1", "2026-11-21T10:00:00Z", "2026-11-21T10:00:01Z", record,
+                  {cell["id"]: (cell["status"], cell["key"]) for cell in found})  # fmt: skip
+    assert store.latest_status() == {cell["id"]: "verified" for cell in found}
+    assert len(store.outcomes(cell["key"] for cell in found)) == 2
+    assert pick_evidence.read(store.path) == {}
