@@ -263,6 +263,14 @@ def test_a_target_is_for_releases_that_build_ahead_of_time(bench: Bench, small: 
         bench.build(small, options={"target": "sm89"})
 
 
+@over("7.2.3", "11.4.0.106")
+def test_an_option_that_nothing_reads_is_named(bench: Bench, small: Path) -> None:
+    assert bench.build(small, options={"hardwre": "ampere-plus", "workspace": "65536"})["found"]["unread"] == [
+        "hardwre"
+    ]
+    assert "unread" not in bench.build(small, options={"workspace": "65536"})["found"]
+
+
 # Profiles --------------------------------------------------------------------------------------------------------------
 
 

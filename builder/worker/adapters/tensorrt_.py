@@ -56,6 +56,9 @@ def build(job):
         "from": "network as parsed" + ("" if typed else "; the builder may have chosen other types"),
         "warnings": list(dict.fromkeys(logger.warnings))[:20], **configuration.notes,
     }  # fmt: skip
+    unread = sorted(set(job.input.get("options") or {}) - tensorrt_config.OPTIONS)
+    if unread:
+        found["unread"] = unread
     result = {"engine": "engine.plan", "found": found, "unsupported": []}
     if timing is not None:
         found["timing_cache"] = timing

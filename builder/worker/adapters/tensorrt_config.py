@@ -27,6 +27,11 @@ from worker.jobs import Failure
 WORKSPACE = 1 << 30
 FLAGS = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "fp8": "FP8", "int4": "INT4", "fp4": "FP4"}
 POINTS = ("min", "opt", "max")
+#: Options that this adapter reads; a cell's others are named in `found.unread`, since a misspelt one would do nothing.
+OPTIONS = frozenset((
+    "target", "workspace", "tf32", "compatibility", "hardware", "device", "gpu_fallback", "optimization", "refit", "tune",
+    "timing_cache", "calibration",
+))  # fmt: skip
 
 
 def strongly_typed(trt, job):
