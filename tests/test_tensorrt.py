@@ -320,6 +320,9 @@ def test_dla_with_fallback_names_the_layers_left_to_the_gpu(bench: Bench, small:
     assert result["degraded"] == [
         {"asked": "dla:1", "got": "dla:1 and gpu", "how": "1 of 2 layers (50 %) on the GPU: relu"}
     ]
+    bench.world.tells_of_dla = False  # then it is what the configuration says of each layer
+    result = bench.build(small, precision="fp16", realised="flag", options={"device": "dla"})
+    assert result["found"]["dla"]["on_gpu"] == ["relu"]
     with pytest.raises(jobs.Failure, match="fallback is not enabled"):
         bench.build(small, precision="fp16", realised="flag", options={"device": "dla", "gpu_fallback": "false"})
     bench.world.not_on_dla = set()
@@ -457,6 +460,15 @@ def test_refused_nodes_are_named_and_the_others_counted(bench: Bench, refused: P
     # The parser stops at the first; what comes after is asked about by itself.
     assert found["supported"] == 3 - found["unjudged"].count("five")
     assert "four" in found["unjudged"]
+
+
+@over(*RELEASES)
+def test_errors_are_believed_before_lists(bench: Bench, refused: Path) -> None:
+    bench.world.refused, bench.world.flatters = {"Strange"}, True
+    with pytest.raises(jobs.Failure) as caught:
+        bench.build(refused)
+    found = caught.value.found["parser"]
+    assert (found["supported"], found["refused"], found["unjudged"]) == (4, 1, [])
 
 
 @over(*RELEASES)

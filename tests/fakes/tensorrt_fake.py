@@ -48,6 +48,10 @@ class World:
         """Layers that the builder timed, because no timing cache had them."""
         self.executed: list[dict[str, Any]] = []
         self.device = "device 0"
+        self.tells_of_dla = True
+        """Whether the builder logs which layers it moved from DLA to the GPU."""
+        self.flatters = False
+        """Whether the parser's list of subgraphs has refused nodes as supported."""
 
 
 def module(release: str, world: World | None = None) -> types.ModuleType:
@@ -200,7 +204,7 @@ def _built(builder: Any, network: Any, config: Any) -> bytes | None:
             elif "GPU_FALLBACK" not in flags:
                 _error(builder, f"Layer {layer.name} is not supported on DLA and GPU fallback is not enabled.")
                 return None
-            else:
+            elif world.tells_of_dla:
                 message = f"Default DLA is enabled but layer {layer.name} is not supported on DLA, falling back to GPU."
                 builder._log.log(trt.ILogger.Severity.WARNING, message)
         layers.append({"name": layer.name, "operator": layer._operator, "precision": precision, "device": device})
@@ -402,7 +406,7 @@ class _OnnxParser:
 
         self._groups = []
         for node in subgraph.Model(data).nodes:
-            bad = node.operator.split(".")[-1] in self._trt.fake.refused
+            bad = node.operator.split(".")[-1] in self._trt.fake.refused and not self._trt.fake.flatters
             if not bad and self._groups and self._groups[-1][1]:
                 self._groups[-1][0].append(node.index)
             else:
