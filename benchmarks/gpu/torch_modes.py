@@ -116,7 +116,7 @@ def cell(
         if baseline is not None:
             out["speedup"] = model.turns(baseline, job, rounds)
     except common.Refused as refused:
-        out["refused"] = {"message": str(refused)[:2000], "type": refused.error.get("type")}
+        out["refused"] = {"message": str(refused)[:2000], "type": refused.error.get("type"), "log": refused.log}
     return out
 
 

@@ -26,9 +26,12 @@ import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
-#: Adapter -> its file. The files' names end with an underscore, so that none is ever mistaken for a library.
+#: Adapter -> its file: those that end with an underscore (so that none is ever mistaken for a library), ours and those of other
+#: packages (builder/plugins.py), which the host puts beside ours.
 FILES = {
-    name: os.path.join(_HERE, name + "_.py") for name in ("litert", "onnxruntime", "openvino", "tensorrt", "torch")
+    name[: -len("_.py")]: os.path.join(_HERE, name)
+    for name in sorted(os.listdir(_HERE))
+    if name.endswith("_.py") and not name.startswith("_")
 }
 
 

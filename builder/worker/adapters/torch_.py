@@ -12,7 +12,6 @@ compiled does not pass there: for it the graph that was compiled speaks, kept in
 """
 
 import collections
-import json
 import os
 import re
 import shutil
@@ -205,7 +204,8 @@ def build(job):
             layers = graph_layers(torch, net)
             found["precision"], found["from"] = adapters.tally(layers), "graph as exported, which is compiled"
             degraded = adapters.shortfall(precision, renamed(layers), "in the exported graph")
-            compile_package(torch, net, engine, {"precision": found["precision"]})
+            told = ["%s %s" % layer for layer in layers]
+            compile_package(torch, net, engine, ",".join(told))
     found.update({"mode": mode, "device": str(device)})
     return {"engine": os.path.basename(engine), "found": found, "unsupported": [], "degraded": degraded}
 
@@ -239,14 +239,14 @@ def program(torch, job, net, arguments):
 
 
 def compile_package(torch, exported, path, about):
-    """Compile an exported program into a .pt2 package. `about` goes into its metadata as JSON."""
+    """Compile an exported program into a .pt2 package. `about` (plain text) goes into its metadata."""
     config = {
         # Threads are those of the process that runs it, not of the one that compiled it.
         "cpp.dynamic_threads": True,
         # A process pool would outlive the job's limits.
         "compile_threads": 1,
         "cpp_cache_precompile_headers": False,
-        "aot_inductor.metadata": {_KEY: json.dumps(about, sort_keys=True)},
+        "aot_inductor.metadata": {_KEY: about},
     }
     from torch._inductor import config as known
 
@@ -335,6 +335,7 @@ class Engine:
         self.dtype = dtype_of(torch, self.precision)
         self.notes, self.about = {}, {}
         if self.device.type == "cuda":
+            torch.cuda.init()  # AOTInductor's loader takes an initialised CUDA for granted: without, torch 2.11 dies of SIGSEGV
             torch.cuda.reset_peak_memory_stats()
         if self.mode == "eager":
             self.net, self.notes = restore(torch, job, path, self.device, self.precision)
@@ -354,7 +355,8 @@ class Engine:
         self.dtypes = [getattr(torch, item["dtype"], None) for item in job.input["outputs"]]
         self.outputs = list(self.wanted)
         self.layers, self.devices = [], set()
-        self.recorded = job.kind != "run"  # never while timing
+        # Never while timing; and what AOTInductor compiled does not go through the dispatcher.
+        self.recorded = job.kind != "run" or self.mode == "aotinductor"
 
     def run(self, arrays):
         torch = self.torch
@@ -406,17 +408,16 @@ class Engine:
         layers, how = self.layers, "by the operators that were dispatched"
         found = dict(self.notes, mode=self.mode, device=str(self.device))
         if self.mode == "aotinductor":
-            compiled = json.loads(self.about.get(_KEY, "{}")).get("precision", {})
-            layers = [(name, kind) for name in compiled for kind, count in compiled[name].items() for _ in range(count)]
+            layers = [tuple(item.split(" ")) for item in self.about.get(_KEY, "").split(",") if item]
             how = "by the exported graph that was compiled"
-            found["dispatched"] = adapters.tally(self.layers)
             found["package"] = {name: text for name, text in sorted(self.about.items()) if name != _KEY and text}
         found.update({"precision": adapters.tally(layers), "from": how, "tf32": tf32(torch, self.device)})
         degraded = adapters.shortfall(self.precision, renamed(layers), how)
         if self.precision == "fp32" and any(found["tf32"].values()):
             names = ", ".join(name for name, on in sorted(found["tf32"].items()) if on)
             degraded.append({"asked": "fp32", "got": "tf32", "how": "TF32 is on for %s" % names})
-        other = sorted(self.devices - {self.device.type})
+        told = self.about.get("AOTI_DEVICE_KEY")
+        other = sorted((self.devices | ({told} if told else set())) - {self.device.type})
         if other:
             degraded.append({"asked": str(self.device), "got": ", ".join(other), "how": "by the operators' outputs"})
         return {"found": found, "degraded": degraded}
