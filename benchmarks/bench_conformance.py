@@ -4,7 +4,8 @@ against a plain loop over the same models in one process of the same environment
 Bar: 1.5 times the loop. The loop is the least that gives a verdict: a session of one thread, one run, NumPy's own
 comparison, nothing to survive a crash and nothing written down. Its time is counted from the first model to the last
 one, with the interpreter started, the library imported and all data in memory; ours is all that the steps take, forks,
-runs to make sure of a failure and the store included.
+runs to make sure of a failure and the store included. Processor time (of the loop, and of the worker's jobs with all they
+started) is told beside it: it holds on a busy machine, too.
 
     python benchmarks/bench_conformance.py [SELECTOR] [ROUNDS]        default: onnxruntime=1.20.1,1.31.1 and 3
 """
@@ -40,7 +41,8 @@ import numpy
 sys.path.insert(0, sys.argv[1])
 from worker import conform_data
 cases = conform_data.Cases(sys.argv[2])
-data = [(cases.model(case), [v for _, v in cases.inputs(case)], [v for _, v in cases.outputs(case)]) for case in cases.cases.values()]
+values = lambda pairs: [value for _, value in pairs]
+data = [(cases.model(case), values(cases.inputs(case)), values(cases.outputs(case))) for case in cases.cases.values()]
 adapter = sys.argv[3]
 if adapter == "onnxruntime":
     import onnxruntime
@@ -57,13 +59,14 @@ else:
     core = runtime.Core()
 
     def outputs(model, inputs):
-        compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"})
+        config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+        compiled = core.compile_model(core.read_model(model), "CPU", config)
         got = compiled(inputs)
         return [got[port] for port in compiled.outputs]
 
 good = 0
 outputs(*data[0][:2])
-started = time.perf_counter()
+started, before = time.perf_counter(), time.process_time()
 for model, inputs, expected in data:
     try:
         for want, have in zip(expected, outputs(model, inputs)):
@@ -71,7 +74,7 @@ for model, inputs, expected in data:
         good += 1
     except Exception:
         pass
-print(json.dumps([time.perf_counter() - started, good, len(data)]))
+print(json.dumps([time.perf_counter() - started, time.process_time() - before, good, len(data)]))
 """
 
 
@@ -108,25 +111,29 @@ def main(select: str, rounds: int) -> None:
             session(chain.build)  # starts the worker
             python = Venv(store, chain.engine.name, chain.engine.data["pins"]).python
             family = chain.engine.data["family"]
-            ours, loops, good, count, children = [], [], 0, 0, 0
+            walls, processors, good, count, children, verified = [], [], 0, 0, 0, 0
             for _ in range(rounds):
                 command = [str(python), "-c", LOOP, str(install_worker(store.root)), str(cases), family.adapter]
-                seconds, good, count = json.loads(
-                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                )
-                loops.append(seconds)
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                wall, processor, good, count = json.loads(done.stdout)
                 started = time.perf_counter()
-                records = [jobs.do(step) for step in steps.values()]
-                ours.append(time.perf_counter() - started)
-                children = sum(record.record["result"]["children"] for record in records)
-            verified = sum(c["status"] == "match" for r in records for c in r.record["result"]["cases"].values())
-            ratios = [a / b for a, b in zip(ours, loops, strict=True)]
+                records = [jobs.do(step).record for step in steps.values()]
+                walls.append((wall, time.perf_counter() - started))
+                used = sum(record["usage"]["user"] + record["usage"]["system"] for record in records)
+                processors.append((processor, used))
+                children = sum(record["result"]["children"] for record in records)
+                verified = sum(c["status"] == "match" for r in records for c in r["result"]["cases"].values())
             print(
-                f"{stack}: {count} cases; loop {statistics.median(loops):.2f} s ({good} pass), suite {statistics.median(ours):.2f} s "
-                f"({verified} verified, {children} processes); ratio {statistics.median(ratios):.2f} "
-                f"({min(ratios):.2f} to {max(ratios):.2f}; bar {BAR})",
-                flush=True,
+                f"{stack}: {count} cases, {good} pass in the loop, {verified} verified in {children} processes (bar {BAR})"
             )
+            for what, pairs in (("wall time", walls), ("processor time", processors)):
+                loop, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+                ratios = [b / a for a, b in pairs]
+                spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+                print(
+                    f"  {what:<15} loop {loop:6.2f} s, suite {ours:6.2f} s, ratio {statistics.median(ratios):.2f} ({spread})"
+                )
+            sys.stdout.flush()
         sessions.stop()
 
 

@@ -45,7 +45,7 @@ FAMILIES = {"onnx": "onnx"}
 """Package -> the family whose environment has it."""
 TIMEOUT = 20.0
 """Seconds for one case: they are of a few bytes, and the slowest was seen to take 0.4 s."""
-SHARD = 900
+SHARD = 1000
 """Cases of one step, about: so many that starting the step does not count, so few that one can be run again."""
 _LIST = re.compile(r"(?P<package>[a-z]+)-(?P<version>.+)-(?P<kind>[a-z]+)\.json\.gz")
 

@@ -31,7 +31,7 @@ from worker import conform_compare, conform_data, conform_engines, jobs, leader,
 #: Characters of a message that are kept: what a diagnosis reads is at its beginning.
 MESSAGE = 1200
 #: Cases with wrong numbers that are computed again alone, to see whether any does.
-PROBES = 16
+PROBES = 4
 #: Characters of a text that a child tells its parent, places of this machine included.
 CLIP = 2000
 #: Bytes of what a dying child said.
@@ -55,8 +55,9 @@ def conform(job):
         suite = Suite(job, cases)
         suite.everything(list(job.input["names"]))
         suite.doubts()
+        known = {}
         for result in suite.results.values():
-            _without_places(result, job)
+            _without_places(result, job, known)
     return {"cases": suite.results, "children": suite.children}
 
 
@@ -373,11 +374,14 @@ def _same(first, second):
     return kinds[0] == kinds[1] or second["status"] == "left"
 
 
-def _without_places(result, job):
-    """Take the places of this machine out of a result's texts, and cut them."""
+def _without_places(result, job, known):
+    """Take the places of this machine out of a result's texts, and cut them. Most are the words of another, too."""
     for owner, name in ((result, "reason"), (result, "said"), (result.get("error") or {}, "message")):
         if owner.get(name):
-            owner[name] = jobs.scrub(owner[name], job)[:MESSAGE]
+            text = owner[name]
+            if text not in known:
+                known[text] = jobs.scrub(text, job)[:MESSAGE]
+            owner[name] = known[text]
 
 
 def _left():
