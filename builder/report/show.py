@@ -49,6 +49,13 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool) -> str:
         measure = cell["measure"]
         timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
         out.append(f"timing      {timing} ({measure['samples']} samples)")
+        speedup = measure.get("speedup")
+        if speedup and speedup["low"] is not None:
+            ratio = f"{speedup['ratio']:.2f} x" if speedup["ratio"] else "unstable, between"
+            span = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
+            out.append(f"speed-up    {ratio} ({span}) over {measure['baseline']['name']}")
+        elif measure.get("no_baseline"):
+            out.append(f"speed-up    no baseline: {measure['no_baseline']}")
     libraries = (cell["loaded"] or {}).get("libraries") or []
     if libraries:
         out.append(f"loaded libraries ({len(libraries)})")
