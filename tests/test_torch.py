@@ -205,3 +205,160 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> N
         archive.add(tmp_path / "good" / "saved_model.pb", "../outside")
     with pytest.raises(Exception, match="no plain file of its own"):
         tftrt.unpack(str(tmp_path / "bad.tar"), str(tmp_path / "out"))
+
+
+# The adapter itself, in a real environment ------------------------------------------------------------------------------
+
+TINY_RECIPE = '''
+"""A network with a convolution and a linear layer."""
+
+OUTPUTS = ("y",)
+
+
+def model(recipe, source):
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+'''
+
+
+@pytest.fixture(scope="module")
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Jobs of a worker in an environment with PyTorch's CPU build."""
+    from test_adapters import make
+
+    from builder.environment.session import WorkerSession
+
+    root = request.config.cache.mkdir("real-environments")
+    packages = ("torch==2.13.0+cpu", "numpy", "safetensors")
+    python = make(root, "torch-2.13.0", "3.11", packages)
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "recipe").mkdir()
+    (folder / "recipe" / "export.py").write_text(TINY_RECIPE)
+    session = WorkerSession(
+        python=python, worker_dir=ROOT / "builder", imports=("torch", "torch._dynamo"), log=folder / "session.log",
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+    )  # fmt: skip
+    with session:
+        yield Bench(session, folder)
+
+
+class Bench:
+    def __init__(self, session: Any, folder: Path) -> None:
+        self.session, self.folder, self.count = session, folder, 0
+        recipe = {
+            "recipe": "tiny", "script": "export.py", "seeds": [0], "dims": {"static": {"N": 1}, "dynamic": {"N": LIMITS}},
+            "inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 3, 8, 8], "range": [-1, 1]}],
+        }  # fmt: skip
+        self.shared = {
+            "recipe": recipe, "recipe_dir": str(folder / "recipe"), "source": None, "adapter": "torch", "exporter": "torch",
+        }  # fmt: skip
+        self.module = self.ok("export", takes="module", options={"shapes": "dynamic"})
+        self.weights = self.last / self.module["model"]
+        self.reference = self.ok("reference", options={"shapes": "dynamic"})
+        self.cases = [
+            {"file": str(self.last / case["file"]), "label": case["label"]} for case in self.reference["cases"]
+        ]
+
+    def job(self, stage: str, **more: Any) -> Any:
+        self.count += 1
+        self.last = self.folder / f"{self.count}-{stage}"
+        return self.session.run(stage, {**self.shared, **more}, self.last, seconds=300, memory=None)
+
+    def ok(self, stage: str, **more: Any) -> dict[str, Any]:
+        end = self.job(stage, **more)
+        assert end.ok, (end.end, end.output, (self.last / "log.txt").read_text()[-3000:])
+        return dict(end.output["result"])
+
+    def engine(self, mode: str, precision: str = "fp32", **more: Any) -> tuple[dict[str, Any], Any]:
+        """(job with its engine, how the build ended)"""
+        job = {
+            "model": str(self.weights), "precision": precision, "realised": "flag", "options": {"mode": mode}, "threads": 1,
+            "inputs": self.module["inputs"], "outputs": self.module["outputs"], "shapes": "dynamic", "metric": None,
+            "profile": {"x": {point: [LIMITS[point], 3, 8, 8] for point in LIMITS}}, "settings": {"device": "cpu"},
+            "cases": self.cases, "tolerance": {"atol": 1e-5, "rtol": 1e-4}, **more,
+        }  # fmt: skip
+        end = self.job("build", **job)
+        if end.ok:
+            job["engine"] = str(self.last / end.output["result"]["engine"])
+        return job, end
+
+
+LIMITS = {"min": 1, "opt": 2, "max": 4}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", ["eager", "torchscript", "aotinductor"])
+def test_every_mode_matches_and_a_wrong_reference_does_not(bench: Bench, mode: str) -> None:
+    job, end = bench.engine(mode)
+    assert end.ok, end
+    assert end.stages == ("parse", "build")
+    found = bench.ok("run", **job)
+    assert found["comparison"]["verdict"] == "match"
+    assert found["degraded"] == []
+    heavy = {name: counts for name, counts in found["found"]["precision"].items() if "conv" in name or "linear" in name}
+    assert len(heavy) == 2, found["found"]["precision"]
+    assert all(counts == {"fp32": 1} for counts in heavy.values())
+    import numpy as np
+
+    with np.load(bench.cases[0]["file"]) as case:
+        np.savez(bench.folder / "wrong.npz", input_0=case["input_0"], output_0=case["output_0"] + 0.01)
+    wrong = [{"file": str(bench.folder / "wrong.npz"), "label": "wrong"}]
+    assert bench.ok("run", **{**job, "cases": wrong})["comparison"]["verdict"] == "mismatch"
+
+
+@pytest.mark.real
+def test_what_is_computed_in_which_precision(bench: Bench) -> None:
+    loose = {"tolerance": {"atol": 0.1, "rtol": 0.1}}
+    for precision in ("fp16", "bf16"):
+        job, end = bench.engine("eager", precision, **loose)
+        assert set(end.output["result"]["found"]["parameters"]) == {precision}
+        found = bench.ok("run", **job)
+        assert (found["comparison"]["verdict"], found["degraded"]) == ("match", [])
+        assert found["found"]["precision"]["aten.linear"] == {precision: 1}
+    found = bench.ok("run", **bench.engine("torchscript", "int8", **loose)[0])
+    assert found["found"]["precision"]["quantized.linear_dynamic"] == {"int8": 1}
+    job, _ = bench.engine("eager", "int8", **loose)
+    assert bench.ok("run", **job)["found"]["quantized_modules"] == 1
+
+
+@pytest.mark.real
+def test_refusals_say_why(bench: Bench) -> None:
+    for mode, more, said in (
+        ("aotinductor", {"precision": "int8"}, "torchao"),
+        ("eager", {"settings": {"device": "cuda"}}, "built without CUDA"),
+    ):
+        _, end = bench.engine(mode, more.pop("precision", "fp32"), **more)  # type: ignore[arg-type]
+        assert end.end == {"exit": 0}
+        assert said in end.output["error"]["message"]
+    end = bench.job("build", **{**bench.engine("eager")[0], "options": {"mode": "fast"}})
+    assert "it can be aotinductor, eager, torchscript" in end.output["error"]["message"]
+
+
+@pytest.mark.real
+def test_aotinductor_without_a_compiler_says_so(bench: Bench, tmp_path: Path) -> None:
+    from builder.environment.session import WorkerSession
+
+    empty = WorkerSession(
+        python=bench.session.python, worker_dir=ROOT / "builder", imports=("torch",), log=tmp_path / "log",
+        env={"PATH": str(tmp_path)},
+    )  # fmt: skip
+    job, _ = bench.engine("eager")
+    with empty:
+        asked = {**bench.shared, **job, "options": {"mode": "aotinductor"}}
+        end = empty.run("build", asked, tmp_path / "job", seconds=120, memory=None)
+    assert end.output is not None
+    assert end.output["error"]["type"] == "NoCompiler"
+    assert "no compiler" in end.output["error"]["message"]
+
+
+@pytest.mark.real
+def test_torch_tensorrt_is_missing_and_says_so(bench: Bench) -> None:
+    job, _ = bench.engine("eager")
+    end = bench.job("build", **{**job, "adapter": "torch_tensorrt"})
+    assert end.end == {"exit": 0}
+    assert end.output["error"]["stage"] == "parse"
+    assert end.output["error"]["type"] == "ModuleNotFoundError"
+    assert "torch_tensorrt" in end.output["error"]["message"]
