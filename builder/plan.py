@@ -199,8 +199,13 @@ class Code:
 
     def adapter(self, name: str) -> str:
         """An adapter's modules are those of its name, of its name with an underscore (`onnxruntime_.py` never shadows a
-        library), and those that go on from there (`onnxruntime_profile.py`)."""
-        mine = {file: value for file, value in self.adapters.items() if file == name or file.startswith(name + "_")}
+        library), those that go on from there (`onnxruntime_profile.py`), and an adapter that it goes on from
+        (`torch_tensorrt_.py` from `torch_.py`)."""
+        mine = {
+            file: value
+            for file, value in self.adapters.items()
+            if file == name or file.startswith(name + "_") or (file.endswith("_") and name.startswith(file))
+        }
         return digest(mine or dict(self.adapters))
 
 

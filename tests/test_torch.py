@@ -12,6 +12,7 @@ import factory
 import pytest
 
 from builder import matrix, spec
+from builder.plan import Code
 from builder.values import Attributes
 
 ROOT = Path(__file__).parent.parent
@@ -128,6 +129,14 @@ def test_the_key_of_a_module_holds_the_recipes_script() -> None:
     planner.reference_stacks = {"model": stack}
     other = planner.plan([factory.cell(factory.stack("engine", "torch"), precision="fp32", shapes="static")]).chains[0]
     assert other.build.static != first
+
+
+def test_an_adapter_that_goes_on_from_another_has_its_code_in_its_keys() -> None:
+    files = {"adapters/torch_.py": "a", "adapters/torch_tensorrt_.py": "b", "adapters/tensorrt_.py": "c"}
+    before = Code.of(files)
+    after = Code.of({**files, "adapters/torch_.py": "changed"})
+    assert before.adapter("torch_tensorrt") != after.adapter("torch_tensorrt")
+    assert before.adapter("tensorrt") == after.adapter("tensorrt")
 
 
 # Reports of the libraries that cannot be had here ------------------------------------------------------------------------
