@@ -134,3 +134,10 @@ def test_a_baseline_that_fails_is_no_failure_of_the_cell(tmp_path: Path) -> None
     assert cell["measure"]["median"] == 0.001
     assert cell["measure"]["speedup"] is None
     assert "timing the baseline beside the other failed: no more memory" in cell["measure"]["no_baseline"]
+
+
+def test_with_nothing_changed_nothing_is_compared_again(tmp_path: Path) -> None:
+    run(tmp_path, script(0.004, 0.001))
+    cell, world = run(tmp_path, script(0.004, 0.001))
+    assert world.jobs == []
+    assert cell["measure"]["speedup"]["ratio"] == pytest.approx(4.0)
