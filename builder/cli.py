@@ -16,7 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import __version__, check_cli, diff_cli, doctor_cli, facts_cli, images_cli, pick_cli, rules_cli
+from builder import (
+    __version__,
+    check_cli,
+    diff_cli,
+    doctor_cli,
+    facts_cli,
+    images_cli,
+    pick_cli,
+    recipe_cli,
+    rules_cli,
+)
 from builder.errors import (
     EXIT_BUG,
     EXIT_FAILURES,
@@ -146,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor_cli.add(command("doctor", doctor_cli.call, doctor_cli.HELP))
     check_cli.add(command("check", check_cli.call, check_cli.HELP))
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))
+    recipe_cli.add(command("recipe", _not_reached, recipe_cli.HELP), _place)
     diff_cli.add(command("diff", _not_reached, diff_cli.HELP), _project)
     diff_cli.add_merge(command("merge", _not_reached, diff_cli.MERGE_HELP), _project)
 
@@ -258,6 +269,14 @@ def _project(options: argparse.Namespace) -> Project:
     return Project(matrix=path)
 
 
+def _place(options: argparse.Namespace) -> Project:
+    """The project's folder, whether its matrix is there yet or not."""
+    from builder.project import Project
+
+    path = Path(options.file)
+    return Project(matrix=path / "matrix.yaml" if path.is_dir() else path)
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -314,9 +333,8 @@ def _plan(options: argparse.Namespace) -> int:
             json.dumps({"schema": 1, "select": work.select, "cells": cells, "steps": steps, "images": images}, indent=1)
         )
         return EXIT_OK
-    print(
-        f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {len(work.matrix.cells)} in the matrix"
-    )
+    total = work.matrix.total(work.cells)
+    print(f"{len(work.cells)} cells over {len(stacks)} engine stacks ({work.select}), of {total} in the matrix")
     if options.cells:
         for cell in work.cells:
             print(f"  {cell.id}  {cell.slug}")
@@ -561,6 +579,7 @@ def _gc(options: argparse.Namespace) -> int:
     from builder import collector, pipeline
 
     work = pipeline.select(_project(options), group="all", expression=None)
+    work.cells = (*work.cells, *work.matrix.suite_cells)
     freed = collector.collect_garbage(work, keep_runs=options.keep_runs, dry_run=options.dry_run)
     verb = "would free" if options.dry_run else "freed"
     for kind, (number, size) in freed.items():

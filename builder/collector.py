@@ -47,6 +47,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         gone |= {key for key, record in records.items() if _lost(record, store.root)}
         kept = [record.record for key, record in records.items() if key not in gone]
         files = {str(entry["path"]) for record in kept for entry in _entries(record)}
+        files |= {str(Path(path).parent) for path in files}  # the folder of files that belong together
         logs = {str(record["log"]) for record in kept if record.get("log")}
         stacks = [step for each in plans for step in each.steps if step.kind == "environment"]
         pins = {step.data["pins"].key[:16] for step in stacks if step.data["pins"]}
@@ -136,7 +137,8 @@ def _lost(record: StepRecord, root: Path) -> bool:
 def _entries(record: Any) -> list[dict[str, Any]]:
     """Every stored file that a record names."""
     out = [record["artifact"]] if record.get("artifact") else []
-    out += [case["artifact"] for case in record.get("cases", ())]
+    out += [*record.get("data", ()), *(case["artifact"] for case in record.get("cases", ()))]
+    out += [piece["artifact"] for piece in record.get("subgraphs", ())]
     return out + list(record.get("calibration", ()))
 
 

@@ -18,7 +18,7 @@ def match(content: Content) -> Header | None:
     identifier = content.at(4, 4)
     if identifier == b"ORTM":
         root = content.number("<I", 0)
-        version = _string(content, _field(content, root, 0))
+        version = string(content, field(content, root, 0))
         damage = "" if version else "it says no version of its format"
         return Header(format="ort", library="onnxruntime", details={"format_version": text(version, 20)}, damage=damage)
     if identifier == b"TFL3":
@@ -29,9 +29,9 @@ def match(content: Content) -> Header | None:
 def _tflite(content: Content) -> Header:
     root = content.number("<I", 0)
     details: dict[str, Any] = {}
-    at = _field(content, root, 0)
+    at = field(content, root, 0)
     details["schema_version"] = content.number("<I", at) if at else 0
-    description = _string(content, _field(content, root, 3))
+    description = string(content, field(content, root, 3))
     if description:
         details["description"] = text(description)
     runtime = _minimum_runtime(content, root)
@@ -42,21 +42,21 @@ def _tflite(content: Content) -> Header:
 
 def _minimum_runtime(content: Content, root: int) -> str:
     """The buffer that the metadata `min_runtime_version` names, '' if there is none."""
-    metadata, buffers = _vector(content, _field(content, root, 6)), _vector(content, _field(content, root, 4))
+    metadata, buffers = vector(content, field(content, root, 6)), vector(content, field(content, root, 4))
     for index in range(min(metadata[1], MAX_METADATA)):
-        entry = _follow(content, metadata[0] + 4 * index)
-        if _string(content, _field(content, entry, 0)) != b"min_runtime_version":
+        entry = follow(content, metadata[0] + 4 * index)
+        if string(content, field(content, entry, 0)) != b"min_runtime_version":
             continue
-        at = _field(content, entry, 1)
+        at = field(content, entry, 1)
         number = content.number("<I", at) if at else 0
         if number >= buffers[1]:
             break
-        start, length = _vector(content, _field(content, _follow(content, buffers[0] + 4 * number), 0))
+        start, length = vector(content, field(content, follow(content, buffers[0] + 4 * number), 0))
         return text(content.at(start, min(length, 32)).rstrip(b"\0"), 32)
     return ""
 
 
-def _field(content: Content, table: int, index: int) -> int:
+def field(content: Content, table: int, index: int) -> int:
     """Where field `index` of the table is, 0 if it is absent."""
     vtable = table - content.number("<i", table)
     if not 0 <= vtable < content.size:
@@ -68,20 +68,20 @@ def _field(content: Content, table: int, index: int) -> int:
     return table + offset if offset else 0
 
 
-def _follow(content: Content, at: int) -> int:
+def follow(content: Content, at: int) -> int:
     return at + content.number("<I", at)
 
 
-def _vector(content: Content, at: int) -> tuple[int, int]:
+def vector(content: Content, at: int) -> tuple[int, int]:
     """(where the elements begin, how many it says)."""
     if not at:
         return 0, 0
-    start = _follow(content, at)
+    start = follow(content, at)
     return start + 4, content.number("<I", start)
 
 
-def _string(content: Content, at: int, limit: int = 200) -> bytes:
-    start, length = _vector(content, at)
+def string(content: Content, at: int, limit: int = 200) -> bytes:
+    start, length = vector(content, at)
     if start + length > content.size:
         msg = f"the text at byte {start} reaches past the end"
         raise Damaged(msg)

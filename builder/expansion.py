@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder import calibration
 from builder.errors import SpecError, SpecErrors
 from builder.fields import FieldError, of_stack
 from builder.match import Match, Term
 from builder.spec import Include, Rule, Spec
+from builder.suite import FIELDS, Suite
 from builder.values import Attributes, Expect, Recipe, Stack, Where
 
 MAX_CANDIDATES = 1_000_000
@@ -53,6 +55,8 @@ class Block:
     model: int
     start: int
     points: Points
+    suite: Suite | None = None
+    """Whose cases these are; `exporter` and `model` are then -1."""
 
 
 class CompiledRule:
@@ -76,7 +80,7 @@ def _split(match: Match, spec: Spec) -> tuple[_Base, _OptionTerms]:
     options: _OptionTerms = []
     for term in match.terms:
         name = spec.fields.resolve(term.field)
-        if name in spec.fields.options and name != "model":
+        if name in spec.fields.options and name not in ("model", "suite"):
             fit: set[str | None] = {value for value in spec.fields.values[name] if term.accepts(value)}
             options.append((name, frozenset(fit | {None}) if None in term.patterns else frozenset(fit)))
         else:
@@ -107,21 +111,24 @@ class Expander:
         for name, items in (("exporter", spec.exporters), ("engine", spec.engines), ("model", self.models)):
             self.live[name] = [self.mask(name, item, lambda rule: rule.base, absent=False) for item in items]
             self.then[name] = [self.mask(name, item, lambda rule: rule.then_base, absent=True) for item in items]
+        self.no_suite = self.mask("suite", None, lambda rule: rule.base, absent=False)
+        self.suites: tuple[Block, ...] = ()
         self.cache: dict[tuple[object, ...], Points] = {}
         self.attributes: dict[tuple[tuple[str, Any], ...], Attributes] = {}
         self.candidates = 0
         self.count = 0
         self.impossible: list[tuple[int, int, int]] = []
-        """(exporter, engine, model) where that exporter's family cannot export that model."""
+        """(exporter, engine, model) where that exporter's family cannot export that model for that engine."""
+        self.unread = [self.meaningless(stack) for stack in spec.engines]
 
-    def mask(self, role: str, item: Stack | str, terms: Callable[[CompiledRule], _Base], *, absent: bool) -> int:
+    def mask(self, role: str, item: Stack | str | None, terms: Callable[[CompiledRule], _Base], *, absent: bool) -> int:
         """The rules whose terms over this role hold for this stack or model."""
         bits = 0
         for rule in self.all:
             for name, term in terms(rule):
                 if name.partition(".")[0] != role:
                     continue
-                value = item if isinstance(item, str) else of_stack(item, name.partition(".")[2])
+                value = of_stack(item, name.partition(".")[2]) if isinstance(item, Stack) else item
                 if not (term.accepts(value) or (absent and value is None)):
                     break
             else:
@@ -132,12 +139,13 @@ class Expander:
         """All blocks in order; includes, one cell each, come last. Raises SpecErrors."""
         spec = self.spec
         blocks: list[Block] = []
-        able = [[spec.exports(stack, model) for model in self.models] for stack in spec.exporters]
         start = 0
         for x in range(len(spec.exporters)):
             for e in range(len(spec.engines)):
                 for m in range(len(self.models)):
-                    if not able[x][m]:
+                    if self.apart(x, e, m):
+                        continue
+                    if self.cannot(x, e, m):
                         self.impossible.append((x, e, m))
                         continue
                     points = self.points(x, e, m)
@@ -148,6 +156,7 @@ class Expander:
             if block is not None:
                 blocks.append(block)
                 start += 1
+        self.suites = self.suite_blocks(start)
         self.dead_rules()
         if not self.errors and start == 0:
             self.error(spec.axes[0].where, "no cell is left after constraints and exclude")
@@ -160,23 +169,82 @@ class Expander:
         self.errors.append(self.spec.source.problem(where, message, hint))
 
     def bits(self, x: int, e: int, m: int) -> tuple[int, int]:
-        return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m],
+        return (self.live["exporter"][x] & self.live["engine"][e] & self.live["model"][m] & self.no_suite,
                 self.then["exporter"][x] & self.then["engine"][e] & self.then["model"][m])  # fmt: skip
+
+    def apart(self, x: int, e: int, m: int) -> bool:
+        """Whether two stacks have nothing to do with each other: an engine that takes the recipe's module loads that
+        itself; the one exporter stack that it goes with is the one that makes the model's reference."""
+        if self.spec.families[self.spec.engines[e].family].takes != "module":
+            return False
+        return self.spec.exporters[x] is not self.spec.reference_stack(self.models[m])
+
+    def cannot(self, x: int, e: int, m: int) -> str:
+        """Why an exporter stack cannot give a model to an engine stack, '' when it can."""
+        families, recipe = self.spec.families, self.spec.recipes[self.models[m]]
+        exporter, engine = families[self.spec.exporters[x].family], families[self.spec.engines[e].family]
+        if not self.spec.exports(self.spec.exporters[x], recipe.name):
+            return f"family {exporter.name} cannot export {recipe.name}; {' or '.join(recipe.exporters)} can"
+        if engine.takes == "module":
+            other = exporter.exporter != engine.exporter
+            return f"{recipe.name} is a model of {exporter.exporter}, not of {engine.exporter}" if other else ""
+        return "" if exporter.gives(engine.takes) else f"family {exporter.name} writes no {engine.takes} files"
+
+    def meaningless(self, engine: Stack) -> frozenset[str]:
+        """The option axes that a cell of this engine stack does not have: without ONNX there is no opset, and without an
+        export nothing of what an export alone reads."""
+        takes = self.spec.families[engine.family].takes
+        if takes == "onnx":
+            return frozenset()
+        if takes == "tflite":
+            return frozenset({"opset"})
+        read = {axis for recipe in self.spec.recipes.values() for axis in recipe.uses}
+        return frozenset(read - {"shapes", "precision"}) | {calibration.AXIS}
+
+    def candidates_of(self, x: int, e: int, m: int) -> list[dict[str, str]]:
+        """The option product of these three, before any rule."""
+        return self.product(self.bits(x, e, m)[0], self.unread[e])
 
     def points(self, x: int, e: int, m: int) -> Points:
         """The option product of a block, computed once for all blocks that the same rules concern."""
         live, then = self.bits(x, e, m)
         recipe = self.spec.recipes[self.models[m]]
         family = self.spec.families[self.spec.engines[e].family]
-        key = (live, then, self.able(recipe), None if self.realises(family.precision) else family.name)
+        unread = self.unread[e]
+        key = (live, then, unread, self.able(recipe), None if self.realises(family.precision) else family.name)
         found = self.cache.get(key)
         if found is None:
-            found = self.cache[key] = self.judge(self.product(live), live, then, recipe, family.name, exclude=True)
+            product = self.product(live, unread)
+            found = self.cache[key] = self.judge(product, live, then, recipe, family.name, exclude=True)
         self.candidates += len(found.kept) + len(found.removed)
         if self.candidates > MAX_CANDIDATES:
             self.error(self.spec.axes[0].where, f"the product has more than {MAX_CANDIDATES} candidates")
             raise SpecErrors(self.errors)
         return found
+
+    def suite_blocks(self, start: int) -> tuple[Block, ...]:
+        """One block for each suite and engine stack that takes ONNX, behind all others. Engine stacks that the same rules
+        concern share their points."""
+        spec, blocks = self.spec, []
+        fit = sum(self.bit[id(rule)] for rule in self.rules if _concerns_suites(rule))
+        for suite in spec.suites.values():
+            parts = (("exporter", suite.stack), ("model", suite.name), ("suite", suite.name))
+            live, then = fit, fit
+            for role, item in parts:
+                live &= self.mask(role, item, lambda rule: rule.base, absent=False)
+                then &= self.mask(role, item, lambda rule: rule.then_base, absent=True)
+            product = [{"operator": case.operator, "case": case.name} for case in suite.cases]
+            for e, engine in enumerate(spec.engines):
+                if spec.families[engine.family].takes != "onnx":
+                    continue
+                mine, its = live & self.live["engine"][e], then & self.then["engine"][e]
+                key = ("suite", suite.name, mine, its & mine)
+                points = self.cache.get(key)
+                if points is None:
+                    points = self.cache[key] = self.judge(product, mine, its, None, engine.family, exclude=True)
+                blocks.append(Block(-1, e, -1, start, points, suite))
+                start += len(points.kept)
+        return tuple(blocks)
 
     def able(self, recipe: Recipe) -> str | None:
         """None when a recipe can do all that any recipe can; else its name, since it removes cells of its own."""
@@ -185,12 +253,14 @@ class Expander:
     def realises(self, precision: Mapping[str, str]) -> bool:
         return all(value in precision for value in self.spec.fields.values.get("precision", ()))
 
-    def product(self, live: int, *, whens: bool = True) -> list[dict[str, str]]:
+    def product(self, live: int, unread: frozenset[str] = frozenset()) -> list[dict[str, str]]:
         points: list[dict[str, str]] = [{}]
         for axis, when in zip(self.axes, self.whens, strict=True):
+            if axis.name in unread:
+                continue
             grown: list[dict[str, str]] = []
             for point in points:
-                if whens and when is not None and not (live & self.bit[id(when)] and _holds(when.options, point)):
+                if when is not None and not (live & self.bit[id(when)] and _holds(when.options, point)):
                     grown.append(point)
                     continue
                 if when is not None:
@@ -203,14 +273,14 @@ class Expander:
         return points
 
     def judge(
-        self, product: Sequence[Options], live: int, then: int, recipe: Recipe, family: str, *, exclude: bool
+        self, product: Sequence[Options], live: int, then: int, recipe: Recipe | None, family: str, *, exclude: bool
     ) -> Points:
         """Every point through the rules in their order; the first that objects is the one that is named."""
         active = [rule for rule in self.rules if live & self.bit[id(rule)]]
         kept: list[Point] = []
         removed: list[tuple[Options, Verdict]] = []
         for options in product:
-            verdict = self.possible(options, recipe, family)
+            verdict = self.possible(options, recipe, family) if recipe is not None else None
             if verdict is not None:
                 removed.append((options, verdict))
                 continue
@@ -235,6 +305,8 @@ class Expander:
             if verdict is not None:
                 removed.append((options, verdict))
                 continue
+            if recipe is not None and self.without_data(options, recipe, family):
+                continue
             for rule in applied:
                 rule.hits += 1
                 given.update(of(rule).attributes)
@@ -248,13 +320,32 @@ class Expander:
                 points.masks[pair] = points.masks.get(pair, 0) | 1 << position
         return points
 
+    def without_data(self, options: Options, recipe: Recipe, family: str) -> bool:
+        """Whether a cell that is left by all rules asks for 8 bits of data that its recipe does not have: an error, noted once
+        a recipe, and no guess."""
+        owner = self.spec.families[family]
+        asked = calibration.kind(owner.settings, options, options.get("precision", ""))
+        if recipe.calibration or owner.takes == "module" or not calibration.needs_data(asked):
+            return False
+        hint = (
+            f"add calibration: {{samples: 8}} or {{folder: ...}}, or exclude: {{model: {recipe.name}, precision: int8}}"
+        )
+        message = (
+            f"int8 is asked of {recipe.name} ({self.spec.source.name}), and there is no 'calibration' to make it from"
+        )
+        if all(error.where != recipe.where or error.message != message for error in self.errors):
+            self.errors.append(SpecError(recipe.where, message, hint=hint))
+        return True
+
     def possible(self, options: Options, recipe: Recipe, family: str) -> Verdict | None:
         """What the recipe or the engine's family cannot do."""
         precision = options.get("precision")
         if options.get("shapes", recipe.shapes[0]) not in recipe.shapes:
             return "recipe", f"{recipe.name} has no {options['shapes']} dimensions", recipe.where
-        if precision == "int8" and not recipe.calibration:
-            return "recipe", f"{recipe.name} has no calibration data, which int8 needs", recipe.where
+        mode = options.get(calibration.AXIS, calibration.MODES[0])
+        if self.spec.families[family].takes == "tflite" and mode not in calibration.MODES:
+            where = self.spec.families[family].where
+            return "family", f"family {family} takes files that TensorFlow's converter quantised, not {mode}", where
         if precision is not None and precision not in self.spec.families[family].precision:
             where = self.spec.families[family].where
             return "family", f"family {family} has no way to realise {precision}", where
@@ -272,7 +363,9 @@ class Expander:
                 self.error(include.places[key], error.message, error.hint)
                 continue
             role, _, part = name.partition(".")
-            if role == "engine":
+            if name in FIELDS and spec.suites:
+                self.error(include.places[key], "an include adds no case of a suite", "all of them are there already")
+            elif role == "engine":
                 engines = [e for e in engines if of_stack(spec.engines[e], part) == value]
             elif role == "exporter":
                 exporters = [x for x in exporters if of_stack(spec.exporters[x], part) == value]
@@ -283,7 +376,9 @@ class Expander:
             known = f"axis 'model' has {', '.join(self.models)}"
             self.error(include.where, f"this include names no model of the matrix: {model!r}", known)
         else:
-            exporters = [x for x in exporters if spec.exporters[x].family in spec.recipes[model].exporters]
+            m = self.models.index(model)
+            fits = [(x, e) for x in exporters for e in engines if not self.apart(x, e, m) and not self.cannot(x, e, m)]
+            exporters = [x for x in exporters if any(x == other for other, _ in fits)]
         for role, found, stacks in (("engine", engines, spec.engines), ("exporter", exporters, spec.exporters)):
             if len(found) != 1:
                 which = ", ".join(stacks[i].id for i in found[:4]) or "none"
@@ -292,7 +387,7 @@ class Expander:
             return None
         x, e, m = exporters[0], engines[0], self.models.index(model)
         live, then = self.bits(x, e, m)
-        options = self.include_options(include, given, live)
+        options = self.include_options(include, given, live, self.unread[e])
         if options is None:
             return None
         family = spec.engines[e].family
@@ -308,11 +403,14 @@ class Expander:
                 return None
         return Block(x, e, m, start, points)
 
-    def include_options(self, include: Include, given: Mapping[str, str], live: int) -> dict[str, str] | None:
+    def include_options(
+        self, include: Include, given: Mapping[str, str], live: int, unread: frozenset[str]
+    ) -> dict[str, str] | None:
         options: dict[str, str] = {}
         fine = True
         for axis, when in zip(self.axes, self.whens, strict=True):
-            if when is not None and not (live & self.bit[id(when)] and _holds(when.options, options)):
+            absent = when is not None and not (live & self.bit[id(when)] and _holds(when.options, options))
+            if absent or axis.name in unread:
                 if axis.name in given:
                     self.error(include.places[axis.name], f"axis {axis.name!r} does not exist for this cell")
                     fine = False
@@ -336,6 +434,15 @@ class Expander:
                     rule.kind, rule.kind
                 )
                 self.error(rule.where, f"this {what} matches no cell", "take it out, or write optional: true")
+
+
+def _concerns_suites(rule: CompiledRule) -> bool:
+    """Whether a rule may reach a suite's cells. Constraints are physics and hold for every cell; other rules, like
+    selections, are about suites only where they name one of their fields."""
+    if not all(axis in FIELDS or None in accepted for axis, accepted in rule.options):
+        return False  # over an axis that they do not have
+    named = [name for name, _ in rule.base] + [name for name, _ in rule.options]
+    return of(rule).kind == "constraints" or any(name in FIELDS for name in named)
 
 
 def of(rule: CompiledRule) -> Rule:

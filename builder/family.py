@@ -16,10 +16,10 @@ from builder.imagerules import BaseRule
 from builder.match import Match
 from builder.nodes import Map, Seq, Source, Text
 from builder.section import NAME, VALUE, Section
-from builder.values import Family, ImageRules, Requirement, Role, Stack, Where
+from builder.values import TAKES, Family, ImageRules, Requirement, Role, Stack, Takes, Where
 
 KEYS = ("family", "summary", "provides", "adapter", "exporter", "device", "needs", "run-needs", "isolation", "facts",
-        "axes", "python", "image", "packages", "modules", "preload", "precision", "settings")  # fmt: skip
+        "axes", "python", "image", "packages", "takes", "modules", "preload", "precision", "settings")  # fmt: skip
 AXIS_KEYS = ("required", "default", "releases")
 PACKAGE_KEYS = ("if", "unless", "add", "because", "source")
 RULE_KEYS = ("if", "use", "because", "source")
@@ -102,6 +102,9 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         top.missing("adapter", "a family that provides engines names its module of worker/adapters")
     if {"exporter", "tools"} & set(provides) and not exporter:
         top.missing("exporter", "a family that provides exporters or tools names its module of worker/exporters")
+    takes: Takes = next((known for known in TAKES if known == top.choice("takes", TAKES, default="onnx")), "onnx")
+    if takes == "module" and not exporter:
+        top.error("takes", "a family that takes modules names the exporter whose recipes it loads", "exporter: torch")
     axes = _axes(top)
     table = _facts(top, axes)
     known = tuple(dict.fromkeys((*axes, *(table.names if table else ()), "python")))
@@ -127,6 +130,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> FamilyFile | None:
         where=source.top(),
         image=image,
         facts=table.names if table else (),
+        takes=takes,
     )
     file = FamilyFile(
         family=family, axes=axes, python=_python(top, known, table), packages=_packages(top, known), precision=precision,

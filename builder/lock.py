@@ -15,14 +15,16 @@ from typing import Any
 
 from builder.errors import EngineMatrixError
 from builder.image import PLATFORMS, Image, Layer, PlatformImage, check_image, moved, parse_image, plain
-from builder.values import Family, Recipe, Stack, digest
+from builder.values import Family, Recipe, Source, Stack, digest
 
 __all__ = [
     "PLATFORMS", "Image", "Layer", "Lock", "LockError", "Pins", "PlatformImage", "check_image", "data_package",
-    "difference", "lines", "moved", "read",
+    "data_package_of", "difference", "lines", "moved", "read",
 ]  # fmt: skip
 
 SCHEMA = 1
+HUB = "hub:"
+"""What the entry of a hub's repository among the sources begins with; `sources_hub` has the form of its values."""
 
 
 class LockError(EngineMatrixError):
@@ -67,7 +69,7 @@ class Lock:
     tools: dict[str, str] = field(default_factory=dict)
     stacks: dict[str, Pins] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """"name==version" of a package taken as data -> hashes."""
+    """"name==version" of a package taken as data -> hashes; a hub's files (`data_package`) -> its commit and their hashes."""
     images: dict[str, Image] = field(default_factory=dict)
     """Reference with tag (as the stack's `base` says it, whatever mirror was asked) -> what it pointed at."""
 
@@ -159,9 +161,16 @@ def lines(stack: Stack) -> tuple[str, ...]:
 
 
 def data_package(recipe: Recipe) -> str | None:
-    """ "name==version" when the recipe's source is a package taken as data."""
+    """What the lock must have of a recipe's source: "name==version" of a package taken as data, "hub:owner/name@revision:files"
+    of a hub's repository; None where the recipe itself has the hashes."""
     source = recipe.source
-    return f"{source.name}=={source.version}" if source is not None and source.kind == "package" else None
+    return data_package_of(source) if source is not None and source.kind in ("package", "hub") else None
+
+
+def data_package_of(source: Source) -> str:
+    if source.kind == "hub":
+        return f"{HUB}{source.name}@{source.version}:{','.join(sorted(source.patterns))}"
+    return f"{source.name}=={source.version}"
 
 
 def read(path: Path) -> Lock | None:
@@ -227,7 +236,7 @@ def difference(old: Lock | None, new: Lock) -> list[str]:
         elif name not in new.sources:
             out.append(f"- {name} (data)")
         elif set(was.sources[name]) != set(new.sources[name]):
-            out.append(f"~ {name} (data): other hashes")
+            out.append(f"~ {name} (data): {_moved(was.sources[name], new.sources[name])}")
     for name in sorted(was.images.keys() | new.images.keys()):
         if name not in was.images:
             out.append(f"+ {name} (image {new.images[name].index})")
@@ -238,6 +247,13 @@ def difference(old: Lock | None, new: Lock) -> list[str]:
         elif was.images[name] != new.images[name]:
             out.append(f"~ {name} (image): other platforms, facts or layers")
     return out
+
+
+def _moved(old: tuple[str, ...], new: tuple[str, ...]) -> str:
+    """What changed of a source: the commit that a hub's revision is, or hashes alone."""
+    if old[:1] != new[:1] and all(entry[:1] and entry[0].startswith("commit:") for entry in (old, new)):
+        return f"{old[0]} -> {new[0]}"
+    return "other hashes"
 
 
 def _changes(old: Lock, new: Lock, name: str) -> list[str]:

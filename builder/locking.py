@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from builder import __version__, lock, machine
+from builder import __version__, calibration, lock, machine
 from builder import select as select_
 from builder.errors import InfrastructureError, UsageError
 from builder.fields import of_stack
@@ -32,6 +32,8 @@ def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     stacks += [work.spec.reference_stack(model) for model in dict.fromkeys(cell.model for cell in cells)]
     if work.spec.tools is not None:
         stacks.append(work.spec.tools)
+    asked = {dict(getattr(cell, "options", {})).get(calibration.AXIS) for cell in cells}
+    stacks += [stack for mode, stack in getattr(work.spec, "quantizers", {}).items() if mode in asked]
     return list({stack.id: stack for stack in stacks}.values())
 
 
@@ -150,6 +152,7 @@ def update_lock(
     the InfrastructureError names what was left out."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from builder import sources as models
     from builder.environment import uv
     from builder.locking_images import Images
 
@@ -203,14 +206,17 @@ def update_lock(
         images.judge(here, say, troubles)
     for name in sources:
         try:
-            new.sources[name] = uv.resolve_data(name, until)
+            new.sources[name] = models.resolve(name, until)
             say(f"locked {name} (data)")
+        except models.SourceError as error:
+            # Said here, and the outcome of the model's cells: other models need not wait for it.
+            troubles.append(f"{name} (data){': kept as it was' if name in new.sources else ''}: {error}")
         except uv.PackageError as error:
             if name not in new.sources:
                 away.append(str(error))
             else:
                 troubles.append(f"{name} (data): kept as it was; up to {until}: {error}")
-        except InfrastructureError as error:
+        except (InfrastructureError, UsageError) as error:  # the optional library that asks a hub may not be here
             away.append(str(error))
     for trouble in troubles:
         say(trouble)

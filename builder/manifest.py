@@ -26,6 +26,11 @@ def manifest(
         "engine": {
             "file": "engine" + _suffix(build), "sha256": build.record["artifact"]["sha256"],
             "bytes": build.record["artifact"]["bytes"],
+            # Files with its weights, which must lie beside it under these names.
+            "data": [
+                {"file": str(entry["path"]).rsplit("/", 1)[-1], "sha256": entry["sha256"], "bytes": entry["bytes"]}
+                for entry in build.record.get("data", ())
+            ],
         },
         "built": {
             "when": build.created, "seconds": build.seconds, "stack": cell.engine.as_dict(), "modules": versions,

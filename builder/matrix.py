@@ -17,14 +17,14 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
-from builder import sample, select
+from builder import sample, select, suite
 from builder.errors import EngineMatrixError, SpecErrors, UsageError
 from builder.expansion import Block, Expander, Point
 from builder.fields import of_stack
 from builder.sample import Sampled
 from builder.select import Compare, Expr, Leaf, SelectError, Word
 from builder.spec import Group, Rule, Spec, check_selector
-from builder.values import Cell, Removed, Where
+from builder.values import Attributes, Cell, Removed, Where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +92,23 @@ class Matrix:
         self.spec = spec
         self._expander = expander
         self._blocks = expander.blocks()
-        self._starts = [block.start for block in self._blocks]
+        self._all = (*self._blocks, *expander.suites)
+        self._starts = [block.start for block in self._all]
         self._count = expander.count
+        self._total = self._count + sum(len(block.points.kept) for block in expander.suites)
         self._models = spec.axes[0].values
         self._made: dict[int, Cell] = {}
-        self._everything = (1 << self._count) - 1
-        self._groups: dict[str, int] = {}
+        self._product = (1 << self._count) - 1
+        self._everything = (1 << self._total) - 1
+        self._groups: dict[tuple[str, bool], int] = {}
 
     def __len__(self) -> int:
+        """Cells of the product and the includes; those of suites are not counted."""
         return self._count
+
+    def total(self, cells: Sequence[Cell]) -> int:
+        """Of how many cells these are a selection: with those of suites where it has any."""
+        return self._total if any(cell.model in self.spec.suites for cell in cells) else self._count
 
     # -- cells
 
@@ -108,19 +116,28 @@ class Matrix:
         """The cell at a position, made when first asked for."""
         found = self._made.get(index)
         if found is None:
-            block = self._blocks[bisect_right(self._starts, index) - 1]
+            block = self._all[bisect_right(self._starts, index) - 1]
             found = self._made[index] = self._cell(block, block.points.kept[index - block.start])
         return found
 
     def _cell(self, block: Block, point: Point) -> Cell:
+        if block.suite is not None:
+            return Cell(exporter=block.suite.stack, engine=self.spec.engines[block.engine], model=block.suite.name,
+                        options=point.options, attributes=point.attributes, expect=point.expect)  # fmt: skip
         return Cell(exporter=self.spec.exporters[block.exporter], engine=self.spec.engines[block.engine],
                     model=self._models[block.model], options=point.options, attributes=point.attributes,
                     expect=point.expect)  # fmt: skip
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell, in the file's order: exporter stacks, engine stacks, models, options; then the includes."""
+        """Every cell, in the file's order: exporter stacks, engine stacks, models, options; then the includes. Those of
+        suites, which may be many more, are `suite_cells`."""
         return tuple(self.cell(index) for index in range(self._count))
+
+    @cached_property
+    def suite_cells(self) -> tuple[Cell, ...]:
+        """Every cell of a suite: suites, engine stacks, cases by name."""
+        return tuple(self.cell(index) for index in range(self._count, self._total))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -139,6 +156,13 @@ class Matrix:
         return tuple(self._removed())
 
     def _removed(self) -> Iterator[Removed]:
+        yield from self._removed_of_product()
+        for block in self._all[len(self._blocks) :]:
+            for options, (rule, because, where) in block.points.removed:
+                cell = self._cell(block, Point(options, Attributes(), None, ()))
+                yield Removed(cell=cell, rule=rule, because=because, where=where)
+
+    def _removed_of_product(self) -> Iterator[Removed]:
         spec = self.spec
         for block in self._blocks:
             exporter, engine = spec.exporters[block.exporter], spec.engines[block.engine]
@@ -148,8 +172,8 @@ class Matrix:
                 yield Removed(cell=cell, rule=rule, because=because, where=where)
         for x, e, m in self._expander.impossible:
             exporter, recipe = spec.exporters[x], spec.recipes[self._models[m]]
-            because = f"family {exporter.family} cannot export {recipe.name}; {' or '.join(recipe.exporters)} can"
-            for options in self._expander.product(self._expander.bits(x, e, m)[0]):
+            because = self._expander.cannot(x, e, m)
+            for options in self._expander.candidates_of(x, e, m):
                 cell = Cell(exporter=exporter, engine=spec.engines[e], model=recipe.name, options=options)
                 yield Removed(cell=cell, rule="recipe", because=because, where=recipe.where)
 
@@ -162,11 +186,11 @@ class Matrix:
             counts["product"] += len(block.points.kept) + len(block.points.removed)
             for _, (rule, _, _) in block.points.removed:
                 counts[rule] += 1
-        sizes: dict[int, int] = {}
+        sizes: dict[tuple[int, frozenset[str]], int] = {}
         for x, e, m in self._expander.impossible:
-            live = self._expander.bits(x, e, m)[0]
+            live = self._expander.bits(x, e, m)[0], self._expander.unread[e]
             if live not in sizes:
-                sizes[live] = len(self._expander.product(live))
+                sizes[live] = len(self._expander.product(*live))
             counts["product"] += sizes[live]
             counts["recipe"] += sizes[live]
         return {**counts, "cells": self._count}
@@ -202,9 +226,9 @@ class Matrix:
         )
 
     def _group(
-        self, group: Group, status: Mapping[str, str] | None, changed: set[str] | None
+        self, group: Group, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool = False
     ) -> tuple[int, Sampled | None, int]:
-        mask = self._evaluate(group.expr, status, changed)
+        mask = self._evaluate(group.expr, status, changed, wide=wide and group.sample is None)
         if group.sample is None:
             return mask, None, mask.bit_count()
         always = self._evaluate(group.always, status, changed) if group.always else 0
@@ -256,39 +280,64 @@ class Matrix:
             parts.append(part | sum(1 << shift + number for (axis, _), number in numbers.items() if axis in uses))
         return rows, [row & parts[model] for row, model in zip(rows, models, strict=True)]
 
-    def _evaluate(self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None) -> int:
-        return select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed), self._everything)
+    def _evaluate(
+        self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool = False
+    ) -> int:
+        """The bits of the cells that fit. Cells of suites are among them only where the expression is about suites: where
+        it names one of their fields or a group that does, or is the handle of one of their cells alone; so are (`wide`)
+        those of the groups that such an expression takes in: `operators and here`."""
+        if not wide and self.spec.suites:
+            groups = {name: group.expr for name, group in self.spec.groups.items()}
+            wide = suite.mentions(expr, groups) or self._names_suite_cells(expr)
+        scope = self._everything if wide else self._product
+        return scope & select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed, wide=wide), scope)
 
-    def _leaf(self, leaf: Leaf, status: Mapping[str, str] | None, changed: set[str] | None) -> int:
+    def _names_suite_cells(self, expr: Expr) -> bool:
+        """Whether it holds an id or a slug that fits no cell of the product."""
+        for leaf in select.leaves(expr):
+            if isinstance(leaf, Word):
+                handle = leaf.text not in ("all", "changed") and leaf.text not in self.spec.groups
+            else:
+                handle = leaf.field in ("id", "slug")
+            if handle and not self._leaf(leaf, None, None, wide=False):
+                return True
+        return False
+
+    def _leaf(
+        self, leaf: Leaf, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool
+    ) -> int:  # fmt: skip
         if isinstance(leaf, Word):
-            return self._word(leaf, status, changed)
+            return self._word(leaf, status, changed, wide=wide)
         if leaf.field == "id":
-            return self._each(lambda cell: leaf.accepts(cell.id))
+            return self._each(lambda cell: leaf.accepts(cell.id), wide=wide)
         if leaf.field == "slug":
-            return self._each(lambda cell: leaf.accepts(cell.slug))
+            return self._each(lambda cell: leaf.accepts(cell.slug), wide=wide)
         if leaf.field == "status":
             if status is None:
                 raise UsageError("a selector asks for the status of the last run, and there is none yet")
-            return self._each(lambda cell: leaf.accepts(status.get(cell.id)))
+            return self._each(lambda cell: leaf.accepts(status.get(cell.id)), wide=wide)
         return self._field(leaf)
 
-    def _word(self, leaf: Word, status: Mapping[str, str] | None, changed: set[str] | None) -> int:
+    def _word(
+        self, leaf: Word, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool
+    ) -> int:  # fmt: skip
         if leaf.text == "all":
             return self._everything
         if leaf.text == "changed":
             if changed is None:
                 raise UsageError("a selector asks for what has changed since the last run, and there is none yet")
-            return self._each(lambda cell: cell.id in changed)
+            return self._each(lambda cell: cell.id in changed, wide=wide)
         if leaf.text in self.spec.groups:
-            if leaf.text not in self._groups:
-                self._groups[leaf.text] = self._group(self.spec.groups[leaf.text], status, changed)[0]
-            return self._groups[leaf.text]
+            if (leaf.text, wide) not in self._groups:
+                self._groups[leaf.text, wide] = self._group(self.spec.groups[leaf.text], status, changed, wide=wide)[0]
+            return self._groups[leaf.text, wide]
         if leaf.text.startswith("#"):
-            return self._each(lambda cell: cell.id.startswith(leaf.text[1:]))
-        return self._each(lambda cell: cell.slug == leaf.text or fnmatchcase(cell.slug, leaf.text))
+            return self._each(lambda cell: cell.id.startswith(leaf.text[1:]), wide=wide)
+        return self._each(lambda cell: cell.slug == leaf.text or fnmatchcase(cell.slug, leaf.text), wide=wide)
 
-    def _each(self, accepts: Callable[[Cell], bool]) -> int:
-        text = "".join("1" if accepts(cell) else "0" for cell in reversed(self.cells))
+    def _each(self, accepts: Callable[[Cell], bool], *, wide: bool) -> int:
+        cells = (*self.cells, *self.suite_cells) if wide else self.cells
+        text = "".join("1" if accepts(cell) else "0" for cell in reversed(cells))
         return int(text, 2) if text else 0
 
     def _field(self, leaf: Compare) -> int:
@@ -296,7 +345,15 @@ class Matrix:
         name = spec.fields.resolve(leaf.field)
         role, _, part = name.partition(".")
         mask = 0
+        if name == "suite":
+            for block in self._all[len(self._blocks) :]:
+                if block.suite is not None and leaf.accepts(block.suite.name):
+                    mask |= (1 << len(block.points.kept)) - 1 << block.start
+            return mask
         if name == "model" or role in ("engine", "exporter"):
+            for block in self._all[len(self._blocks) :]:
+                if block.suite is not None and leaf.accepts(self._of_suite(block, block.suite, name)):
+                    mask |= (1 << len(block.points.kept)) - 1 << block.start
             if name == "model":
                 fits = [leaf.accepts(model) for model in self._models]
             else:
@@ -306,18 +363,25 @@ class Matrix:
                     mask |= (1 << len(block.points.kept)) - 1 << block.start
             return mask
         wanted = [(name, value) for value in spec.fields.values[name] if leaf.accepts(value)]
-        for block in self._blocks:
+        for block in self._all:
             bits = 0
             for pair in wanted:
                 bits |= block.points.masks.get(pair, 0)
             mask |= bits << block.start
         return mask
 
+    def _of_suite(self, block: Block, of: suite.Suite, name: str) -> str | None:
+        """`model` or a stack's field, of the cells of a suite's block."""
+        role, _, part = name.partition(".")
+        if role == "model":
+            return of.name
+        return of_stack(self.spec.engines[block.engine] if role == "engine" else of.stack, part)
+
     # -- handles
 
     def find(self, handle: str) -> Cell:
         """The cell of an id, a unique beginning of one, a slug, or a glob that fits one slug. Raises UsageError."""
-        found = _handles(handle, self.cells)
+        found = _handles(handle, self.cells) or _handles(handle, self.suite_cells)
         if len(found) == 1:
             return found[0]
         if found:
@@ -329,7 +393,7 @@ class Matrix:
         """Which rule removed or changed a cell, or whether a selection (or a group, or its sampling) left it out."""
         if selection is None and group is not None:
             selection = self.select(group)
-        found = _handles(handle, self.cells)
+        found = _handles(handle, self.cells) or _handles(handle, self.suite_cells)
         if found:
             cell = found[0]
             block, point = self._point(cell)
@@ -366,8 +430,10 @@ class Matrix:
                                f"{done.candidates} cells{cover}")  # fmt: skip
 
     def _point(self, cell: Cell) -> tuple[Block, Point]:
-        position = self.ids[cell.id]
-        block = self._blocks[bisect_right(self._starts, position) - 1]
+        position = self.ids.get(cell.id)
+        if position is None:
+            position = self._count + next(i for i, other in enumerate(self.suite_cells) if other.id == cell.id)
+        block = self._all[bisect_right(self._starts, position) - 1]
         return block, block.points.kept[position - block.start]
 
     def _nearest(self, handle: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def matrix(stack: Candidate, question: Question, project: Project) -> str:
         msg = f"no family of {project.images.name}/ makes {stack.id}, so it cannot stand in a matrix"
         raise UsageError(msg)
     family = _family(stack.family, project)
-    if "engine" in family.provides:
+    if _is_engine(family):
         model = question.model or _MODELS["onnx"]
         text = _matrix(stack, question, project, _exporters(model, project)[0], model)
     else:
@@ -78,7 +78,7 @@ def _matrix(stack: Candidate, question: Question, project: Project, exporter: st
     ways = {"from": _entry(exporter, {exporter: _newest(exporter)})} if exporter else {}
     engines = {"pick": _entry(stack.family, own)}
     family = _family(stack.family, project)
-    if "engine" not in family.provides:
+    if not _is_engine(family):
         ways, engines = (
             {**ways, **engines},
             {"onnxruntime": _entry("onnxruntime", {"onnxruntime": _newest("onnxruntime")})},
@@ -146,6 +146,11 @@ def _newest(project: str) -> str:
 
 def there(stack: Candidate, project: Project) -> bool:
     return bool(stack.family) and (project.images / stack.family / "family.yaml").is_file()
+
+
+def _is_engine(family: Family) -> bool:
+    """Whether a stack of the family stands in a matrix as an engine; one that also exports is shown as what exports."""
+    return "engine" in family.provides and "exporter" not in family.provides
 
 
 def _family(name: str, project: Project) -> Family:

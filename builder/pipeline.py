@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import secrets
 import shutil
 import signal
@@ -157,11 +158,14 @@ def ensure_locked(
 
 def foresee(work: Work, here: machine.Machine, store: Store, *, skip: bool) -> dict[str, Prediction]:
     """What the facts say of each cell; with `skip`, those that they say cannot work are left alone from here on."""
-    from builder.predict import Predictor
+    from builder.predict import Prediction, Predictor
 
     refuted = {claim: observed for claim, (_, observed) in store.refuted().items()}
     predictor = Predictor(work.spec.families, here, refuted=refuted)
-    found = {cell.id: predictor.predict(cell) for cell in work.cells}
+    # Of a suite every case is run, and what becomes of it is the question.
+    predicted = [cell for cell in work.cells if cell.model not in work.spec.suites]
+    found = dict.fromkeys((cell.id for cell in work.cells), Prediction(claims=()))
+    found.update({cell.id: predictor.predict(cell) for cell in predicted})
     against = {cell: found[cell].against for cell in found} if skip else {}
     work.against = {cell: claim for cell, claim in against.items() if claim is not None}
     return found
@@ -186,6 +190,8 @@ def make_plan(
         refused=refused,
         settings=work.spec.docker,
         against=work.against,
+        suites=work.spec.suites,
+        quantizers=work.spec.quantizers,
     )
     return planner.plan(work.cells)
 
@@ -348,6 +354,7 @@ def _execute(
     listener: Listeners, on_log: Callable[[Path], None],
     again: Again, here: machine.Machine, steps: int, unlocked: str, keep: Keep,
 ) -> None:  # fmt: skip
+    from builder.execute.gpus import usable
     from builder.execute.local import Local
 
     store.sweep()
@@ -365,7 +372,8 @@ def _execute(
     with told_by as told, _terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
-            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), machine=here.as_dict(), on_log=on_log, again=again,
+            jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), gpus=usable(here.gpus, os.environ),
+            machine=here.as_dict(), on_log=on_log, again=again,
             unlocked=unlocked, deadline=deadline, dismiss=None if keep == "all" else dismiss,
         )  # fmt: skip
         result.infrastructure = local.infrastructure

@@ -12,24 +12,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from builder import fit
+from builder import calibration, fit
 from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
 from builder.store import Light
-from builder.values import Cell, Docker, Family, Recipe, Stack, digest
+from builder.suite import Suite
+from builder.values import Cell, Docker, Family, Recipe, Stack, Takes, digest
 
 if TYPE_CHECKING:
     from builder.predict import Claim
     from builder.render import Rendered
 
-Kind = Literal["environment", "obtain", "reference", "export", "convert", "build", "run", "measure"]
-KINDS: tuple[Kind, ...] = ("environment", "obtain", "reference", "export", "convert", "build", "run", "measure")
+Kind = Literal[
+    "environment", "obtain", "reference", "export", "calibrate", "convert", "build", "run", "measure", "speedup",
+    "suite", "conform",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = (
+    "environment", "obtain", "reference", "export", "calibrate", "convert", "build", "run", "measure", "speedup",
+    "suite", "conform",
+)  # fmt: skip
 State = Literal["stored", "failed", "run", "wait", "skip"]
 
 #: How timings are taken (DESIGN: warm-up, windows until the last three medians agree within 5 %).
@@ -43,7 +50,7 @@ METHOD = {
 }
 
 #: Option axes that no engine build reads: they shape the exported file, or are passed in another way.
-_NOT_ENGINE = frozenset({"opset", "precision", "shapes"})
+_NOT_ENGINE = frozenset({"opset", "precision", "shapes", calibration.AXIS})
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,6 +108,13 @@ class Chain:
     build: Step
     run: Step
     measure: Step | None
+    speedup: Step | None = None
+    """The engine against its framework's baseline, where it is timed and there is one. It decides no cell."""
+    no_baseline: str = ""
+    """Why there is none."""
+    suite: Suite | None = None
+    """Whose case the cell is: then `export` (and `reference`) is the step that exports all cases, `build` (and `run`) the
+    one that runs those of the shard."""
     against: Claim | None = None
     """The fact by which the cell is left alone, unless its steps are done already."""
 
@@ -115,12 +129,21 @@ class Chain:
 
     def steps(self) -> Iterator[Step]:
         """In the order in which a failure is reported: the first that failed is the cell's."""
+        if self.suite is not None:
+            yield from (self.exporter, self.engine, self.export, self.build)
+            return
         for step in (
-            self.exporter, self.engine, self.obtain, self.export, self.convert, self.build, self.reference, self.run,
-            self.measure,
+            self.exporter, self.engine, self.obtain, self.export, self.calibrate, self.convert, self.build, self.reference,
+            self.run, self.measure, self.speedup,
         ):  # fmt: skip
             if step is not None:
                 yield step
+
+    @property
+    def calibrate(self) -> Step | None:
+        """The step that made the table of ranges from which the graph was quantised."""
+        needs = self.convert.needs if self.convert is not None else ()
+        return next((need for need in needs if need.kind == "calibrate"), None)
 
     def key(self) -> str:
         """Of the cell's result: every step it is made of, with what became of it."""
@@ -166,6 +189,8 @@ class Code:
     adapters: Mapping[str, str]
     compare: str
     timing: str
+    conform: str = ""
+    suite: str = ""
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Code:
@@ -174,7 +199,11 @@ class Code:
         shared = adapters.get("__init__", "")
         special = ("compare.py", "timing.py")
         return cls(
-            common=digest({k: v for k, v in files.items() if "/" not in k and k not in special}),
+            common=digest(
+                {k: v for k, v in files.items() if "/" not in k and k not in special and not k.startswith("conform")}
+            ),
+            conform=digest({k: v for k, v in files.items() if k.startswith("conform") and k != "conform_export.py"}),
+            suite=digest({k: v for k, v in files.items() if k in ("conform_export.py", "conform_data.py")}),
             exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
             adapters={name: digest([shared, value]) for name, value in adapters.items()},
             compare=files.get("compare.py", ""),
@@ -182,8 +211,35 @@ class Code:
         )
 
     def adapter(self, name: str) -> str:
-        """An adapter's module is its name or its name with an underscore (`onnxruntime_.py` never shadows a library)."""
-        return self.adapters.get(name) or self.adapters.get(name + "_") or digest(dict(self.adapters))
+        """An adapter's modules are those of its name, of its name with an underscore (`onnxruntime_.py` never shadows a
+        library), those that go on from there (`onnxruntime_profile.py`), and an adapter that it goes on from
+        (`torch_tensorrt_.py` from `torch_.py`)."""
+        mine = {
+            file: value
+            for file, value in self.adapters.items()
+            if file == name or file.startswith(name + "_") or (file.endswith("_") and name.startswith(file))
+        }
+        return digest(mine or dict(self.adapters))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an engine's family asks of an export besides the recipe's options."""
+
+    takes: Takes
+    precision: str = ""
+    """Where the exporter itself writes it into the file (tflite), else ''."""
+    mode: str = ""
+    """How it quantises, for int8: a mode of `calibration`."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it reads the calibration inputs that the reference made."""
+        return self.precision == "int8" and self.mode != "dynamic"
+
+    def words(self) -> list[str]:
+        """For names and keys; none for plain ONNX."""
+        return [word for word in (self.takes, self.precision, self.mode) if word and self.takes != "onnx"]
 
 
 class Planner:
@@ -206,10 +262,13 @@ class Planner:
         refused: Mapping[str, str] = MappingProxyType({}),
         settings: Docker | None = None,
         against: Mapping[str, Claim] = MappingProxyType({}),
+        suites: Mapping[str, Suite] = MappingProxyType({}),
+        quantizers: Mapping[str, Stack] = MappingProxyType({}),
     ) -> None:
         """`docker`: whether a Docker engine may answer here; `images`: the folder of the families, for their templates;
         `refused`: stacks whose images this machine has no room for -> why; `settings`: the limits of containers;
-        `against`: cells that are not to be tried -> the fact that says that they cannot work."""
+        `against`: cells that are not to be tried -> the fact that says that they cannot work; `quantizers`: value of the axis
+        `quantization` -> the stack that does it, where that is not `tools`."""
         self.families = families
         self.recipes = recipes
         self.reference_stacks = reference_stacks
@@ -224,11 +283,13 @@ class Planner:
         self.refused = refused
         self.settings = settings or Docker()
         self.against = against
+        self.suites = suites
+        self.quantizers = quantizers
         self.steps: dict[tuple[Any, ...], Step] = {}
         self._statics: dict[tuple[Any, ...], str] = {}
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
-        chains = [self._chain(cell) for cell in cells]
+        chains = [self._suite(cell) if cell.model in self.suites else self._chain(cell) for cell in cells]
         return Plan(chains=chains, steps=list(self.steps.values()))
 
     def _chain(self, cell: Cell) -> Chain:
@@ -237,30 +298,99 @@ class Planner:
         options = cell.options
         precision = options.get("precision", "fp32")
         shapes = options.get("shapes", "static")
-        realised = cell.engine.precision.get(precision) or family.precision.get(precision, "graph")
+        realised = _realised(cell, family, precision)
         exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
         obtain = self._obtain(recipe)
         reference = self._reference(recipe, shapes, obtain)
-        export = self._export(recipe, cell.exporter, exporter, options, obtain)
+        if family.takes == "module":
+            export = self._module(recipe, cell.engine, engine, shapes, obtain)
+        else:
+            asked = Asked(takes=family.takes)
+            if family.takes == "tflite":
+                kind = calibration.kind(family.settings, options, precision)
+                asked = Asked(takes="tflite", precision=precision, mode=kind["mode"] if kind else "")
+            export = self._export(recipe, cell.exporter, exporter, options, obtain, reference, asked)
         convert = None
-        if realised == "graph" and precision != "fp32":
-            convert = self._convert(recipe, family, export, precision, reference)
-        build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes)
+        if family.takes == "onnx" and realised == "graph" and precision != "fp32":
+            convert = self._convert(recipe, family, export, precision, reference, options)
+        build = self._build(cell, recipe, family, engine, convert or export, precision, realised, shapes, reference)
         run = self._run("run", cell, recipe, family, build, export, reference, precision)
         measure = None
         if cell.attributes.measure:
             measure = self._run("measure", cell, recipe, family, build, export, reference, precision)
+        speedup, no_baseline = self._speedup(cell, recipe, shapes, measure, obtain, reference)
         chain = Chain(
             cell=cell, exporter=exporter, engine=engine, obtain=obtain, reference=reference, export=export,
-            convert=convert, build=build, run=run, measure=measure, against=self.against.get(cell.id),
+            convert=convert, build=build, run=run, measure=measure, speedup=speedup,
+            no_baseline=no_baseline, against=self.against.get(cell.id),
         )  # fmt: skip
         attributes = cell.attributes
-        for step in chain.steps():
+        for step in (*chain.steps(), *before(chain.speedup)):
             step.seconds = max(step.seconds, attributes.timeout)
             step.memory = max(step.memory, attributes.memory)
             step.retry = max(step.retry, attributes.retry)
             step.priority = max(step.priority, attributes.priority)
         return chain
+
+    def _suite(self, cell: Cell) -> Chain:
+        """The chain of one case. All cases of a suite share the step that exports them, those of a shard the one that runs
+        them on an engine stack."""
+        suite, family = self.suites[cell.model], self.families[cell.engine.family]
+        exporter, engine = self._environment(cell.exporter), self._environment(cell.engine)
+        cases = self._cases(suite, exporter)
+        conform = self._conform(cell, suite, family, engine, cases)
+        attributes = cell.attributes
+        for step in (exporter, engine, cases, conform):
+            step.seconds = max(step.seconds, attributes.timeout)
+            step.memory = max(step.memory, attributes.memory)
+            step.retry = max(step.retry, attributes.retry)
+            step.priority = max(step.priority, attributes.priority)
+        return Chain(
+            cell=cell, exporter=exporter, engine=engine, obtain=None, reference=cases, export=cases, convert=None,
+            build=conform, run=conform, measure=None, suite=suite,
+        )  # fmt: skip
+
+    def _cases(self, suite: Suite, environment: Step) -> Step:
+        identity = ("suite", suite.stack.id, suite.kind)
+        if step := self.steps.get(identity):
+            return step
+        static = [environment.output, suite.asked, suite.names_digest, self.code.common, self.code.suite]
+        return self._step(
+            identity,
+            kind="suite",
+            name=f"{suite.package} {suite.version} {suite.kind} tests",
+            stack=suite.stack,
+            static=digest(static),
+            needs=(),
+            environment=environment,
+            data={"suite": suite},
+        )
+
+    def _conform(self, cell: Cell, suite: Suite, family: Family, environment: Step, cases: Step) -> Step:
+        shard = suite.shard_of[cell.options["case"]]
+        identity = ("conform", cell.engine.id, suite.name, shard)
+        if step := self.steps.get(identity):
+            return step
+        names = suite.shards[shard]
+        loads = all(self.machine.has(need) for need in family.run_needs)
+        target = suite.target if family.device == "cuda" and not loads else ""
+        static = [
+            environment.output, family.settings, list(names), suite.precision, target, suite.timeout, loads,
+            self.machine.cpu_key, self.machine.gpu_key, self.code.common, self.code.conform,
+            self.code.adapter(family.adapter or ""),
+        ]  # fmt: skip
+        step = self._step(
+            identity,
+            kind="conform",
+            name=f"{cell.engine.id} {suite.name} {shard + 1}/{len(suite.shards)}",
+            stack=cell.engine,
+            static=digest(static),
+            needs=(cases,),
+            environment=environment,
+            data={"suite": suite, "names": names, "target": target, "loads": loads},
+        )
+        step.seconds = suite.BUDGET + 120.0
+        return step
 
     def _step(self, identity: tuple[Any, ...], **values: Any) -> Step:
         step = Step(seconds=0.0, memory=0, **values)
@@ -331,7 +461,7 @@ class Planner:
             kind="obtain",
             name=f"{source.name} {source.version}".strip(),
             stack=None,
-            static=digest([source.kind, source.name, source.version, source.sha256, list(hashes)]),
+            static=digest([*source.identity, list(hashes)]),
             needs=(),
             data={"source": source, "hashes": hashes, "recipe": recipe},
         )
@@ -354,62 +484,113 @@ class Planner:
         )
 
     def _export(
-        self, recipe: Recipe, stack: Stack, environment: Step, options: Mapping[str, str], obtain: Step | None
-    ) -> Step:
+        self, recipe: Recipe, stack: Stack, environment: Step, options: Mapping[str, str], obtain: Step | None,
+        reference: Step, asked: Asked,
+    ) -> Step:  # fmt: skip
         used = tuple((name, options[name]) for name in recipe.uses if name in options)
-        identity = ("export", stack.id, recipe.name, used)
+        identity = ("export", stack.id, recipe.name, used, asked)
         if step := self.steps.get(identity):
             return step
         return self._step(
             identity,
             kind="export",
-            name=f"{recipe.name} {' '.join(f'{k} {v}' if k == 'opset' else v for k, v in used)} from {stack.id}",
+            name=f"{recipe.name} {' '.join([f'{k} {v}' if k == 'opset' else v for k, v in used] + asked.words())}"
+            f" from {stack.id}",
             stack=stack,
-            static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code()]),
-            needs=(obtain,) if obtain else (),
+            static=digest([environment.output, recipe.sha256, dict(used), self._exporter_code(), *asked.words()]),
+            needs=tuple(need for need in (obtain, reference if asked.calibrated else None) if need is not None),
             environment=environment,
-            data={"recipe": recipe, "options": dict(used)},
-        )
+            data={
+                "recipe": recipe, "options": dict(used), "takes": asked.takes, "precision": asked.precision,
+                "quantization": {"mode": asked.mode} if asked.mode else None,
+            },
+        )  # fmt: skip
 
-    def _convert(self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step) -> Step:
-        # Engines take int8 graphs of different kinds; those of one kind share one.
-        kind = family.settings.get("quantization") if precision == "int8" else None
-        identity = ("convert", id(export), precision, id(reference) if precision == "int8" else 0, str(kind))
+    def _module(self, recipe: Recipe, stack: Stack, environment: Step, shapes: str, obtain: Step | None) -> Step:
+        """The recipe's module with its weights, as the engine stack itself loads it: what its engines are built from."""
+        identity = ("module", stack.id, recipe.name, shapes)
         if step := self.steps.get(identity):
             return step
-        assert self.tools is not None  # the spec demands one where a precision is realised in the graph
-        environment = self._environment(self.tools)
+        adapter = self.families[stack.family].adapter or ""
+        return self._step(
+            identity,
+            kind="export",
+            name=f"{recipe.name} {shapes} module in {stack.id}",
+            stack=stack,
+            static=digest(
+                [environment.output, recipe.sha256, shapes, self._exporter_code(), self.code.adapter(adapter), "module"]
+            ),
+            needs=(obtain,) if obtain else (),
+            environment=environment,
+            data={"recipe": recipe, "options": {"shapes": shapes}, "takes": "module", "precision": ""},
+        )
+
+    def _convert(
+        self, recipe: Recipe, family: Family, export: Step, precision: str, reference: Step, options: Mapping[str, str]
+    ) -> Step:
+        # Engines take int8 graphs of different kinds; those of one kind share one.
+        kind = calibration.kind(family.settings, options, precision)
+        data = (reference,) if calibration.needs_data(kind) else ()
+        identity = ("convert", id(export), precision, *map(id, data), str(kind))
+        if step := self.steps.get(identity):
+            return step
+        mode = kind["mode"] if kind else ""
+        stack = self.quantizers.get(mode, self.tools)
+        assert stack is not None  # the spec demands one where a precision is realised in the graph
+        environment = self._environment(stack)
+        table = (self._calibrate(recipe, export, reference, environment),) if mode == "static" else ()
         return self._step(
             identity,
             kind="convert",
-            name=f"{export.name} to {precision}",
-            stack=self.tools,
-            static=digest([environment.output, precision, kind, recipe.data.get("calibration"), self._exporter_code()]),
-            needs=(export, reference) if precision == "int8" else (export,),
+            name=f"{export.name} to {precision}{f' ({mode})' if mode not in ('', 'static') else ''}",
+            stack=stack,
+            static=digest([environment.output, precision, kind, self._exporter_code()]),
+            needs=(export, *data, *table),
             environment=environment,
             data={"recipe": recipe, "precision": precision, "quantization": kind},
         )
 
+    def _calibrate(self, recipe: Recipe, export: Step, reference: Step, environment: Step) -> Step:
+        """The table of ranges of a model over data, made once for every kind of graph that is quantised with it."""
+        identity = ("calibrate", id(export), id(reference))
+        if step := self.steps.get(identity):
+            return step
+        method = (recipe.data.get("calibration") or {}).get("method", calibration.METHODS[0])
+        return self._step(
+            identity,
+            kind="calibrate",
+            name=f"{export.name} ({method})",
+            stack=environment.stack,
+            static=digest([environment.output, method, self._exporter_code()]),
+            needs=(export, reference),
+            environment=environment,
+            data={"recipe": recipe},
+        )
+
     def _build(
         self, cell: Cell, recipe: Recipe, family: Family, environment: Step, graph: Step, precision: str, realised: str,
-        shapes: str,
+        shapes: str, reference: Step,
     ) -> Step:  # fmt: skip
         options = tuple(
             (name, value) for name, value in cell.options.items() if name not in _NOT_ENGINE and name not in recipe.uses
         )
         dynamic = shapes if shapes != "static" else ""
-        identity = ("build", cell.engine.id, id(graph), precision, dynamic, options)
+        kind = calibration.kind(family.settings, cell.options, precision)
+        # Builders that quantise by themselves read the samples; the others find 8 bits in the graph.
+        samples = (reference,) if realised == "flag" and calibration.needs_data(kind) else ()
+        identity = ("build", cell.engine.id, id(graph), precision, dynamic, options, str(kind), *map(id, samples))
         if step := self.steps.get(identity):
             return step
-        part = ("build", cell.engine.id, cell.model, precision, dynamic, options)
+        part = ("build", cell.engine.id, cell.model, precision, dynamic, options, str(kind))
         static = self._statics.get(part)
         if static is None:
             static = self._statics[part] = digest(
                 [
-                    environment.output, precision, realised, dict(options), family.settings,
+                    environment.output, precision, realised, dict(options), family.settings, kind,
                     recipe.data.get("dims", {}).get(shapes) if dynamic else None,
                     self.machine.gpu_key if self.machine.gpus else "", self.machine.cpu_key if family.device == "cpu" else "",
                     self.code.common, self.code.adapter(family.adapter or ""),
+                    *([recipe.sha256, self.code.exporters] if family.takes == "module" else []),
                 ]
             )  # fmt: skip
         return self._step(
@@ -418,11 +599,11 @@ class Planner:
             name=".".join([cell.engine.id, recipe.name, *cell.options.values()]),
             stack=cell.engine,
             static=static,
-            needs=(graph,),
+            needs=(graph, *samples),
             environment=environment,
             data={
                 "recipe": recipe, "family": family, "precision": precision, "realised": realised, "shapes": shapes,
-                "options": dict(options),
+                "options": dict(options), "quantization": kind,
             },
         )  # fmt: skip
 
@@ -463,8 +644,60 @@ class Planner:
             step.skipped = f"loading it {self.machine.lacks(missing[0])}"
         return step
 
+    def _speedup(
+        self, cell: Cell, recipe: Recipe, shapes: str, measure: Step | None, obtain: Step | None, reference: Step
+    ) -> tuple[Step | None, str]:
+        """The engine against its framework, eager and in FP32 on the same device, or why there is nothing to hold it
+        against. The baseline is built and timed as any engine of a family that takes modules."""
+        if measure is None:
+            return None, ""
+        device = self.families[cell.engine.family].device
+        stacks = [cell.engine, cell.exporter, self.reference_stacks[recipe.name]]
+        able = [stack for stack in stacks if self._loads(stack, recipe)]
+        stack = next((stack for stack in able if self.families[stack.family].device == device), None)
+        if stack is None:
+            where = (
+                f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
+            )
+            return None, f"{recipe.name} runs in its own framework {where}"
+        family, environment = self.families[stack.family], self._environment(stack)
+        eager = replace(cell, engine=stack, options={"mode": "eager", "precision": "fp32", "shapes": shapes})
+        module = self._module(recipe, stack, environment, shapes, obtain)
+        build = self._build(eager, recipe, family, environment, module, "fp32", "flag", shapes, reference)
+        baseline = self._run("measure", eager, recipe, family, build, module, reference, "fp32")
+        if baseline is measure:
+            return None, "it is the baseline itself"
+        identity = ("speedup", id(measure), id(baseline))
+        if step := self.steps.get(identity):
+            return step, ""
+        from builder import speed
+
+        return self._step(
+            identity,
+            kind="speedup",
+            name=f"{measure.name} against {stack.id}",
+            stack=cell.engine,
+            static=digest([measure.static, baseline.static, speed.ROUNDS, dict(speed.ROUND_METHOD), speed.AGREE]),
+            needs=(measure.needs[0], build, reference),
+            environment=measure.environment,
+            data={"recipe": recipe, "measure": measure, "baseline": baseline},
+        ), ""
+
+    def _loads(self, stack: Stack, recipe: Recipe) -> bool:
+        """Whether a stack runs the recipe's own module."""
+        family, reference = self.families[stack.family], self.families[self.reference_stacks[recipe.name].family]
+        return family.takes == "module" and family.exporter == reference.exporter
+
     def _exporter_code(self) -> list[str]:
         return [self.code.common, self.code.exporters]
+
+
+def _realised(cell: Cell, family: Family, precision: str) -> str:
+    """`graph` or `flag`: as the stack or its family has it; by the option `calibration` the builder makes INT8 of it itself,
+    where the family has calibrators."""
+    if precision == "int8" and family.settings.get("calibration") and cell.options.get("calibration", "qdq") != "qdq":
+        return "flag"
+    return cell.engine.precision.get(precision) or family.precision.get(precision, "graph")
 
 
 def _pins_key(pins: Pins | None) -> str:
@@ -489,7 +722,7 @@ def holds(step: Step, stored_ok: bool, answers: bool, again: Again) -> bool:
     """Whether a stored result stands for this step."""
     if again == "all" and step.kind not in ("environment", "obtain"):
         return False
-    if again == "failed" and step.kind in ("build", "run", "measure"):
+    if again == "failed" and step.kind in ("build", "run", "measure", "speedup", "conform"):
         return False  # a cell that is wrong, or not what was asked, has steps that all went well
     return answers and (stored_ok or again != "failed")
 
@@ -504,13 +737,14 @@ def reconcile(
             settle(step, light, again)
     for chain in plan.chains:
         build = chain.build
-        readers = [step for step in (chain.run, chain.measure) if step is not None and step.state != "skip"]
-        wanted = engines or not all(step.done for step in readers)
-        if build.state == "stored" and wanted and not (objects / build.output[:2] / build.output).exists():
+        after = (chain.run, chain.measure, chain.speedup)
+        readers = [step for step in after if step is not None and step.state != "skip"]
+        wanted = chain.suite is None and (engines or not all(step.done for step in readers))
+        if wanted and build.state == "stored" and not (objects / build.output[:2] / build.output).exists():
             build.state, build.why, build.output = "run", "its engine file is gone", ""
-            for after in readers:  # what is built anew may be other bytes
-                after.state, after.key, after.output = "wait", "", ""
-        for goal in () if chain.left_alone else (build, chain.run, chain.measure):
+            for step in readers:  # what is built anew may be other bytes
+                step.state, step.key, step.output = "wait", "", ""
+        for goal in () if chain.left_alone else (build, *after):
             if goal is not None and not goal.done:
                 _want(goal)
 
@@ -567,6 +801,13 @@ def _want(step: Step) -> None:
         _want(need)
     if step.environment is not None and not step.environment.done:
         step.environment.wanted = True
+
+
+def before(step: Step | None) -> Iterator[Step]:
+    """All that a step needs, and what that needs."""
+    for need in step.needs if step is not None else ():
+        yield need
+        yield from before(need)
 
 
 def blocked(step: Step) -> bool:

@@ -254,6 +254,8 @@ class Predictor:
 
     def _engine(self, stack: Stack) -> tuple[str, str]:
         """The library that takes the ONNX file, and its version."""
+        if version := stack.value("onnxruntime-gpu"):  # the same releases, built for CUDA
+            return "onnxruntime", version
         for name in ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt"):
             if version := stack.value(name):
                 return name, version

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
-from builder import nodes, versions
+from builder import calibration as calibration_data
+from builder import nodes, recipe_source, versions
 from builder.errors import SpecError
 from builder.nodes import Map, Node, Seq, Source, Text
 from builder.section import Section
@@ -22,21 +19,18 @@ from builder.values import Source as ModelSource
 
 KEYS = ("recipe", "summary", "exporters", "script", "source", "inputs", "dims", "seeds", "uses", "tolerance", "metric",
         "calibration", "settings")  # fmt: skip
-SOURCE_KEYS = ("kind", "name", "version", "sha256", "licence")
-SOURCE_KINDS = ("package", "url", "file")
-INPUT_KEYS = ("name", "dtype", "shape", "range", "values")
+INPUT_KEYS = ("name", "dtype", "shape", "range", "tensor")
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
 TOLERANCE_KEYS = ("atol", "rtol", "cosine", "mismatch", "because")
 METRIC_KEYS = ("name", "minimum")
 METRICS = ("top1-agreement", "embedding-cosine", "mask-iou")
 RANGE_KEYS = ("min", "opt", "max")
-CALIBRATION_KEYS = ("samples", "seed")
+CALIBRATION_KEYS = ("samples", "seed", "folder", "callable", "layout", "mean", "std", "method")
 SHAPES = ("static", "dynamic")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAX_BYTES = 256 << 20
 """Of all files of one recipe together."""
+_DECLARED = 16 << 20
+"""Bytes of a file from which on the hash that the source declares of it stands for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +59,18 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     exporters = tuple(item.value for item in top.values("exporters"))
     if "exporters" not in top:
         top.missing("exporters", "the exporter families that can export it")
-    script = top.text("script", required=True)
+    script = top.text("script")
     if script:
-        _inside(top, "script", folder, script)
-    model = _source(top, folder)
+        recipe_source.inside(top, "script", folder, script)
+    model = recipe_source.read(top, folder)
     dims = _inputs(top)
     tolerance = _tolerance(top)
     _metric(top)
     calibration = "calibration" in top
     if calibration:
-        samples = Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration")
-        if samples.integer("samples", 0, least=1) == 0:
-            samples.missing("samples")
+        calibration_data.check(
+            Section(source, top.get("calibration"), CALIBRATION_KEYS, "calibration"), folder, bool(script)
+        )
     try:
         data: dict[str, Any] = nodes.typed(node)
     except ValueError:
@@ -85,7 +79,9 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     if not isinstance(data.get("seeds", [0]), list) or not all(type(seed) is int for seed in data.get("seeds", [0])):
         top.error("seeds", "'seeds' must be a list of whole numbers")
     data.setdefault("seeds", [0])
-    sha256 = _hash(top, folder)
+    if "script" not in top and not recipe_source.is_model(data, model):
+        top.missing("script", "only a source that is the model itself (a file, a callable, an `entry`) does without")
+    sha256 = _hash(top, folder, model)
     if len(errors) != before:
         return None
     recipe = Recipe(
@@ -107,70 +103,6 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     return RecipeFile(recipe=recipe, source=source, tolerance=top.where("tolerance"), metric=top.where("metric"))
 
 
-def _inside(top: Section, key: str, folder: Path, text: str) -> None:
-    """A file named by a recipe lies in its folder, by name and after following links."""
-    path = folder / text
-    if Path(text).is_absolute() or ".." in Path(text).parts or "\\" in text or "\0" in text:
-        top.error(key, f"{text!r} leads out of the recipe's folder", "name a file beside recipe.yaml")
-    elif not path.resolve().is_relative_to(folder.resolve()):
-        top.error(key, f"{text!r} is a link that leads out of the recipe's folder", "copy the file there")
-    elif not path.is_file():
-        top.error(key, f"no file {text!r} beside recipe.yaml")
-
-
-def _quoted(section: Section, key: str) -> str:
-    """A text that must not look like a number, as a version may."""
-    node = section.get(key)
-    if isinstance(node, Text) and node.plain and nodes.altered(node.value):
-        section.error(key, f"{node.value} is read as {nodes.altered(node.value)}", f'quote it: "{node.value}"')
-        return ""
-    return section.text(key)
-
-
-def _source(top: Section, folder: Path) -> ModelSource | None:
-    if "source" not in top:
-        return None
-    section = Section(top.source, top.get("source"), SOURCE_KEYS, "source")
-    kind = section.choice("kind", SOURCE_KINDS, required=True)
-    name, version, sha256 = section.text("name", required=True), _quoted(section, "version"), _quoted(section, "sha256")
-    if kind in ("url", "file") and not _SHA256.fullmatch(sha256) and section.ok:
-        section.error("sha256", f"a source of kind {kind!r} needs its sha256: 64 hexadecimal digits")
-    if kind == "package":
-        _package(section, name, version)
-    if kind == "url" and name and not _safe(name):
-        section.error("name", "an address must begin with https://")
-    if kind == "file" and name:
-        _inside(section, "name", folder, name)
-    for literal in get_args(ModelSource.__annotations__.get("kind", None)) or SOURCE_KINDS:
-        if kind == literal:
-            return ModelSource(kind=literal, name=name, version=version, sha256=sha256, licence=section.text("licence"))
-    return None
-
-
-def _package(section: Section, name: str, version: str) -> None:
-    """Both become a line for the installer, which must not read anything else into it."""
-    if name and not _PACKAGE.fullmatch(name):
-        section.error("name", f"{name!r} is no package's name: letters, digits, '.', '_' and '-' only")
-    if not version:
-        if section.get("version") is None:
-            section.missing("version")
-        return
-    try:
-        Version(version)
-    except InvalidVersion:
-        section.error("version", f"{version!r} is not a version; write one such as 1.2.0")
-
-
-def _safe(address: str) -> bool:
-    """Whether nobody on the way can change what comes from there (its hash is checked besides)."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
-
-
 def _number(section: Section, key: str, node: Node, low: float, high: float) -> float | None:
     value = nodes.typed(node) if isinstance(node, Text) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -187,6 +119,9 @@ def _inputs(top: Section) -> dict[str, Any]:
     for item in top.sections("inputs", INPUT_KEYS, "an input"):
         item.name("name")
         item.choice("dtype", DTYPES, required=True)
+        tensor = item.get("tensor")
+        if tensor is not None and item.text("tensor") and not isinstance(nodes.typed(tensor), str):
+            item.error("tensor", "a name that is read as a number", f'quote it: "{item.text("tensor")}"')
         shape = item.get("shape")
         if not isinstance(shape, Seq):
             item.error("shape", "'shape' must be a list of sizes and symbols")
@@ -245,8 +180,10 @@ def _metric(top: Section) -> None:
         _number(metric, name, value, -1, 1)
 
 
-def _hash(top: Section, folder: Path) -> str:
-    """SHA-256 over the names and bytes of every file of the folder. Links that lead out of it are an error."""
+def _hash(top: Section, folder: Path, source: ModelSource | None) -> str:
+    """SHA-256 over the names and bytes of every file of the folder. Links that lead out of it are an error. Of a large file
+    that the source declares with its hash, that hash stands for the bytes, which are checked when they are obtained: a model
+    of gigabytes costs a plan nothing."""
     total = hashlib.sha256()
     size = 0
     root = folder.resolve()
@@ -259,6 +196,9 @@ def _hash(top: Section, folder: Path) -> str:
             continue
         if not path.is_file():
             continue
+        if path.stat().st_size > _DECLARED and (declared := _declared(source, relative)):
+            total.update(f"{relative.as_posix()}\0declared {declared}\n".encode())
+            continue
         size += path.stat().st_size
         if size > _MAX_BYTES:
             top.source.error(top.node.where, f"the recipe's folder is larger than {_MAX_BYTES >> 20} MiB")
@@ -269,6 +209,15 @@ def _hash(top: Section, folder: Path) -> str:
                 content.update(block)
         total.update(f"{relative.as_posix()}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _declared(source: ModelSource | None, relative: Path) -> str:
+    if source is None or source.kind not in ("file", "folder"):
+        return ""
+    main = Path(source.name)
+    if relative == main or (source.kind == "folder" and relative.is_relative_to(main)):
+        return source.sha256
+    return next((sha256 for name, sha256 in source.beside.items() if relative == main.parent / name), "")
 
 
 def names(recipes: Path) -> list[str]:

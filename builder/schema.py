@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from builder import family, imagerules, isolation, recipe, sample, spec
+from builder import calibration, family, imagerules, isolation, recipe, recipe_source, sample, spec, suite
 from builder.section import NAME, VALUE
-from builder.values import FAILING, STATUSES
+from builder.values import FAILING, STATUSES, TAKES
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Kind = Literal["matrix", "family", "recipe"]
@@ -106,7 +106,23 @@ def _matrix() -> Schema:
         ["select"],
     )
     axis = _object(spec.AXIS_KEYS, {"values": _one_or_more(_VALUE), "when": _MATCH}, ["values"])
+    cases = _object(
+        suite.KEYS,
+        {
+            "package": {"enum": list(suite.FAMILIES)},
+            "version": _SCALAR,
+            "kind": {"enum": list(suite.KINDS)},
+            "timeout": _DURATION,
+            "precision": {"enum": list(suite.PRECISIONS)},
+            "target": {"type": "string", "pattern": "^sm[0-9]{2,3}$"},
+            "strict": _BOOL,
+        },
+        ["package", "version"],
+    )
     properties: Schema = {
+        "suites": _mapping(
+            cases, description="cases that somebody else wrote: one cell for each engine stack and case"
+        ),
         "schema": {"enum": [int(spec.SCHEMA), spec.SCHEMA]},
         "name": _NAME,
         "exporters": _mapping(entry, minProperties=1, description="stacks that turn a framework model into ONNX"),
@@ -177,6 +193,7 @@ def _family() -> Schema:
         "exporter": _NAME,
         "provides": _list({"enum": list(family.ROLES)}, minItems=1),
         "device": {"enum": list(family.DEVICES)},
+        "takes": {"enum": list(TAKES)},
         "needs": _list({"enum": list(family.NEEDS)}),
         "run-needs": _list({"enum": list(family.NEEDS)}),
         "isolation": _list({"enum": list(family.ISOLATION)}),
@@ -197,14 +214,22 @@ def _family() -> Schema:
 def _recipe() -> Schema:
     number = {"type": "number"}
     count = {"type": "integer", "minimum": 1}
+    sha256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     source = _object(
-        recipe.SOURCE_KEYS,
+        recipe_source.KEYS,
         {
-            "kind": {"enum": list(recipe.SOURCE_KINDS)},
+            "kind": {"enum": list(recipe_source.KINDS)},
             "name": _TEXT,
             "version": _TEXT,
-            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "revision": _TEXT,
+            "sha256": sha256,
             "licence": _TEXT,
+            "entry": {**_TEXT, "description": "the model in what is obtained: a path in it"},
+            "files": _list(_TEXT, minItems=1),
+            "data-files": {"type": "object", "additionalProperties": sha256},
+            "limit": _SIZE,
+            "arguments": {"type": "object"},
+            "package": _TEXT,
         },
         ["kind", "name"],
     )
@@ -216,7 +241,7 @@ def _recipe() -> Schema:
             "dtype": {"enum": list(recipe.DTYPES)},
             "shape": _list(size),
             "range": _list(number, minItems=2, maxItems=2),
-            "values": {},
+            "tensor": {**_TEXT, "description": "its name in the model, where that is another"},
         },
         ["name", "dtype", "shape"],
     )
@@ -244,10 +269,21 @@ def _recipe() -> Schema:
         "uses": _list(_NAME),
         "tolerance": _mapping(tolerance, minProperties=1),
         "metric": metric,
-        "calibration": _object(recipe.CALIBRATION_KEYS, {"samples": count, "seed": {"type": "integer"}}, ["samples"]),
+        "calibration": _object(
+            recipe.CALIBRATION_KEYS,
+            {
+                "samples": count,
+                "seed": {"type": "integer"},
+                "folder": _TEXT,
+                "callable": _NAME,
+                "layout": {"enum": list(calibration.LAYOUTS)},
+                "method": {"enum": list(calibration.METHODS)},
+                **{key: {"type": ["number", "array"], "items": {"type": "number"}} for key in ("mean", "std")},
+            },
+        ),
         "settings": {"type": "object"},
     }
-    return _object(recipe.KEYS, properties, ["recipe", "summary", "exporters", "script", "inputs", "dims", "tolerance"])
+    return _object(recipe.KEYS, properties, ["recipe", "summary", "exporters", "inputs", "dims", "tolerance"])
 
 
 def schema(kind: Kind = "matrix") -> Schema:

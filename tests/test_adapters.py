@@ -329,3 +329,24 @@ def test_rtx_load_without_a_gpu_is_the_librarys_refusal(bench: Bench) -> None:
     assert end.output is not None
     assert end.output["error"]["stage"] == "load"
     assert "Cuda Runtime" in end.output["error"]["message"]
+
+
+@over(*CPU, *RTX)
+def test_the_smallest_refused_piece_is_refused_again(bench: Bench) -> None:
+    model = "double" if bench.release.adapter == "onnxruntime" else "unknown"
+    end = bench.job("build", model)
+    assert end.output is not None
+    error = end.output["error"]
+    end = bench.job(
+        "subgraph", model, refused=error.get("unsupported", []), message=error["message"], failed_at=error["stage"]
+    )
+    assert end.ok, (end.end, end.output, (bench.last / "log.txt").read_text())
+    assert end.output is not None
+    piece = end.output["result"]["subgraphs"][0]
+    assert piece["smallest"]
+    assert len(piece["nodes"]) == 1
+    again = bench.job("build", str(bench.last / piece["model"]).removesuffix(".onnx"))
+    assert again.output is not None
+    assert not again.output["ok"]
+    assert again.output["error"]["stage"] == error["stage"]
+    assert again.output["error"]["type"] == error["type"]

@@ -20,10 +20,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLE = re.findall(r"^\| `enginematrix ([^`]+)` \|", README, re.M)
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    parser = cli._parser()
-    (found,) = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(found)
+def commands(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
+    """The commands, or those of a command."""
+    actions = (parser or cli._parser())._actions
+    found = [action.choices for action in actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0]) if found else {}
 
 
 COMMANDS = sorted(commands())
@@ -157,7 +158,11 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [line for line in TABLE if not line.startswith(("repro", "lock", "images", "compare", "check", "diff", "merge"))],
+    [
+        line
+        for line in TABLE
+        if not line.startswith(("repro", "lock", "images", "compare", "check", "diff", "merge", "recipe"))
+    ],
 )
 def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On a project where all is done: none of them may need a network or start anything."""
@@ -192,7 +197,12 @@ def test_without_images_the_commands_for_them_say_so(
 
 
 def test_readmes_options_exist() -> None:
-    known = {option for parser in [cli._parser(), *commands().values()] for option in parser._option_string_actions}
+    parsers = [
+        cli._parser(),
+        *commands().values(),
+        *(inner for c in commands().values() for inner in commands(c).values()),
+    ]
+    known = {option for parser in parsers for option in parser._option_string_actions}
     used = {option for code in re.findall(r"`([^`\n]+)`", README) for option in re.findall(r"(?<!\S)--[a-z-]+", code)}
     assert len(used) >= 5
     assert used <= known

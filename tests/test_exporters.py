@@ -128,8 +128,9 @@ def sha256(answer: dict[str, Any]) -> str:
     return hashlib.sha256(Path(answer["dir"], "model.onnx").read_bytes()).hexdigest()
 
 
-def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any]) -> None:
-    """The exported model gives what the framework gave, in every case, and the cases differ from each other."""
+def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any], *, beside: bool = False) -> None:
+    """The exported model gives what the framework gave, in every case, and the cases differ from each other. `beside`: its
+    weights are in a file of their own."""
     assert model["ok"], model
     assert reference["ok"], reference
     found = lab.differences(model, reference)
@@ -140,7 +141,8 @@ def check_right(lab: Lab, model: dict[str, Any], reference: dict[str, Any]) -> N
     content = Path(model["dir"], "model.onnx").read_bytes()
     for place in (str(lab.root), str(ROOT), sys.prefix):
         assert place.encode() not in content, f"the model names {place}"
-    assert os.listdir(model["dir"]).count("model.onnx.data") == 0
+    assert os.listdir(model["dir"]).count("model.onnx.data") == int(beside)
+    assert model["result"]["data"] == (["model.onnx.data"] if beside else [])
     for entry in reference["result"]["noise"]["outputs"]:
         assert 0 < entry["max_abs"] < 1e-4 * max(1, entry["scale"]), "no noise floor, or a wrong one"
 
@@ -250,6 +252,9 @@ def test_light_models_move_through_opsets_and_convert(lab: Lab, model: str) -> N
         "recipe": lab.given(model)["recipe"],
         "calibration": [str(Path(reference["dir"], name)) for name in reference["result"]["calibration"]],
     }
+    (table,) = lab.run("onnx", ("calibrate", given), exporter="tools")
+    assert table["ok"], table
+    given["table"] = str(Path(table["dir"], table["result"]["table"]))
     half, byte = lab.run(
         "onnx",
         ("convert", {**given, "precision": "fp16"}),
@@ -273,6 +278,202 @@ def test_int8_without_calibration_is_an_error(lab: Lab) -> None:
         "model": str(Path(model["dir"], "model.onnx")), "inputs": model["result"]["inputs"],
         "recipe": {}, "precision": "int8", "calibration": [],
     }  # fmt: skip
-    (answer,) = lab.run("onnx", ("convert", given), exporter="tools")
+    (answer,) = lab.run("onnx", ("calibrate", given), exporter="tools")
     assert not answer["ok"]
     assert "calibration" in answer["message"]
+
+
+SCRIPT = """
+import os
+
+OUTPUTS = ("y",)
+
+
+def model(recipe, source):
+    import torch
+
+    from worker.exporters import weights
+
+    net = torch.nn.Linear(4, 2)
+    net.load_state_dict(LOAD)
+    return net.eval()
+"""
+WRITE = """
+import pickle, sys, torch
+from safetensors.torch import save_file
+torch.manual_seed(1)
+state, at = torch.nn.Linear(4, 2).state_dict(), sys.argv[1] + "/"
+save_file(state, at + "w.safetensors")
+torch.save(state, at + "w.pth")
+torch.save(state, at + "old.pth", _use_new_zipfile_serialization=False)
+class Evil:
+    def __reduce__(self):
+        return open, (at + "executed", "w")
+torch.save({"weight": Evil()}, at + "evil.pth")
+with open(at + "w.pkl", "wb") as file:
+    pickle.dump(Evil(), file)
+"""
+
+
+def test_no_way_to_read_weights_unpickles(lab: Lab, tmp_path: Path) -> None:
+    """safetensors and weights_only=True load; a pickle is refused whatever function is called for it, and does not run."""
+    subprocess.run([lab.python("torch"), "-c", WRITE, str(tmp_path)], check=True, capture_output=True)
+    ways = {
+        "safetensors": "weights.load(os.path.join(source, 'w.safetensors'))",
+        "archive": "weights.load(os.path.join(source, 'w.pth'))",
+        "evil archive": "weights.load(os.path.join(source, 'evil.pth'))",
+        "old": "weights.load(os.path.join(source, 'old.pth'))",
+        "whole": "torch.load(os.path.join(source, 'evil.pth'), weights_only=False)",
+        "pickle": "__import__('pickle').load(open(os.path.join(source, 'w.pkl'), 'rb'))",
+        "pure pickle": "__import__('pickle')._Unpickler(open(os.path.join(source, 'w.pkl'), 'rb')).load()",
+    }
+    jobs = []
+    for name, load in ways.items():
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        (folder / "export.py").write_text(SCRIPT.replace("LOAD", load))
+        recipe = {
+            "recipe": name, "script": "export.py", "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 4]}],
+            "dims": {"static": {}}, "seeds": [0],
+        }  # fmt: skip
+        options = {"shapes": "static", "opset": "17", "torch-exporter": "torchscript"}
+        given = {"recipe": recipe, "recipe_dir": str(folder), "source": str(tmp_path), "options": options}
+        jobs.append(("export", given))
+    answers = dict(zip(ways, lab.run("torch", *jobs), strict=True))
+    assert answers["safetensors"]["ok"] and answers["archive"]["ok"], answers
+    assert sha256(answers["safetensors"]) == sha256(answers["archive"])
+    for name in ("evil archive", "old", "whole", "pickle", "pure pickle"):
+        assert not answers[name]["ok"], name
+    assert answers["evil archive"]["type"] == "UnpicklingError", "weights_only's own refusal"
+    assert "convert it to .safetensors" in answers["old"]["message"]
+    for name in ("whole", "pickle", "pure pickle"):
+        assert answers[name]["type"] == "Pickled" and "asks for" in answers[name]["message"], answers[name]
+    assert not (tmp_path / "executed").exists()
+    assert not list(tmp_path.glob("*/__pycache__")), "the recipe's folder is its writer's"
+
+
+def test_int8_and_fp16_of_a_model_with_its_weights_beside_it(lab: Lab, tmp_path: Path) -> None:
+    """What is converted keeps its weights in a file of their own, and still gives the reference's answers."""
+    folder = ROOT / "recipes" / "squeezenet"
+    script = (
+        "import onnx, sys; sys.path.insert(0, sys.argv[1]); from worker.exporters import light;"
+        "m = light.load('squeezenet', {'data_0': 'image', 'softmaxout_1': 'probabilities'}, head=16.0);"
+        "onnx.save_model(m, sys.argv[2] + '/model.onnx', save_as_external_data=True, location='w.bin', size_threshold=0)"
+    )
+    subprocess.run([lab.python("onnx"), "-c", script, str(lab.root / "code"), str(tmp_path)], check=True)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    # A script with `inputs` alone: the source is the model.
+    script = (folder / "export.py").read_text()
+    (tmp_path / "export.py").write_text(script[script.index("def inputs") :])
+    recipe["source"] = {"kind": "file", "name": "model.onnx"}
+    given = {
+        "recipe": recipe,
+        "recipe_dir": str(tmp_path),
+        "source": str(tmp_path),
+        "options": {"shapes": "static", "opset": "17"},
+    }
+    export, reference = lab.run("onnx", ("export", given), ("reference", given))
+    check_right(lab, export, reference, beside=True)
+    converted = {
+        "model": str(Path(export["dir"], "model.onnx")), "inputs": export["result"]["inputs"], "recipe": recipe,
+        "calibration": [str(Path(reference["dir"], name)) for name in reference["result"]["calibration"]],
+    }  # fmt: skip
+    (table,) = lab.run("onnx", ("calibrate", converted), exporter="tools")
+    assert table["ok"], table
+    converted["table"] = str(Path(table["dir"], table["result"]["table"]))
+    ways = ("fp16", "int8")
+    answers = lab.run("onnx", *(("convert", {**converted, "precision": way}) for way in ways), exporter="tools")
+    for answer, way in zip(answers, ways, strict=True):
+        assert answer["ok"], answer
+        assert answer["result"]["data"] == ["model.onnx.data"]
+        left = {name for name in os.listdir(answer["dir"]) if name != "result.json"}
+        assert left == {"model.onnx", "model.onnx.data"}, "nothing else stays"
+        assert os.path.getsize(Path(answer["dir"], "model.onnx")) < 200_000
+        found = lab.differences(answer, reference)
+        assert min(case["cosine"] for case in found) >= recipe["tolerance"][way]["cosine"]
+        assert max(case["abs"] for case in found) > 0, "nothing was converted"
+
+
+GIVEN = """
+import numpy, onnx
+from onnx import helper
+
+
+def build(batch=None, kind="model"):
+    value = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    nodes = [helper.make_node("Sub", ["a", "b"], ["gap"]), helper.make_node("Relu", ["gap"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value("a", batch, 3), value("b", batch, 3)], [value("y", batch, 3)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model if kind == "model" else kind
+"""
+KERAS = """
+from tensorflow import keras
+
+
+def build(width):
+    image = keras.Input(shape=(8, 8, 3), name="image")
+    x = keras.layers.Conv2D(width, 3, activation="relu", name="conv")(image)
+    return keras.Model(image, keras.layers.Dense(5, name="logits")(keras.layers.Flatten(name="flat")(x)), name="net")
+"""
+
+
+def callable_job(
+    folder: Path, text: str, inputs: list[dict[str, Any]], arguments: dict[str, Any], **options: str
+) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "nets.py").write_text(text)
+    recipe = {
+        "recipe": "net", "source": {"kind": "callable", "name": "nets:build", "arguments": arguments}, "inputs": inputs,
+        "seeds": [0], "dims": {"static": {"N": 2}, "dynamic": {"N": {"min": 1, "opt": 2, "max": 3}}},
+    }  # fmt: skip
+    return {
+        "recipe": recipe,
+        "recipe_dir": str(folder),
+        "source": None,
+        "options": {"opset": "17", "shapes": "static", **options},
+    }
+
+
+def test_what_is_given_is_held_to_the_recipe(lab: Lab, tmp_path: Path) -> None:
+    def given(left: str, right: str, arguments: dict[str, Any], shape: list[Any], **options: str) -> dict[str, Any]:
+        names = zip((left, right), ("a", "b"), strict=True)
+        inputs = [{"name": name, "tensor": tensor, "dtype": "float32", "shape": shape} for name, tensor in names]
+        return callable_job(tmp_path / "net", GIVEN, inputs, arguments, **options)
+
+    jobs = {
+        "well": given("b2", "a2", {}, ["N", 3]),
+        "dynamic": given("a", "b", {}, ["N", 3], shapes="dynamic"),
+        "made dynamic": given("a", "b", {"batch": 2}, ["N", 3], shapes="dynamic"),
+        "taken": given("y", "b", {}, ["N", 3]),
+        "other size": given("a", "b", {"batch": 5}, ["N", 3]),
+        "not dynamic": given("a", "b", {}, [2, "N"], shapes="dynamic"),
+        "other rank": given("a", "b", {}, ["N", 3, 1]),
+        "no model": given("a", "b", {"kind": "text"}, ["N", 3]),
+        "wrong arguments": given("a", "b", {"nothing": 1}, ["N", 3]),
+    }
+    answers = dict(zip(jobs, lab.run("onnx", *(("export", job) for job in jobs.values())), strict=True))
+    reference, dynamic = lab.run("onnx", ("reference", jobs["well"]), ("reference", jobs["dynamic"]))
+    shapes = {
+        name: [item["shape"] for item in answer["result"]["inputs"]] for name, answer in answers.items() if answer["ok"]
+    }
+    assert shapes == {"well": [[2, 3]] * 2, "dynamic": [["N", 3]] * 2, "made dynamic": [["N", 3]] * 2}
+    assert [item["name"] for item in answers["well"]["result"]["inputs"]] == ["b2", "a2"]
+    for case in lab.differences(answers["well"], reference) + lab.differences(answers["made dynamic"], dynamic):
+        assert case["same"] and case["abs"] == 0 and case["scale"] > 0.1, "a - b, and not b - a"
+    words = {
+        "taken": "the model has a value of that name", "other size": "fixed to 5 in dimension 0, the recipe says 2",
+        "not dynamic": "input a is fixed to 3 in dimension 1 and cannot be made dynamic",
+        "other rank": "has 2 dimensions, the recipe 3",
+        "no model": "nets:build gave str, no onnx.ModelProto", "wrong arguments": "unexpected keyword argument 'nothing'",
+    }  # fmt: skip
+    for name, text in words.items():
+        assert text in answers[name]["message"], answers[name]
+
+
+def test_a_keras_model_of_a_callable_has_the_same_weights_in_every_process(lab: Lab, tmp_path: Path) -> None:
+    inputs = [{"name": "image", "dtype": "float32", "shape": ["N", 8, 8, 3]}]
+    job = callable_job(tmp_path / "net", KERAS, inputs, {"width": 4}, **{"saved-as": "saved-model"})
+    (model,) = lab.run("tf2.19", ("export", job))
+    (reference,) = lab.run("tf2.19", ("reference", job))
+    check_right(lab, model, reference)

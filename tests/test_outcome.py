@@ -77,6 +77,14 @@ def test_not_what_was_asked_is_degraded_with_both(tmp_path: Path) -> None:
     assert "asked fp16, got fp32" in found["reason"]
 
 
+@pytest.mark.parametrize("asked", ["CUDAExecutionProvider", "delegate xnnpack", "GPU", "dla"])
+def test_who_does_the_work_is_another_fallback_than_the_precision(tmp_path: Path, asked: str) -> None:
+    entry = {"asked": asked, "got": "the CPU", "how": "by the session's profile"}
+    found = result(tmp_path, failing("run", {"comparison": fake.MATCH, "degraded": [entry]}))
+    assert (found["status"], found["category"]) == ("degraded", "silent-fallback")
+    assert "Install what the device" in found["remedy"]
+
+
 def test_another_opset_than_asked_is_degraded(tmp_path: Path) -> None:
     def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         answer = fake.well(stage, job, folder)

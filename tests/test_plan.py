@@ -53,7 +53,7 @@ def test_precision_in_the_graph_adds_one_conversion_for_all_engines() -> None:
     assert kinds(plan)["convert"] == 2
     assert kinds(plan)["export"] == 1
     int8 = next(step for step in plan.steps if step.kind == "convert" and step.data["precision"] == "int8")
-    assert [need.kind for need in int8.needs] == ["export", "reference"], "int8 reads the calibration data"
+    assert [need.kind for need in int8.needs] == ["export", "reference", "calibrate"], "int8 reads the calibration data"
 
 
 def test_precision_by_flag_needs_no_conversion() -> None:

@@ -99,7 +99,7 @@ def test_exporters_import_without_any_library() -> None:
         text=True,
         check=True,
     )
-    assert ran.stdout.strip() == "['onnx', 'tensorflow', 'tools', 'torch']"
+    assert ran.stdout.strip() == "['nncf', 'onnx', 'tensorflow', 'tools', 'torch']"
 
 
 @pytest.mark.parametrize(

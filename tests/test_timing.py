@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builder.worker import timing
@@ -121,3 +124,94 @@ def test_surroundings_name_who_else_was_busy(tmp_path: Path) -> None:
     assert any(item["name"].startswith("python") and item["share"] > 0.1 for item in load["foreign"])
     assert 0 < load["own_processors"] <= 1.5
     assert len(load["loadavg"]) == 2
+
+
+def test_batch_sizes_are_those_that_the_profile_takes() -> None:
+    profile = {"x": {"min": [1, 3], "opt": [6, 3], "max": [20, 3]}}
+    assert timing.batch_sizes(profile, ["x"]) == [1, 2, 4, 6, 8, 16, 20]
+    assert timing.batch_sizes({"x": {"min": [3], "opt": [3], "max": [3]}}, ["x"]) == []
+    assert timing.batch_sizes(None, ["x"]) == []
+    two = {**profile, "y": {"min": [1, 1], "opt": [1, 1], "max": [1, 1]}}
+    assert timing.batch_sizes(two, ["x", "y"]) == [], "an input that does not grow with the others"
+    assert timing.batch_sizes(profile, ["x", "other"]) == []
+
+
+class Job:
+    """What `speed` reads of a job."""
+
+    def __init__(self, folder: Path, **input: Any) -> None:
+        self.folder = folder
+        self.input = {"inputs": [{"name": "x"}], "method": {"warmup_seconds": 0.0, "window_seconds": 0.0}, **input}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        yield
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+class Engine:
+    """Takes 1 ms and 0.1 ms an item on that clock, of which the device has half; refuses batches over `most`."""
+
+    def __init__(self, clock: Clock, most: int = 100) -> None:
+        self.clock, self.most = clock, most
+
+    def run(self, arrays: list[Any]) -> None:
+        if len(arrays[0]) > self.most:
+            raise RuntimeError("too large")
+        self.clock.now += 0.001 + 0.0001 * len(arrays[0])
+
+    def device_timer(self, arrays: list[Any]) -> Callable[[], float]:
+        return lambda: (0.001 + 0.0001 * len(arrays[0])) / 2
+
+
+@pytest.fixture
+def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    import builder.worker
+    import builder.worker.memory
+
+    monkeypatch.setitem(sys.modules, "worker", builder.worker)
+    monkeypatch.setitem(sys.modules, "worker.memory", builder.worker.memory)
+
+
+@pytest.mark.usefixtures("worker_path")
+def test_latency_and_throughput_by_batch(clock: Clock, tmp_path: Path) -> None:
+    profile = {"x": {"min": [1, 2], "opt": [4, 2], "max": [8, 2]}}
+    inputs = [np.zeros((4, 2), dtype="float32")]
+    found = timing.speed(Job(tmp_path, profile=profile), lambda: Engine(clock, most=4), inputs)
+    assert found["batch"] == 4
+    assert found["median"] == pytest.approx(0.0014)
+    assert found["throughput"] == pytest.approx(4 / 0.0014)
+    assert found["device"]["median"] == pytest.approx(0.0007), "apart from the end-to-end time"
+    medians = {entry["batch"]: entry["median"] for entry in found["batches"]}
+    assert medians == {1: pytest.approx(0.0011), 2: pytest.approx(0.0012), 4: pytest.approx(0.0014), 8: None}
+    assert found["batches"][-1]["error"] == "RuntimeError: too large", "and the rest stands"
+    host = found["memory"]["host"]
+    assert host["before"] > 1 << 20
+    assert host["peak"] is None or host["peak"] >= host["before"] // 2
+
+
+@pytest.mark.usefixtures("worker_path")
+def test_batches_that_would_begin_too_late_say_so(clock: Clock, tmp_path: Path) -> None:
+    profile = {"x": {"min": [1, 2], "opt": [4, 2], "max": [8, 2]}}
+    method = {"warmup_seconds": 0.0, "window_seconds": 0.0, "batch_seconds": 0.2}
+    job = Job(tmp_path, profile=profile, method=method)
+    found = timing.speed(job, lambda: Engine(clock), [np.zeros((4, 2), dtype="float32")])
+    states = ["skipped" in entry for entry in found["batches"]]
+    assert states == sorted(states)
+    assert states[-1]
+    assert not states[0]
+
+
+def test_host_memory_is_what_was_taken_since() -> None:
+    from builder.worker import memory
+
+    host = memory.Host()
+    block = bytearray(64 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    figures = host.figures()
+    assert figures is not None
+    if figures["peak"] is not None:  # the mark could be put back
+        assert figures["peak"] - figures["before"] >= 60 << 20
+    del block

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from builder import plugins
 from builder.values import digest
 
 WORKER = Path(__file__).resolve().parent.parent / "worker"
@@ -60,13 +61,16 @@ class Environment(Protocol):
         """Remove it: it is not what it was."""
 
 
-def worker_files() -> list[Path]:
-    return sorted(path for path in WORKER.rglob("*.py") if "__pycache__" not in path.parts)
+def worker_files() -> dict[str, Path]:
+    """Place in the worker -> file: ours, and the adapters that other packages offer (`plugins`)."""
+    files = {str(path.relative_to(WORKER)): path for path in WORKER.rglob("*.py") if "__pycache__" not in path.parts}
+    files.update({f"adapters/{name}_.py": path for name, path in plugins.adapters().items()})
+    return dict(sorted(files.items()))
 
 
 def worker_hashes() -> dict[str, str]:
     """File of the worker -> hash, so that a stage's key holds just the code that serves it."""
-    return {str(path.relative_to(WORKER)): digest(path.read_text(encoding="utf-8")) for path in worker_files()}
+    return {name: digest(path.read_text(encoding="utf-8")) for name, path in worker_files().items()}
 
 
 def install_worker(root: Path) -> Path:
@@ -76,8 +80,8 @@ def install_worker(root: Path) -> Path:
     if not (target / "worker").exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
-        for path in worker_files():
-            copy = beside / "worker" / path.relative_to(WORKER)
+        for name, path in worker_files().items():
+            copy = beside / "worker" / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
         try:

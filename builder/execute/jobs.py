@@ -9,13 +9,15 @@ from __future__ import annotations
 import datetime
 import shutil
 import signal
-import urllib.request
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.environment import uv
-from builder.errors import InfrastructureError
+from builder import sources
+from builder.errors import InfrastructureError, UsageError
+from builder.execute import beside
 from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
 from builder.values import Family, Source, digest
@@ -51,27 +53,35 @@ class Jobs:
         self.gpu = gpu
         self.stopped = stopped
         self.machine = dict(machine or {})
+        self.caches = beside.Caches(store, self.machine)
         """Whether we are ending the workers ourselves: how a job then ends says nothing."""
+        self._sources: set[str] = set()
+        self._sources_lock = threading.Lock()
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
 
-    def do(self, step: Step) -> StepRecord:
-        """Run a step and store its record. Raises InfrastructureError."""
+    def do(self, step: Step, gpu: str | None = None) -> StepRecord:
+        """Run a step and store its record; `gpu`: the UUID of the one that its job is given. Raises InfrastructureError."""
         if step.kind == "obtain":
             return self._obtain(step)
+        if step.kind == "speedup":
+            from builder.execute import speedup
+
+            return speedup.do(self, step, lambda side: on(gpu, self._input(side)), self._memory)
         assert step.environment is not None
         folder = self.store.work(self.run, f"{step.environment.key[:16]}/{step.key[:24]}")
         try:
             attempts = 0
             while True:
                 attempts += 1
-                end = self.session(step).run(
-                    step.kind, self._input(step), folder, seconds=step.seconds, memory=self._memory(step)
-                )
+                job = on(gpu, self._input(step))
+                if step.kind == "build":
+                    self.caches.hand(step, job, folder)
+                end = self.session(step).run(step.kind, job, folder, seconds=step.seconds, memory=self._memory(step))
                 crashed = "signal" in end.end
                 if not crashed or attempts > step.retry:
                     break
-            return self._record(step, end, folder, attempts)
+            return self._record(step, job, end, folder, attempts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,43 +94,45 @@ class Jobs:
 
     def _input(self, step: Step) -> dict[str, Any]:
         data = step.data
+        if step.kind in ("suite", "conform"):
+            from builder.conformance import job_input
+
+            return job_input(step, lambda need: self._file(self._record_of(need)["artifact"], need))
         recipe = data["recipe"]
         assert step.environment is not None
         family: Family = step.environment.data["family"]
         if step.kind in ("reference", "export"):
-            source = next((need for need in step.needs if need.kind == "obtain"), None)
             return {
-                "exporter": family.exporter, "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
-                "options": data["options"],
-                "source": str(self.store.root.resolve() / "sources" / source.output) if source else None,
+                "exporter": family.exporter, "options": data["options"], **self._recipe(step), **self._asked(step),
             }  # fmt: skip
-        if step.kind == "convert":
+        if step.kind in ("calibrate", "convert"):
             export = self._record_of(step.needs[0])
-            calibration = []
-            if len(step.needs) > 1:
-                calibration = [
-                    self._file(entry, step.needs[1]) for entry in self._record_of(step.needs[1])["calibration"]
-                ]
+            table = next((need for need in step.needs if need.kind == "calibrate"), None)
             return {
-                "exporter": family.exporter, "recipe": recipe.data, "precision": data["precision"], "calibration": calibration,
-                "quantization": data["quantization"],
-                "model": self._file(export["artifact"], step.needs[0]),
+                "exporter": family.exporter, "recipe": recipe.data, "precision": data.get("precision"),
+                "quantization": data.get("quantization"), "calibration": self._samples(step),
+                "table": self._file(self._record_of(table)["artifact"], table) if table else None,
+                "model": self._graph(export, step.needs[0]),
                 "inputs": export["result"]["inputs"], "outputs": export["result"]["outputs"],
             }  # fmt: skip
         graph_step = step.needs[0] if step.kind == "build" else data["build"].needs[0]
         graph = self._record_of(graph_step)
         job = {
-            "adapter": family.adapter, "model": self._file(graph["artifact"], graph_step) if step.kind == "build" else None,
+            "adapter": family.adapter, "model": self._graph(graph, graph_step) if step.kind == "build" else None,
+            "data": [Path(entry["path"]).name for entry in graph.get("data", ())],
             "precision": data["precision"], "realised": data["realised"],
             "inputs": graph["result"]["inputs"], "outputs": graph["result"]["outputs"],
             "profile": profile(recipe.data, data["shapes"], graph["result"]["inputs"]),
-            "options": data["options"], "settings": dict(family.settings),
+            "options": data["options"], "settings": dict(family.settings), "quantization": data["quantization"],
             "threads": self.cores if step.kind == "measure" else 1,
         }  # fmt: skip
+        if family.takes == "module":
+            job.update(self._recipe(graph_step))
+            job["shapes"] = data["shapes"]
         if step.kind == "build":
-            return job
+            return {**job, "calibration": self._samples(step)}
         reference = self._record_of(data["reference"])
-        job["engine"] = self._file(self._record_of(data["build"])["artifact"], data["build"])
+        job["engine"] = self._graph(self._record_of(data["build"]), data["build"])
         job["cases"] = [
             {"file": self._file(case["artifact"], data["reference"]), "label": case["label"]}
             for case in reference["cases"]
@@ -133,12 +145,47 @@ class Jobs:
             return {**job, "tolerance": tolerance, "metric": metric}
         return {**job, "method": METHOD}
 
+    def _recipe(self, step: Step) -> dict[str, Any]:
+        """What it takes to run a recipe's script: of a step that needs the recipe's source, when it has one."""
+        recipe = step.data["recipe"]
+        source = next((need for need in step.needs if need.kind == "obtain"), None)
+        return {
+            "recipe": recipe.data, "recipe_dir": str(Path(recipe.directory).resolve()),
+            "source": self._source(source) if source else None,
+        }  # fmt: skip
+
+    def _asked(self, step: Step) -> dict[str, Any]:
+        """What an export is asked for besides the recipe's options: nothing for plain ONNX."""
+        assert step.environment is not None
+        takes = step.data.get("takes", "onnx")
+        if takes == "onnx":
+            return {}
+        if takes == "module":
+            return {"takes": takes, "adapter": step.environment.data["family"].adapter}
+        return {
+            "takes": takes, "precision": step.data["precision"], "quantization": step.data["quantization"],
+            "calibration": self._samples(step),
+        }  # fmt: skip
+
+    def _samples(self, step: Step) -> list[str]:
+        """Paths of the calibration inputs that a step reads: those of the reference among its needs."""
+        reference = next((need for need in step.needs if need.kind == "reference"), None)
+        if reference is None:
+            return []
+        return [self._file(entry, reference) for entry in self._record_of(reference)["calibration"]]
+
     def _record_of(self, step: Step) -> Mapping[str, Any]:
         found = self.store.step(step.key)
         if found is None:  # removed by hand or by another run's `gc` since this run planned
             msg = f"{step.name}: its stored record has disappeared; run again"
             raise InfrastructureError(msg)
         return found.record
+
+    def _graph(self, record: Mapping[str, Any], owner: Step) -> str:
+        """Path of an ONNX file, it and the weights beside it checked."""
+        for entry in record.get("data", ()):
+            self._file(entry, owner)
+        return self._file(record["artifact"], owner)
 
     def _file(self, entry: Mapping[str, Any], owner: Step) -> str:
         """Path of a stored file, its bytes checked once a run."""
@@ -151,9 +198,9 @@ class Jobs:
 
     # Records ----------------------------------------------------------------------------------------------------
 
-    def _record(self, step: Step, end: Any, folder: Path, attempts: int) -> StepRecord:
-        if trouble := no_evidence(end, stopped=self.stopped()):
-            msg = f"{step.kind} {step.name}: {trouble}"
+    def _record(self, step: Step, job: dict[str, Any], end: Any, folder: Path, attempts: int) -> StepRecord:
+        if lost := no_evidence(end, stopped=self.stopped()):
+            msg = f"{step.kind} {step.name}: {lost}"
             raise InfrastructureError(msg)
         # A recipe's code may leave anything where the worker leaves its result.
         output = end.output if isinstance(end.output, dict) else {}
@@ -171,12 +218,16 @@ class Jobs:
         if ok:
             try:
                 result_digest = self._ingest(step, record, folder)
-            except (KeyError, TypeError, AttributeError, BadOutput) as error:
+                if step.kind == "build":
+                    self.caches.take(step, job, record["result"], folder)
+            except (KeyError, TypeError, AttributeError, BadOutput) as trouble:
                 ok = False
-                text = f"{type(error).__name__}: {error}: not what a {step.kind} gives"
+                text = f"{type(trouble).__name__}: {trouble}: not what a {step.kind} gives"
                 record["error"] = {"stage": step.kind, "type": "BadOutput", "message": text}
         elif not error and end.end.get("exit") == 0:
             record["error"] = {"stage": step.kind, "type": "WorkerError", "message": "the job ended without a result"}
+        if not ok and error and step.kind == "build" and (pieces := self._smallest(step, job, error, folder)):
+            record["subgraphs"] = pieces
         record["log"] = self.store.keep_log(step.key, folder / "log.txt")
         if record["log"]:
             self.log(self.store.root / record["log"])
@@ -185,15 +236,34 @@ class Jobs:
             step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits
         )
 
+    def _smallest(
+        self, step: Step, job: dict[str, Any], error: Mapping[str, Any], folder: Path
+    ) -> list[dict[str, Any]]:
+        def run(stage: str, given: dict[str, Any], place: Path, seconds: float) -> Any:
+            return self.session(step).run(stage, given, place, seconds=seconds, memory=self._memory(step))
+
+        return beside.smallest(step, job, error, folder, self.store, run)
+
     def _ingest(self, step: Step, record: dict[str, Any], folder: Path) -> str:
         """Move a job's files into the store; the digest that later steps depend on."""
         result = record["result"]
         if step.kind in ("export", "convert"):
-            entry = record["artifact"] = self.store.add_object(inside(folder, result["model"]))
-            return digest([entry["sha256"], result["inputs"], result["outputs"]])
+            made = self._keep(record, folder, result["model"])
+            beside = [[entry["sha256"] for entry in record["data"]]] if "data" in record else []
+            return digest([made["sha256"], *beside, result["inputs"], result["outputs"]])
+        if step.kind == "suite":
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["cases"]))
+            return str(entry["sha256"])
+        if step.kind == "conform" and set(result["cases"]) != set(step.data["names"]):
+            msg = f"it has {len(result['cases'])} results for {len(step.data['names'])} cases"
+            raise BadOutput(msg)
+        if step.kind == "calibrate":
+            entry = record["artifact"] = self.store.add_object(inside(folder, result["table"]))
+            return str(entry["sha256"])
         if step.kind == "build":
-            entry = record["artifact"] = self.store.add_object(inside(folder, result["engine"]))
-            return str(entry["sha256"] + Path(entry["path"]).suffix)
+            # Its name in the store: that of its folder, where it has weights beside it.
+            path = Path(self._keep(record, folder, result["engine"])["path"])
+            return path.parent.name if "data" in record else path.name
         if step.kind == "reference":
             record["cases"] = [
                 {**case, "artifact": self.store.add_object(inside(folder, case["file"]))} for case in result["cases"]
@@ -205,6 +275,16 @@ class Jobs:
                 [[case["artifact"]["sha256"] for case in record["cases"]], [c["sha256"] for c in record["calibration"]]]
             )
         return digest(result)
+
+    def _keep(self, record: dict[str, Any], folder: Path, name: str) -> Mapping[str, Any]:
+        """Put a job's file into the store as its artifact, with the files beside it that hold its weights as its `data`."""
+        beside = [inside(folder, other) for other in record["result"].get("data") or ()]
+        if beside:
+            record["artifact"], *record["data"] = self.store.add_bundle([inside(folder, name), *beside])
+        else:
+            record["artifact"] = self.store.add_object(inside(folder, name))
+        artifact: Mapping[str, Any] = record["artifact"]
+        return artifact
 
     def finish(
         self,
@@ -225,58 +305,56 @@ class Jobs:
 
     # Sources ----------------------------------------------------------------------------------------------------
 
+    def _source(self, step: Step) -> str:
+        """Folder of what was obtained, its bytes checked once a run, as those of every stored file are."""
+        folder = self.store.root.resolve() / "sources" / step.output
+        with self._sources_lock:
+            if step.output not in self._sources:
+                for name, sha256 in self._record_of(step).get("sha256", {}).items():
+                    path = folder / name
+                    if not path.is_file() or file_sha256(path) != sha256:
+                        shutil.rmtree(folder, ignore_errors=True)
+                        self.store.forget([step.key])
+                        msg = f"{name} of {step.name} is missing or corrupt; removed: run again to obtain it anew"
+                        raise CorruptArtifact(msg)
+                self._sources.add(step.output)
+        return str(folder)
+
     def _obtain(self, step: Step) -> StepRecord:
         """A model's data into `sources/<digest of its files>/`. Nothing of it is executed."""
         source: Source = step.data["source"]
-        started = datetime.datetime.now(datetime.timezone.utc)
+        started = time.monotonic()
         folder = self.store.work(self.run, step.key[:24])
+        # What breaks off stays here for the next try, until `gc`.
+        partial = self.store.root / "sources" / f".partial-{step.key[:32]}"
         try:
-            if source.kind == "package":
-                uv.install_data(f"{source.name}=={source.version}", step.data["hashes"], folder)
-            elif source.kind == "url":
-                fetch(source, folder / Path(source.name).name)
-            else:
-                shutil.copyfile(Path(step.data["recipe"].directory, source.name), folder / Path(source.name).name)
+            sources.obtain(source, step.data["hashes"], Path(step.data["recipe"].directory), folder, partial)
             files = {
                 str(path.relative_to(folder)): file_sha256(path)
                 for path in sorted(folder.rglob("*"))
                 if path.is_file() and "__pycache__" not in path.parts and not path.name.endswith((".lock", "RECORD"))
             }
-            if source.kind != "package" and list(files.values()) != [source.sha256]:
-                return self.finish(
-                    step, "failed", "",
-                    {"end": {"exit": 1}, "error": {
-                        "stage": "obtain", "type": "HashMismatch",
-                        "message": f"{source.name}: sha256 is {', '.join(files.values())}, the recipe says {source.sha256}",
-                    }}, 0.0, {},
-                )  # fmt: skip
             output = digest(files)[:32]
             target = self.store.root / "sources" / output
             if not target.exists():
                 folder.rename(target)
-        except OSError as error:
+        except sources.SourceError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            failure = {"stage": "obtain", "type": error.kind, "message": str(error)}
+            return self.finish(
+                step, "failed", "", {"end": {"exit": 1}, "error": failure}, time.monotonic() - started, {}
+            )
+        except (OSError, UsageError) as error:  # an optional library that is not here, a variable that says nothing
             msg = f"obtain {step.name}: {error}"
             raise InfrastructureError(msg) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        seconds = (datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()
-        return self.finish(
-            step, "ok", output, {"end": {"exit": 0}, "files": len(files), "stages": [{"stage": "obtain", "seconds": seconds}]},
-            seconds, {},
-        )  # fmt: skip
-
-
-def fetch(source: Source, target: Path) -> None:
-    """Download an address named by a recipe; its hash is checked by the caller. Raises InfrastructureError."""
-    if not source.name.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        msg = f"{source.name}: a model's address must be https"
-        raise InfrastructureError(msg)
-    try:
-        with urllib.request.urlopen(source.name, timeout=60) as answer, target.open("wb") as file:  # noqa: S310
-            shutil.copyfileobj(answer, file)
-    except OSError as error:
-        msg = f"{source.name}: {error}; check the network and run again"
-        raise InfrastructureError(msg) from error
+        seconds = time.monotonic() - started
+        record = {
+            "end": {"exit": 0}, "files": len(files), "sha256": files if len(files) <= 100 else {},
+            "stages": [{"stage": "obtain", "seconds": seconds}],
+        }  # fmt: skip
+        return self.finish(step, "ok", output, record, seconds, {})
 
 
 #: Signals that come from outside: a person, a CI system, a service manager. A library's own death is none of these.
@@ -291,6 +369,11 @@ def no_evidence(end: Any, *, stopped: bool) -> str:
     if end.end.get("signal") in _OUTSIDE:
         return f"killed from outside ({signal.Signals(end.end['signal']).name})"
     return "its worker ended under it" if lost else ""
+
+
+def on(gpu: str | None, job: dict[str, Any]) -> dict[str, Any]:
+    """A job's input, held to a GPU."""
+    return {**job, "gpu": gpu} if gpu else job
 
 
 class BadOutput(Exception):

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -25,6 +25,8 @@ from builder.environment import Environment, Place, Session
 from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
+from builder.execute.gpus import KINDS as ON_GPU
+from builder.execute.gpus import Gpus
 from builder.execute.jobs import Jobs
 from builder.image import agree
 from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle, unlocked
@@ -32,7 +34,8 @@ from builder.store import Light, StepRecord, Store
 from builder.values import Family
 
 #: Long chains first (an exporter's environment gates exports, which gate everything), then what finishes cells.
-_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "convert": 5, "build": 6, "measure": 9}
+_ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, "calibrate": 4, "convert": 5, "build": 6,
+          "measure": 9, "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
 
 
 class Listener(Protocol):
@@ -133,13 +136,14 @@ class Local:
 
     def __init__(
         self, plan: Plan, store: Store, environments: Callable[[Step], Environment], listener: Listener, *, run: str,
-        jobs: int, cores: int, gpu: bool = False,
+        jobs: int, cores: int, gpu: bool = False, gpus: Sequence[str] = (),
         machine: Mapping[str, Any] | None = None, deadline: float | None = None,
         on_log: Callable[[Path], None] = lambda path: None,
         again: Again = "", unlocked: str = "", dismiss: Callable[[Chain], bool] | None = None,
     ) -> None:  # fmt: skip
-        """`unlocked`: why the lock says nothing of some stacks; nothing that follows from it is evidence. `dismiss`: of a
-        finished cell, whether its engine's file may go."""
+        """`unlocked`: why the lock says nothing of some stacks; nothing that follows from it is evidence. `gpus`: UUIDs of those
+        that jobs may be given, each by itself; without any, `gpu` or not, jobs take what they find. `dismiss`: of a finished
+        cell, whether its engine's file may go."""
         self.plan = plan
         self.unlocked = unlocked
         self.store = store
@@ -150,6 +154,9 @@ class Local:
         self.light = store.light()
         self.sessions = Sessions(environments, store.work(run, ""), inputs_of(plan, store), self._made_before)
         self.gpu = gpu
+        self.gpus = Gpus(gpus, lock_folder)
+        self._on_gpu = 0
+        """Steps of ours that run on a GPU now."""
         self.worker = Jobs(
             store, run, self._session, cores, on_log, gpu=gpu, stopped=lambda: self.sessions.stopped, machine=machine
         )
@@ -204,7 +211,7 @@ class Local:
     def _push(self, step: Step) -> None:
         if self.over_budget or self._interrupted:
             return
-        if step.kind == "measure":
+        if step.kind in ("measure", "speedup"):
             self._measures.append(step)
         else:
             heapq.heappush(self._ready, (-step.priority, _ORDER[step.kind], self._index[step], step))
@@ -333,8 +340,12 @@ class Local:
                     continue
                 if not self._ready:
                     return
-                step = heapq.heappop(self._ready)[-1]
+                step = self._next()
+                if step is None:  # all that is left wants a GPU, and all of them are busy
+                    self._condition.wait(0.2)
+                    continue
                 self._running += 1
+                self._on_gpu += self._wants_gpu(step)
             try:
                 with machine_lock(exclusive=False, stop=lambda: self._interrupted):
                     self._do(step)
@@ -350,7 +361,35 @@ class Local:
             finally:
                 with self._condition:
                     self._running -= 1
+                    self._on_gpu -= self._wants_gpu(step)
                     self._finish(step)
+
+    def _next(self) -> Step | None:
+        """The first of what is ready that need not wait for a GPU."""
+        aside = []
+        found = None
+        while self._ready and found is None:
+            entry = heapq.heappop(self._ready)
+            if self._wants_gpu(entry[-1]) and self._on_gpu >= len(self.gpus):
+                aside.append(entry)
+            else:
+                found = entry[-1]
+        for entry in aside:
+            heapq.heappush(self._ready, entry)
+        return found
+
+    def _wants_gpu(self, step: Step) -> bool:
+        """Whether a step is given a GPU for itself."""
+        if not self.gpus or step.kind not in ON_GPU or step.environment is None:
+            return False
+        family: Family = step.environment.data["family"]
+        return family.device == "cuda"
+
+    def _run(self, step: Step) -> StepRecord:
+        if not self._wants_gpu(step):
+            return self.worker.do(step)
+        with self.gpus.one(lambda: self._interrupted) as uuid:
+            return self.worker.do(step, uuid)
 
     def _measure(self) -> None:
         """Timings, one at a time with nothing of ours beside them."""
@@ -375,7 +414,7 @@ class Local:
                         or not self.store.whole(found)
                         or not holds(step, found.state == "ok", _answers(found, step), self.again)
                     ):
-                        found = self._environment(step) if step.kind == "environment" else self.worker.do(step)
+                        found = self._environment(step) if step.kind == "environment" else self._run(step)
                     elif step.kind == "environment" and found.state == "ok":
                         self._session(step)
                 step.state = "stored" if found.state == "ok" else "failed"
@@ -465,7 +504,7 @@ class Local:
         environment = step if step.kind == "environment" else step.environment
         assert environment is not None
         family: Family = environment.data["family"]
-        needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure") else ()))
+        needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure", "conform") else ()))
         return self.gpu and environment.data["isolation"] == "docker" and "nvidia-gpu" in needs
 
 
@@ -532,6 +571,17 @@ def machine_lock(*, exclusive: bool, stop: Callable[[], bool] = lambda: False) -
     run keeps new ones back, and is not kept waiting for ever by another run's. Waits until `stop()`.
 
     Raises InfrastructureError when the folder of the locks cannot be used."""
+    folder = lock_folder()
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    with (folder / "machine").open("ab") as machine:
+        with (folder / "gate").open("ab") as gate:
+            _flock(gate, kind, stop)
+            _flock(machine, kind, stop)
+        yield
+
+
+def lock_folder() -> Path:
+    """The folder of the locks of this user on this machine. Raises InfrastructureError when it cannot be used."""
     folder = Path(tempfile.gettempdir(), f"enginematrix-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -543,12 +593,7 @@ def machine_lock(*, exclusive: bool, stop: Callable[[], bool] = lambda: False) -
     if not mine:
         msg = f"{folder}: belongs to somebody else; remove it, or set TMPDIR to a folder of your own"
         raise InfrastructureError(msg)
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    with (folder / "machine").open("ab") as machine:
-        with (folder / "gate").open("ab") as gate:
-            _flock(gate, kind, stop)
-            _flock(machine, kind, stop)
-        yield
+    return folder
 
 
 def _flock(file: IO[bytes], kind: int, stop: Callable[[], bool]) -> None:

@@ -117,12 +117,21 @@ def build_report(report: dict[str, Any], out: Path, *, choose: bool = False) -> 
     `report` is docs/report-schema.md without findings. Each file is written beside and renamed, report.json last, so
     an interrupted write leaves the old report or the new one. Raises OSError when the folder cannot be written.
     """
-    from builder.report import junit, markdown, page
+    from builder.report import junit, markdown, operators, operators_page, page
 
-    full = complete(report)
+    folded, cases = operators.fold(report)
+    full = complete({**folded, **({"operators": True} if cases else {})})
     out.mkdir(parents=True, exist_ok=True)
     for source in page.assets():
         _copy(source, out / "assets" / source.name)
+    if cases:
+        data = operators.table(report, cases)
+        write(out / "operators.html", operators_page.render(data))
+        write(out / "operators.csv", operators.csv_text(data))
+        write(out / "operators.json", json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        for name in operators.FILES:  # those of another selection
+            (out / name).unlink(missing_ok=True)
     write(out / "report.html", page.render(full, choose=choose))
     write(out / "report.md", markdown.render(full))
     write(out / "junit.xml", junit.render(full))

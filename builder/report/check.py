@@ -19,12 +19,19 @@ def check_report(report: Mapping[str, Any]) -> list[str]:
 
 def _check(report: Mapping[str, Any]) -> Iterator[str]:
     cells = report["cells"]
-    if report["selected"] != len(cells):
-        yield f"{report['selected']} cells were selected and {len(cells)} are reported"
+    suites = report.get("suites", [])
+    reported = len(cells) + sum(line["cells"] for line in suites)
+    if report["selected"] != reported:
+        yield f"{report['selected']} cells were selected and {reported} are reported"
+    for line in suites:
+        if line["cells"] != sum(line["counts"].values()):
+            yield f"suite {line['suite']} on {line['engine']['id']} has {line['cells']} cells and counts others"
     for cell_id, n in Counter(cell["id"] for cell in cells).items():
         if n > 1:
             yield f"cell {cell_id} is reported {n} times"
     tally = Counter(cell["status"] for cell in cells)
+    for line in suites:
+        tally.update(line["counts"])
     for status in sorted({*STATUSES, *tally, *report["counts"]}):
         if status not in STATUSES:
             yield f"{status!r} is not an outcome"

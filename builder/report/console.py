@@ -164,13 +164,17 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
 
     from builder.report import predictions
     from builder.report.assemble import findings, stacks
+    from builder.report.operators import fold
 
+    report = {**fold(report)[0], "findings": report["findings"]} if "findings" in report else fold(report)[0]
     cells = report["cells"]
     used = [status for status in STATUSES if report["counts"][status]]
     tally: dict[str, dict[str, int]] = {}
     for cell in cells:
         row = tally.setdefault(cell["engine"]["id"], dict.fromkeys(STATUSES, 0))
         row[cell["status"]] += 1
+    for line in report.get("suites", ()):
+        tally[f"{line['engine']['id']} {line['suite']}"] = line["counts"]
     table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True, footer_style="bold")
     table.add_column("engine stack", "all", no_wrap=True)
     wide = max((len(name) for name in tally), default=0) + sum(len(status) + 4 for status in used) <= console.width

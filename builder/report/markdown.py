@@ -22,7 +22,8 @@ def render(report: Mapping[str, Any]) -> str:
     """At most a page: outcomes, findings, failing stacks, machine."""
     run, counts = report["run"], report["counts"]
     by_id = {cell["id"]: cell for cell in report["cells"]}
-    engines = {cell["engine"]["id"] for cell in report["cells"]}
+    suites = report.get("suites", [])
+    engines = {entry["engine"]["id"] for entry in (*report["cells"], *suites)}
     out = [
         f"# EngineMatrix: {text(run['matrix']['name'])}", "",
         f"**{counts['verified']} of {report['selected']} cells verified** over {len(engines)} engine stacks, "
@@ -53,6 +54,10 @@ def render(report: Mapping[str, Any]) -> str:
         out += ["", "What explains them:"]
         out += [f"- {text(rule['text'], 600)}" for rule in rules[:RULES]]
         out += [f"- and {len(rules) - RULES} more rules in report.html"] if len(rules) > RULES else []
+    if suites:
+        out += ["", "## Suites", "", "| suite | engine stack | cases | verified | failing | not tried |",
+                "| --- | --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+        out += [_suite(line) for line in suites]
     rows = _stacks(report)
     if rows:
         out += [
@@ -126,3 +131,11 @@ def text(value: object, limit: int = 220) -> str:
         lambda m: {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}.get(m[1], "\\" + m[1]), line
     )
     return re.sub(r"\bwww\.", "www&#46;", escaped.replace("://", "&#58;//"), flags=re.I)
+
+
+def _suite(line: Mapping[str, Any]) -> str:
+    counts = line["counts"]
+    failing = sum(counts[status] for status in FAILING)
+    rest = line["cells"] - counts["verified"] - counts["built"] - failing
+    good = counts["verified"] + counts["built"]
+    return f"| {text(line['suite'])} | {text(line['engine']['id'])} | {line['cells']} | {good} | {failing} | {rest} |"

@@ -92,6 +92,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "absent": _absent(cells), "engines": engines, "exporters": exporters, "axes": _axes(cells), "cells": rows,
         "loaded": [json.loads(text) for text in loaded], "isolation": report["isolation"],
         "predictions": report["predictions"],
+        "suites": report.get("suites", []), "operators": report.get("operators", False),
         "rules": {**report["rules"], "rules": [{k: v for k, v in r.items() if k != "cells"} for r in report["rules"]["rules"]]},
         "boundaries": report["boundaries"],
     }  # fmt: skip

@@ -30,6 +30,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     out = [f"{name:<11} {value}" for name, value in rows if value]
     for entry in cell["degraded"]:
         out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
+    out += _left(cell.get("found") or {})
     if cell["artifact"]:
         folder = artifacts / "engines" / cell["folder"]
         where = folder if folder.exists() else "not kept (`enginematrix run` makes it anew)"
@@ -37,6 +38,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     for claim in claims:
         told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
         out.append(f"{'facts':<11} {claim['subject']}: {told}")
+    for piece in (cell.get("files") or {}).get("subgraphs", ()):
+        size = f"{len(piece['nodes'])} of {piece['of']} nodes: {', '.join(piece['nodes'][:4])}"
+        out.append(f"{'refused':<11} {artifacts / piece['path']} ({size})")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
@@ -52,11 +56,28 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         measure = cell["measure"]
         timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
         out.append(f"timing      {timing} ({measure['samples']} samples)")
+        speedup = measure.get("speedup")
+        if speedup and speedup["low"] is not None:
+            ratio = f"{speedup['ratio']:.2f} x" if speedup["ratio"] else "unstable, between"
+            span = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
+            out.append(f"speed-up    {ratio} ({span}) over {measure['baseline']['name']}")
+        elif measure.get("no_baseline"):
+            out.append(f"speed-up    no baseline: {measure['no_baseline']}")
     libraries = (cell["loaded"] or {}).get("libraries") or []
     if libraries:
         out.append(f"loaded libraries ({len(libraries)})")
         out += [f"  {library.get('path') or library['name']}" for library in libraries]
     return "\n".join(out)
+
+
+def _left(found: dict[str, Any]) -> list[str]:
+    """By name, what was left in another precision than asked, and what a delegate left to the library: ten of each."""
+    rows = [
+        f"{item['operator']} {item['node']} in {item['precision']}".replace("  ", " ")
+        for item in found.get("left") or ()
+    ]
+    own = [f"{item['operator']} {item['node']} by the library itself" for item in found.get("not_delegated") or ()]
+    return [f"{'left':<11} {text}" for group in (rows, own if found.get("delegated") else []) for text in group[:10]]
 
 
 def _isolation(cell: dict[str, Any]) -> str:

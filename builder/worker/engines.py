@@ -6,8 +6,13 @@ from worker import adapters
 from worker.jobs import BadInput
 
 
+def module(job):
+    """The recipe's module -> a file of its weights and what it takes and gives, for adapters that build from it."""
+    return _adapter(job).module(job)
+
+
 def build(job):
-    """ONNX file -> engine file. The adapter enters the stages `parse` and `build`."""
+    """ONNX file (or what the family takes) -> engine file. The adapter enters the stages `parse` and `build`."""
     return _adapter(job).build(job)
 
 
@@ -39,17 +44,14 @@ def measure(job):
     from worker import timing
 
     adapter = _adapter(job)
-    with job.stage("load"):
-        engine = adapter.load(job, job.input["engine"])
-    with job.stage("measure"):
-        cases = job.input["cases"]
-        if not cases:
-            raise BadInput("nothing to measure: no cases")
-        case = next((case for case in cases if case.get("label") in ("opt", "static")), cases[0])
-        inputs, _ = arrays(case["file"])
-        check_inputs(job, inputs)
-        result = timing.measure(lambda: engine.run(inputs), job.input.get("method") or {}, job.path("samples.json"))
-        result["case"] = case.get("label")
+    cases = job.input["cases"]
+    if not cases:
+        raise BadInput("nothing to measure: no cases")
+    case = next((case for case in cases if case.get("label") in ("opt", "static")), cases[0])
+    inputs, _ = arrays(case["file"])
+    check_inputs(job, inputs)
+    result = timing.speed(job, lambda: adapter.load(job, job.input["engine"]), inputs)
+    result["case"] = case.get("label")
     return result
 
 
@@ -74,3 +76,11 @@ def arrays(path):
 def check_inputs(job, inputs):
     if len(inputs) != len(job.input["inputs"]):
         raise BadInput("the case has %d inputs, the model %d" % (len(inputs), len(job.input["inputs"])))
+
+
+def subgraph(job):
+    """The smallest piece of a refused model that the library still refuses."""
+    from worker import subgraph_search
+
+    _adapter(job)
+    return subgraph_search.reduce(job)

@@ -14,8 +14,8 @@ import traceback
 from worker import loaded, processes
 
 #: Stages of exporter stacks, each a function of the exporter's module; the others are those of engines.py.
-EXPORTER_STAGES = ("reference", "export", "convert")
-ENGINE_STAGES = ("build", "run", "measure")
+EXPORTER_STAGES = ("reference", "export", "calibrate", "convert")
+ENGINE_STAGES = ("build", "run", "measure", "subgraph")
 
 #: What a system says when memory is refused, in the words of Python, C++, the C library and protobuf.
 REFUSED = re.compile(
@@ -33,6 +33,7 @@ class Failure(Exception):  # noqa: N818
         Exception.__init__(self, message)
         self.unsupported = list(unsupported)
         self.kind = kind
+        self.found = None
 
 
 class BadInput(Exception):  # noqa: N818
@@ -101,6 +102,8 @@ def enter(message, report):
 def perform(job):
     """(output, exit code) of a job. Raises only what is not an Exception."""
     output, code, refused = {}, 0, ""
+    if job.input.get("gpu"):  # nothing of CUDA is initialised yet in this process
+        os.environ["CUDA_VISIBLE_DEVICES"] = job.input["gpu"]
     try:
         result = find(job)(job)
         output = {"ok": True, "result": clean(result, "result", job)}
@@ -119,6 +122,8 @@ def perform(job):
         }  # fmt: skip
         if getattr(error, "unsupported", None):
             output["error"]["unsupported"] = clean(error.unsupported, "unsupported", job)
+        if getattr(error, "found", None):
+            output["error"]["found"] = clean(error.found, "found", job)
         if isinstance(error, (BadInput, BadOutput)):
             code = 1
         elif isinstance(error, MemoryError) or (REFUSED.search(text) and not DEVICE.search(text)):
@@ -135,15 +140,19 @@ def perform(job):
 def preload():
     """Import what jobs will need of the worker itself, once, so that no job pays for it. None of it imports a
     library."""
-    from worker import adapters, compare, engines, exporters, timing
+    from worker import adapters, compare, conform, engines, exporters, timing
 
     for name in adapters.FILES:
         adapters.get(name)
-    return compare, engines, exporters, timing
+    return compare, conform, engines, exporters, timing
 
 
 def find(job):
     """The function that carries out the stage. Raises BadInput when there is none."""
+    if job.kind == "export" and job.input.get("takes") == "module":
+        from worker import engines
+
+        return engines.module
     if job.kind in EXPORTER_STAGES:
         from worker import exporters
 
@@ -153,11 +162,20 @@ def find(job):
         if function is None:
             raise BadInput("no exporter %r that can %s" % (name, job.kind))
         return function
+    if job.kind == "suite":
+        from worker import conform_export
+
+        return conform_export.suite
+    if job.kind == "conform":
+        from worker import conform
+
+        return conform.conform
     if job.kind in ENGINE_STAGES:
         from worker import engines
 
         return getattr(engines, job.kind)
-    raise BadInput("no stage %r; there are %s" % (job.kind, ", ".join(EXPORTER_STAGES + ENGINE_STAGES)))
+    known = EXPORTER_STAGES + ENGINE_STAGES + ("suite", "conform")
+    raise BadInput("no stage %r; there are %s" % (job.kind, ", ".join(known)))
 
 
 def lift_limit():

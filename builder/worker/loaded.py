@@ -10,9 +10,9 @@ import sys
 #: Where the version is, for modules that do not carry `__version__` themselves in every release.
 VERSIONS = {"openvino": "openvino.runtime"}
 #: Modules that stand in the way of isolation: with `openvino_telemetry` importable, openvino's tools start a thread and
-#: processes that report usage over the network; openvino has its own stand-in for when it is absent
-#: (openvino/tools/ovc/telemetry_utils.py).
-BLOCKED = {"openvino": ("openvino_telemetry",)}
+#: processes that report usage over the network; openvino and NNCF have stand-ins of their own for when it is absent
+#: (openvino/tools/ovc/telemetry_utils.py, nncf/telemetry/wrapper.py).
+BLOCKED = {"openvino": ("openvino_telemetry",), "nncf": ("openvino_telemetry",)}
 
 
 def probe(imports):

@@ -3,6 +3,9 @@
 Warm-up of at least 1 s and 10 runs. Then windows of at least 0.5 s and 25 runs (5 runs when one takes over 0.1 s), at
 most 10, until the medians of the last three agree within 5 % (largest over smallest). The figures are those of these
 three windows. p90 needs 100 samples, p99 needs 1000. Unsettled means no figure: only the windows, to look at.
+
+`speed` adds to the latency of the recipe's own case: the same at other batch sizes, the time that the GPU itself took, and
+memory.
 """
 
 import json
@@ -11,12 +14,96 @@ import time
 
 METHOD = {
     "warmup_seconds": 1.0, "warmup_runs": 10, "window_seconds": 0.5, "window_runs": 25, "slow_seconds": 0.1,
-    "slow_runs": 5, "windows": 10, "last": 3, "agree": 0.05,
+    "slow_runs": 5, "windows": 10, "last": 3, "agree": 0.05, "batch_seconds": 45.0,
 }  # fmt: skip
 
 
-def measure(call, method, path):
-    """Time `call()`. `method` overrides METHOD. Every sample (s) goes to the JSON file `path`, by window.
+def speed(job, load, inputs):
+    """The `measure` result of README.md for an engine that `load()` gives and inputs in the engine's order."""
+    from worker import memory
+
+    method = job.input.get("method") or {}
+    with job.stage("load"):
+        host, device = memory.Host(), memory.Device()
+        engine = load()
+    with job.stage("measure"):
+        result = measure(lambda: engine.run(inputs), method, job.path("samples.json"))
+        device.look()
+        result["batch"] = batch_of(inputs)
+        result["throughput"] = throughput(result["batch"], result["median"])
+        result["device"] = device_time(engine, inputs, method, job.path("device.json"))
+        result["batches"] = over_batches(job, engine, inputs, method, device) if method.get("batches", True) else []
+        own = engine.device_memory() if hasattr(engine, "device_memory") else None
+        result["memory"] = {"host": host.figures(), "device": device.figures(), "engine": own}
+    return result
+
+
+def device_time(engine, inputs, method, path):
+    """{"settled", "median", "p90", "p99", "samples", "windows"} (s) of the GPU's own time for one run, without copies; None for
+    an adapter that has no `device_timer`, or an engine on the CPU."""
+    timer = engine.device_timer(inputs) if hasattr(engine, "device_timer") else None
+    if timer is None:
+        return None
+    found = measure(timer, method, path, own=True)
+    return {name: found[name] for name in ("settled", "median", "p90", "p99", "samples", "windows")}
+
+
+def batch_of(arrays):
+    """The size of the first dimension, when all inputs have the same; else None."""
+    sizes = {array.shape[0] if array.ndim else None for array in arrays}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def throughput(batch, median):
+    """Items per second, or None where either is unknown."""
+    return batch / median if batch and median else None
+
+
+def batch_sizes(profile, names):
+    """The sizes that the first dimension of every input may take together: the least, powers of two, `opt` and the most.
+
+    Empty where there is no profile, or an input has another first dimension."""
+    limits = set()
+    for name in names if profile else ():
+        given = profile.get(name)
+        limits.add(tuple(given[point][0] for point in ("min", "opt", "max")) if given and given["min"] else (1, 1, 1))
+    low, opt, high = limits.pop() if len(limits) == 1 else (1, 1, 1)
+    if low == high:
+        return []
+    return sorted({low, opt, high} | {1 << power for power in range(31) if low <= 1 << power <= high})
+
+
+def over_batches(job, engine, inputs, method, device):
+    """[{"batch", "settled", "median", "throughput", "device"}] at the sizes of the profile, the inputs repeated or cut.
+
+    What would begin after `batch_seconds` is there with a reason (`skipped`) in place of a figure."""
+    import numpy
+
+    out = []
+    started, limit = time.perf_counter(), dict(METHOD, **method)["batch_seconds"]
+    for size in batch_sizes(job.input.get("profile"), [item["name"] for item in job.input["inputs"]]):
+        entry = {"batch": size, "settled": False, "median": None, "throughput": None, "device": None}
+        out.append(entry)
+        if time.perf_counter() - started > limit:
+            entry["skipped"] = "the time for batch sizes (%g s) was over" % limit
+            continue
+        arrays = [numpy.take(array, [index % len(array) for index in range(size)], axis=0) for array in inputs]
+        path = job.path("batch-%d.json" % size)
+        try:
+            found = measure(lambda given=arrays: engine.run(given), method, path)
+            on_device = device_time(engine, arrays, method, path)
+        except Exception as error:  # the figure at the recipe's own case stands all the same
+            entry["error"] = "%s: %s" % (type(error).__name__, error)
+            continue
+        device.look()
+        entry.update({"settled": found["settled"], "median": found["median"], "device": on_device})
+        entry["throughput"] = throughput(size, found["median"])
+    return out
+
+
+def measure(call, method, path, own=False):
+    """Time `call()`. `method` overrides METHOD. Every sample (s) goes to the JSON file `path`, by window. `own`: the call
+    itself gives the seconds.
 
     Returns the `measure` result of README.md; `samples` is how many the figures rest on.
     """
@@ -34,8 +121,8 @@ def measure(call, method, path):
         samples, opened = [], clock()
         while clock() - opened < method["window_seconds"] or len(samples) < least:
             begun = clock()
-            call()
-            samples.append(clock() - begun)
+            given = call()
+            samples.append(given if own else clock() - begun)
         windows.append(samples)
         medians.append(quantile(samples, 0.5))
         last = medians[-method["last"] :]

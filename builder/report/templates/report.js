@@ -155,10 +155,10 @@ function selector(text) { // [predicate, hint]
 
 // ---------------------------------------------------------------- overview
 function overview() {
-  const n = D.cells.length, good = (D.counts.verified || 0), failing = D.cells.filter(c => FAILING.has(c.status)), known = failing.filter(isKnown).length;
+  const n = D.cells.length + D.suites.reduce((a, x) => a + x.cells, 0), good = (D.counts.verified || 0), failing = D.cells.filter(c => FAILING.has(c.status)), known = failing.filter(isKnown).length;
   const fixed = D.cells.filter(c => c.expected && c.expected.state !== "expected");
   const shown = ORDER.filter(s => D.counts[s]), zero = ORDER.filter(s => !D.counts[s]);
-  const bits = [`${plural(D.engines.length, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length, "failing cell")}${known ? `, ${known} of them expected` : ""}`];
+  const bits = [`${plural(new Set([...D.engines, ...D.suites.map(x => x.engine)].map(e => e.id)).size, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length + D.suites.reduce((a, x) => a + ORDER.reduce((b, s) => b + (FAILING.has(s) ? x.counts[s] : 0), 0), 0), "failing cell")}${known ? `, ${known} of them expected` : ""}`];
   const m = D.run.machine, kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
   return [
     h("div", { class: "head" }, h("h1", {}, `${good.toLocaleString("en")} of ${plural(n, "cell")} verified`), h("p", {}, bits.join(" · ")),
@@ -171,6 +171,7 @@ function overview() {
           h("div", { class: "counts" }, shown.map(s => h("a", { href: link("cells", { q: `status=${s}` }), class: `s-${s}` },
             icon(s), h("b", {}, D.counts[s].toLocaleString("en")), h("span", { class: "w" }, s), h("span", { class: "m" }, MEANING[s])))),
           zero.length > 0 && h("p", { class: "faint", style: { padding: "0 18px 13px", "font-size": "12.5px" } }, `None ${zero.join(", ")}.`)),
+        D.suites.length > 0 && suitesPanel(),
         findingPanel("Findings", D.findings.filter(f => !f.expected), "equal failures across cells", n === good ? "Nothing failed." : "No unexpected failure."),
         D.findings.some(f => f.expected) && findingPanel("Expected failures", D.findings.filter(f => f.expected), "named under expect: in the matrix; reported, not red"),
         fixed.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Expectations that no longer hold"), h("span", { class: "faint" }, `${fixed.length}`)),
@@ -188,6 +189,12 @@ function overview() {
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Machine")), kv([["processor", m.cpu], ["cores", String(m.cores)], ["memory", D.memory],
           ["GPU", m.gpus.length ? m.gpus.map(g => h("div", {}, `${g.name} (${g.compute_capability}, ${bytes(g.memory)})`)) : "none"], ["driver", m.driver], ["system", `${m.platform}, kernel ${m.kernel}${m.glibc ? `, glibc ${m.glibc}` : ""}`]])))),
   ];
+}
+function suitesPanel() { // thousands of cases, a line for each engine stack; operators.html has them one by one
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Suites"), h("span", { class: "faint" }, "cases that others wrote"), h("a", { href: "operators.html" }, "which operators work where")),
+    h("div", { class: "scroll" }, h("table", { class: "plain suites" }, h("thead", {}, h("tr", {}, h("th", {}, "engine stack"), h("th", { class: "num" }, "cases"), h("th", { class: "num" }, "verified"), h("th", {}, "others"))),
+      h("tbody", {}, D.suites.map(x => h("tr", {}, h("td", {}, `${x.engine.id} · ${x.suite}`), h("td", { class: "num" }, x.cells.toLocaleString("en")), h("td", { class: "num" }, (x.counts.verified || 0).toLocaleString("en")),
+        h("td", {}, ORDER.filter(s => s !== "verified" && x.counts[s]).map(s => [status(s, `${x.counts[s].toLocaleString("en")} ${s}`), " "]))))))));
 }
 function bothWays(b) {
   const more = o => [o.category, ...o.degraded].filter(Boolean).join(", "), told = o => `${o.status} at ${o.stage}${more(o) && ` (${more(o)})`}`;
@@ -505,7 +512,7 @@ function rules() {
 }
 
 // ---------------------------------------------------------------- views by fragment
-const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length], ["speed", "Speed", timed.length || null], ...(D.predictions.rules.length ? [["facts", "Facts", D.predictions.refuted.length || null]] : []), ...(D.rules.rules.length + D.rules.unexplained.length + D.boundaries.length ? [["rules", "Rules", D.rules.rules.length || null]] : [])];
+const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length || null], ["speed", "Speed", timed.length || null], ...(D.predictions.rules.length ? [["facts", "Facts", D.predictions.refuted.length || null]] : []), ...(D.rules.rules.length + D.rules.unexplained.length + D.boundaries.length ? [["rules", "Rules", D.rules.rules.length || null]] : [])];
 let backTo = link("cells"), last = "";
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
@@ -515,7 +522,7 @@ function route() {
   const name = view === "cell" ? "cells" : VIEWS.some(v => v[0] === view) ? view : "overview";
   const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed, facts, rules }[name] ? ({ matrix, cells, speed, facts, rules })[name](params) : overview();
   main.replaceChildren(...nodes.filter(Boolean));
-  document.getElementById("nav").replaceChildren(...VIEWS.map(([k, text, n]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, text, n && h("span", {}, n.toLocaleString("en")))));
+  document.getElementById("nav").replaceChildren(...VIEWS.map(([k, text, n]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, text, n && h("span", {}, n.toLocaleString("en")))), ...(D.operators ? [h("a", { href: "operators.html" }, "Operators")] : []));
   document.title = `${view === "cell" && byId.has(id) ? byId.get(id).slug : (VIEWS.find(v => v[0] === name) || VIEWS[0])[1]} · ${D.run.matrix.name} · EngineMatrix`;
   const now = view + (id || "");
   if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }

@@ -8,6 +8,13 @@
                         None for one that the engine lacks
         proof()         {"found": {...}, "degraded": [...]}: what was really used, after `run`
 
+and may have
+
+    refusals(job, path) -> [{"node", "operator", "reason"}]: what the parser refuses of an ONNX file, [] for nothing;
+                        without it `subgraph_search` asks by building
+    types(job, path) -> {tensor: (onnx element type, shape)} of an ONNX file that the library takes
+    (of an engine) device_timer(arrays), device_memory(): see timing.py
+
 What a library refuses is raised as it comes, or as worker.jobs.Failure where the library only logs it.
 Importing an adapter imports no library. Scalars of `settings` and `options` are text.
 """
@@ -19,8 +26,13 @@ import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
-#: Adapter -> its file. The files' names end with an underscore, so that none is ever mistaken for a library.
-FILES = {name: os.path.join(_HERE, name + "_.py") for name in ("onnxruntime", "openvino", "tensorrt")}
+#: Adapter -> its file: those that end with an underscore (so that none is ever mistaken for a library), ours and those of other
+#: packages (builder/plugins.py), which the host puts beside ours.
+FILES = {
+    name[: -len("_.py")]: os.path.join(_HERE, name)
+    for name in sorted(os.listdir(_HERE))
+    if name.endswith("_.py") and not name.startswith("_")
+}
 
 
 def get(name):
@@ -35,9 +47,9 @@ def get(name):
     return sys.modules[module_name]
 
 
-#: Operators and layers that carry the arithmetic of a network, by the names of ONNX, ONNX Runtime, OpenVINO and
+#: Operators and layers that carry the arithmetic of a network, by the names of ONNX, ONNX Runtime, OpenVINO, LiteRT and
 #: TensorRT. Which precision these run in is what "fp16" or "int8" means; element-wise neighbours follow them.
-HEAVY = re.compile(r"conv(?!ert)|matmul|matrix_?multiply|gemm|fullyconnected|attention|mha|lstm|gru|rnn|einsum", re.I)
+HEAVY = re.compile(r"conv(?!ert)|matmul|matrix_?multiply|gemm|fully_?connected|attention|mha|lstm|gru|rnn|einsum", re.I)
 
 #: Share of the heavy operators that must run in the precision asked for. fp16 is asked for the whole graph; a few
 #: operators that a converter keeps in fp32 are no degradation. int8 leaves by design some in floating point (the
@@ -67,7 +79,23 @@ def shortfall(asked, layers, how):
     share = heavy.count(asked) / len(heavy)
     if share >= SHARE[asked]:
         return []
-    got = max(sorted(set(heavy)), key=heavy.count)
+    others = [precision for precision in heavy if precision != asked]
+    got = max(sorted(set(others)), key=others.count)  # of what was not asked: most may be as asked, and not enough
     counts = ", ".join("%d in %s" % (heavy.count(name), name) for name in sorted(set(heavy)))
     text = "%d of %d compute operators ran in %s (%s), %s" % (heavy.count(asked), len(heavy), asked, counts, how)
     return [{"asked": asked, "got": got, "how": text}]
+
+
+#: Nodes that `left` names; the tally counts all.
+NAMED = 30
+
+
+def left(asked, layers):
+    """What was left in another precision than `asked`, by name: [{"node", "operator", "precision"}] of `layers`, which is
+    [(node, operator, precision)]; heavy operators alone, the first NAMED."""
+    out = [
+        {"node": node, "operator": operator, "precision": precision}
+        for node, operator, precision in layers
+        if HEAVY.search(operator) and precision in SHARE and precision != asked
+    ]
+    return out[:NAMED]

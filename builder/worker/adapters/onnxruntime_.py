@@ -1,25 +1,17 @@
 """ONNX Runtime, 1.15 and newer. The engine is the model as its offline optimiser leaves it.
 
 https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html: level `extended` is saved, since
-`all` adds layouts of this very CPU; loading applies the library's default level, as a user's session would.
+`all` adds layouts of this very CPU; loading applies the library's default level, as a user's session would. Nodes that
+TensorRT's provider compiled cannot be saved like that: there the engine is the context model (`ep.context_*`,
+https://onnxruntime.ai/docs/execution-providers/EP-Context-Design.html), with TensorRT's engines embedded.
 """
 
-import json
 import os
 import re
 
 from worker import adapters
+from worker.adapters import onnxruntime_profile, onnxruntime_providers
 from worker.jobs import Failure
-
-_QUANTISED = re.compile(
-    r"^(QLinear|QGemm|QAttention|MatMulInteger|ConvInteger|DynamicQuantize|MatMulNBits|QMoE|QEmbed)"
-)
-#: Operators that compute nothing: they move, name or re-type data.
-_MOVES = frozenset(
-    "Cast Reshape Transpose Flatten Squeeze Unsqueeze Concat Slice Gather Shape Constant ConstantOfShape Identity "
-    "Split Pad Expand Tile QuantizeLinear DequantizeLinear ReorderInput ReorderOutput Size Range".split()
-)
-_TYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64", "int8": "int8", "uint8": "int8"}
 
 
 def _options(job):
@@ -31,31 +23,39 @@ def _options(job):
     return options
 
 
-def _providers(job):
-    wanted = job.input.get("settings", {}).get("providers") or ["CPUExecutionProvider"]
-    return [wanted] if isinstance(wanted, str) else list(wanted)
-
-
 def build(job):
     import onnxruntime
     from onnxruntime.capi import _pybind_state
 
     options = _options(job)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = job.path("engine.onnx")
-    providers = _providers(job)
+    asked = onnxruntime_providers.asked(job)
+    if asked[0] == onnxruntime_providers.TENSORRT:
+        options.add_session_config_entry("ep.context_enable", "1")
+        options.add_session_config_entry("ep.context_embed_mode", "1")
+        options.add_session_config_entry("ep.context_file_path", job.path("engine.onnx"))
+    else:
+        options.optimized_model_filepath = job.path("engine.onnx")
+    if job.input.get("data"):
+        # Else the engine would go on naming the model's own files (onnxruntime_session_options_config_keys.h).
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "engine.onnx.data")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    onnxruntime_providers.preload(onnxruntime)
+    given = onnxruntime_providers.options(job, asked, onnxruntime.__version__)
     try:
         # The two steps of onnxruntime.InferenceSession.__init__, apart, to tell reading a model from preparing it.
         with job.stage("parse"):
             session = _pybind_state.InferenceSession(options, job.input["model"], True, False)
         with job.stage("build"):
-            session.initialize_session(providers, [{} for _ in providers], set())
+            session.initialize_session(asked, given, set())
     except Exception as error:
         raise _refused(error)
-    found = {"providers": session.get_providers(), "optimization": "extended"}
+    providers = session.get_providers()
+    found = {"providers": providers, "optimization": "extended"}
     return {
         "engine": "engine.onnx", "found": found, "unsupported": [],
-        "degraded": _provider_shortfall(providers, session.get_providers()),
+        "data": ["engine.onnx.data"] if os.path.exists(job.path("engine.onnx.data")) else [],
+        "degraded": onnxruntime_providers.absent(asked, providers),
     }  # fmt: skip
 
 
@@ -77,15 +77,6 @@ def _refused(error):
     return error
 
 
-def _provider_shortfall(asked, got):
-    """The CPU provider is always there as a fall-back; only one that was asked for and is absent is a degradation."""
-    return [
-        {"asked": name, "got": ", ".join(got), "how": "the session does not have the execution provider"}
-        for name in asked
-        if name not in got
-    ]
-
-
 def load(job, path):
     return Engine(job, path)
 
@@ -99,8 +90,10 @@ class Engine:
         options.enable_profiling = self.profile
         options.profile_file_prefix = job.path("profile")
         self.job = job
-        self.asked = _providers(job)
-        self.session = onnxruntime.InferenceSession(path, options, providers=self.asked)
+        self.asked = onnxruntime_providers.asked(job)
+        onnxruntime_providers.preload(onnxruntime)
+        given = onnxruntime_providers.options(job, self.asked, onnxruntime.__version__)
+        self.session = onnxruntime.InferenceSession(path, options, providers=self.asked, provider_options=given)
         self.inputs = [item["name"] for item in job.input["inputs"]]
         self.outputs = [item.name for item in self.session.get_outputs()]
         self.wanted = [item["name"] for item in job.input["outputs"]]
@@ -112,67 +105,37 @@ class Engine:
         if self.profile:
             # One run is enough to see each node; the session stays usable after.
             self.profile = False
-            self.nodes = _read_profile(self.session.end_profiling())
+            self.nodes = onnxruntime_profile.read(self.session.end_profiling())
         return [got.get(name) for name in self.wanted]
 
     def proof(self):
-        """By the session's own profile: each node that ran, on which provider, on which types."""
+        """By the session's own profile: each node that ran, on which provider, in which precision."""
         providers = self.session.get_providers()
-        degraded = _provider_shortfall(self.asked, providers)
+        degraded = onnxruntime_providers.absent(self.asked, providers)
         nodes = self.nodes or []
-        layers = [(node["operator"], node["precision"]) for node in nodes if node["operator"] not in _MOVES]
+        computing = [
+            node
+            for node in nodes
+            if node["operator"] not in onnxruntime_profile.MOVES
+            and (node["precision"] in adapters.SHARE or onnxruntime_profile.COMPILED.match(node["operator"]))
+        ]
+        degraded += onnxruntime_providers.fallen(self.asked, providers, computing)
+        # What is inside a compiled node the profile does not show.
+        seen = [node for node in computing if not onnxruntime_profile.COMPILED.match(node["operator"])]
+        layers = [(node["operator"], node["precision"]) for node in seen]
         asked = self.job.input.get("precision")
         degraded += adapters.shortfall(asked, layers, "by the session's profile")
-        used = {}
+        tf32, rounded = onnxruntime_providers.rounded(self.job, self.session)
+        degraded += rounded
+        used, operators = {}, {}
         for node in nodes:
             used[node["provider"]] = used.get(node["provider"], 0) + 1
-        operators = {}
-        for node in nodes:
             operators[node["operator"]] = operators.get(node["operator"], 0) + 1
         found = {
             "providers": providers, "nodes_by_provider": used, "operators": dict(sorted(operators.items())),
             "precision": adapters.tally(layers), "from": "session profile",
+            "left": adapters.left(asked, [(node["name"], node["operator"], node["precision"]) for node in seen]),
         }  # fmt: skip
+        if tf32 is not None:
+            found["tf32"] = tf32
         return {"found": found, "degraded": degraded}
-
-
-def _read_profile(path):
-    """[{"operator", "provider", "precision"}] of the nodes that ran, once each."""
-    with open(path) as file:
-        events = json.load(file)
-    os.unlink(path)
-    seen, nodes = set(), []
-    for event in events:
-        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
-            continue
-        arguments = event["args"]
-        key = (event["name"], arguments.get("node_index"))
-        if key in seen:  # a node inside a loop
-            continue
-        seen.add(key)
-        operator = arguments["op_name"]
-        nodes.append(
-            {
-                "operator": operator,
-                "provider": arguments.get("provider", ""),
-                "precision": _precision(operator, arguments),
-            }
-        )
-    return nodes
-
-
-def _precision(operator, arguments):
-    """What a node computes in: int8 when it is a quantised operator, else its narrowest floating-point type."""
-    if _QUANTISED.match(operator):
-        return "int8"
-    types = [
-        name
-        for group in (arguments.get("input_type_shape"), arguments.get("output_type_shape"))
-        for item in group or ()
-        for name in item
-    ]
-    found = [_TYPES.get(name, name) for name in types]
-    for name in ("fp16", "bf16", "fp32", "fp64", "int8"):
-        if name in found:
-            return name
-    return found[0] if found else "unknown"

@@ -2,7 +2,10 @@
 
 The precision hint is always given: on a CPU with bfloat16 units the default computes an FP32 model in bf16
 (https://docs.openvino.ai/2024/openvino-workflow/running-inference/optimize-inference/precision-control.html). It must
-be given again at `import_model`: an imported blob takes the default, whatever it was exported with.
+be given again at `import_model`: an imported blob takes the default, whatever it was exported with. The option
+`inference-precision: default` leaves the hint out, to see what a program gets that does not give it.
+
+The option or setting `device` is OpenVINO's name of one: CPU, GPU, GPU.1, NPU, AUTO:..., HETERO:...
 """
 
 import io
@@ -27,31 +30,54 @@ def _core():
     return Core()
 
 
-def _device(job):
-    return job.input.get("settings", {}).get("device") or "CPU"
+def _device(job, core):
+    """The device asked for. Raises Failure when this machine has no such device: compiling for it would end in the words
+    of a driver that is not there, and AUTO would quietly take another."""
+    device = job.input.get("options", {}).get("device") or job.input.get("settings", {}).get("device") or "CPU"
+    there = list(core.available_devices)
+    mode, _, listed = device.partition(":")
+    wanted = [name.strip().lstrip("-") for name in listed.split(",") if name.strip()] if mode in _MODES else [device]
+    for name in wanted:
+        if not any(have == name or have.split(".")[0] == name for have in there):
+            raise Failure(
+                "OpenVINO has no device %s on this machine; it has %s" % (name, ", ".join(there) or "none"),
+                kind="NoDevice",
+            )
+    return device
+
+
+#: Names that stand for a choice among devices, with their list behind a colon.
+_MODES = ("AUTO", "MULTI", "HETERO", "BATCH")
 
 
 def _config(job):
     """f16 only when it is asked of the builder; a model converted to fp16 or int8 carries its precision in the graph,
     and what stays in floating point there is computed in f32."""
-    flag = job.input.get("realised") == "flag"
-    hint = {"fp16": "f16", "bf16": "bf16"}.get(job.input.get("precision"), "f32") if flag else "f32"
-    return {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(int(job.input.get("threads") or 1))}
+    config = {"INFERENCE_NUM_THREADS": str(int(job.input.get("threads") or 1))}
+    how = job.input.get("options", {}).get("inference-precision", "asked")
+    if how not in ("asked", "default"):
+        raise Failure("inference-precision is %r; it can be asked or default" % how)
+    if how == "asked":
+        flag = job.input.get("realised") == "flag"
+        hint = {"fp16": "f16", "bf16": "bf16"}.get(job.input.get("precision"), "f32") if flag else "f32"
+        config["INFERENCE_PRECISION_HINT"] = hint
+    return config
 
 
 def build(job):
     core = _core()
     config = _config(job)
+    device = _device(job, core)
     with job.stage("parse"):
         try:
             model = core.read_model(job.input["model"])
         except Exception as error:
             raise _refused(error)
     with job.stage("build"):
-        compiled = core.compile_model(model, _device(job), config)
+        compiled = core.compile_model(model, device, config)
         with open(job.path("engine.blob"), "wb") as file:
             file.write(_blob(compiled))
-        found, degraded = _inspect(job, compiled, config)
+        found, degraded = _inspect(job, compiled, config, device)
     return {"engine": "engine.blob", "found": found, "unsupported": [], "degraded": degraded}
 
 
@@ -87,8 +113,10 @@ class Engine:
     def __init__(self, job, path):
         self.job = job
         self.config = _config(job)
+        core = _core()
+        self.device = _device(job, core)
         with open(path, "rb") as file:
-            self.compiled = _core().import_model(file.read(), _device(job), self.config)
+            self.compiled = core.import_model(file.read(), self.device, self.config)
         self.request = self.compiled.create_infer_request()
         ports = {name: port for port in self.compiled.inputs for name in _names(port)}
         missing = [item["name"] for item in job.input["inputs"] if item["name"] not in ports]
@@ -110,7 +138,7 @@ class Engine:
         return [None if port is None else results[port].copy() for port in self.wanted]
 
     def proof(self):
-        found, degraded = _inspect(self.job, self.compiled, self.config)
+        found, degraded = _inspect(self.job, self.compiled, self.config, self.device)
         return {"found": found, "degraded": degraded}
 
 
@@ -118,7 +146,7 @@ def _names(port):
     return port.get_names()
 
 
-def _inspect(job, compiled, config):
+def _inspect(job, compiled, config, device):
     """(found, degraded), by the execution graph: type and runtime precision of each layer, and the devices."""
     layers = []
     for node in compiled.get_runtime_model().get_ordered_ops():
@@ -127,17 +155,21 @@ def _inspect(job, compiled, config):
         precision = _text(info["runtimePrecision"]).lower()
         precision = {"fp32": "f32", "fp16": "f16"}.get(precision, precision)
         if kind not in _MOVES:
-            layers.append((kind, _PRECISIONS.get(precision, precision)))
+            layers.append((node.get_friendly_name(), kind, _PRECISIONS.get(precision, precision)))
     devices = [str(name) for name in _property(compiled, "EXECUTION_DEVICES") or []]
     asked = job.input.get("precision")
-    degraded = adapters.shortfall(asked, layers, "by the execution graph")
-    device = _device(job)
-    if devices and device not in ("AUTO", "MULTI", "HETERO") and not any(name.startswith(device) for name in devices):
+    counted = [(kind, precision) for _, kind, precision in layers]
+    degraded = adapters.shortfall(asked, counted, "by the execution graph")
+    if devices and device.split(":")[0] not in _MODES and not any(name.startswith(device) for name in devices):
         degraded.append({"asked": device, "got": ", ".join(devices), "how": "by EXECUTION_DEVICES"})
+    given = config.get("INFERENCE_PRECISION_HINT")
+    force = _type_name(_property(compiled, "INFERENCE_PRECISION_HINT"))
+    if given is not None and force is not None and force != given:
+        how = "INFERENCE_PRECISION_HINT as the compiled model gives it back"
+        degraded.append({"asked": "inference precision %s" % given, "got": force, "how": how})
     found = {
-        "devices": devices, "hint": config["INFERENCE_PRECISION_HINT"],
-        "hint_in_force": _type_name(_property(compiled, "INFERENCE_PRECISION_HINT")),
-        "precision": adapters.tally(layers), "from": "execution graph",
+        "device": device, "devices": devices, "hint": given or "not given", "hint_in_force": force,
+        "precision": adapters.tally(counted), "from": "execution graph", "left": adapters.left(asked, layers),
     }  # fmt: skip
     return found, degraded
 

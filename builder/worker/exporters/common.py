@@ -1,17 +1,70 @@
 """What the exporters share: a recipe's script, shapes and inputs, reference cases, facts of an ONNX file."""
 
 import collections
+import contextlib
 import importlib.util
 import os
+import sys
+
+#: Bytes of weights from which on they are written beside the graph: protobuf ends at 2 GiB
+#: (https://protobuf.dev/programming-guides/proto-limits/), and the graph needs room too.
+LARGE = 1900 * 1000 * 1000
 
 
-def script(job):
-    """The recipe's `script` as a module. Raises what the script raises at import."""
-    path = os.path.join(job.input["recipe_dir"], job.input["recipe"].get("script", "export.py"))
-    spec = importlib.util.spec_from_file_location("recipe_script", path)
+def script(job, given):
+    """The recipe's script as a module, `given` (model(recipe, source)) in the place of what it does not define: a recipe whose
+    source is the model needs no script, or one with `inputs` alone. Raises what the script raises at import."""
+    from worker.exporters import given as givens
+
+    name = job.input["recipe"].get("script")
+    folder = job.input["recipe_dir"]
+    if folder not in sys.path:
+        sys.path.append(folder)  # modules beside the recipe; last, so that they shadow nothing
+    sys.dont_write_bytecode = True  # the recipe's folder is its writer's
+    if name is None:
+        return givens.module(given)
+    spec = importlib.util.spec_from_file_location("recipe_script", os.path.join(folder, name))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "model"):
+        module.model, module.GIVEN = given, True
     return module
+
+
+def model(job, module):
+    """What the script's `model` gives, with unpickling forbidden: a pickle can run any code. Raises Pickled for one, and
+    what the script raises."""
+    with _unpickling_forbidden():
+        return module.model(job.input["recipe"], job.input.get("source"))
+
+
+class Pickled(Exception):  # noqa: N818
+    """A model wanted to load a pickle."""
+
+
+_forbidden = []
+
+
+@contextlib.contextmanager
+def _unpickling_forbidden():
+    """The audit event of `pickle.Unpickler.find_class` (Python 3.8 and newer; before that nothing is held back):
+    https://docs.python.org/3/library/audit_events.html. torch.load(weights_only=True) and safetensors do not raise it."""
+    hook = getattr(sys, "addaudithook", None)
+    if hook is not None and not _forbidden:
+        hook(_audit)
+    _forbidden.append(True)
+    try:
+        yield
+    finally:
+        _forbidden[-1] = False
+
+
+def _audit(event, arguments):
+    if event == "pickle.find_class" and _forbidden[-1]:
+        raise Pickled(
+            "the model is loaded from a pickle that asks for %s.%s: a pickle can run any code, so none is loaded; convert the "
+            "weights to .safetensors, or read them with worker.exporters.weights.load" % tuple(arguments[:2])
+        )
 
 
 def shapes(recipe, option, point):
@@ -103,15 +156,16 @@ def make_reference(job, module, run, again, method, outputs):
             entry = {"case": label, "name": name}
             entry.update(difference(first, second))
             noise.append(entry)
-    calibration = []
-    wanted = recipe.get("calibration") or {"samples": 0, "seed": 0}
-    for number in range(wanted["samples"]):
-        ins = inputs(module, job, shapes(recipe, option, "opt"), wanted["seed"] + number)
-        calibration.append("calibration-%d.npz" % number)
-        save(os.path.join(job.dir, calibration[-1]), ins)
+    from worker.exporters import dataset
+
+    samples, origin = dataset.samples(module, job, shapes(recipe, option, "opt"))
+    calibration = ["calibration-%d.npz" % number for number in range(len(samples))]
+    for name, ins in zip(calibration, samples):
+        save(os.path.join(job.dir, name), ins)
     return {
         "cases": cases,
         "calibration": calibration,
+        "calibration_from": origin,
         "inputs": [item["name"] for item in recipe["inputs"]],
         "outputs": list(outputs),
         "noise": {"method": method, "outputs": noise},
@@ -172,8 +226,43 @@ def _strip_nodes(owner):
                 _strip_graph(graph)
 
 
-def write(job, model, exporter, notes=()):
-    """Strip an ONNX model, write it as `model.onnx` in one file (weights inside) and give the `export` result.
+def size_of(model):
+    """Bytes of an ONNX model's weights (initializers); what stands in attributes is small."""
+    return sum(
+        len(item.raw_data) or 4 * (len(item.float_data) + len(item.int32_data)) for item in model.graph.initializer
+    )
+
+
+def has_external_data(path):
+    """Whether an ONNX file keeps weights in other files."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer)
+
+
+def save_model(model, folder, name, external=False):
+    """Write a model, with its weights inside or, if `external` or they are LARGE, beside it; the names of the files beside it.
+    The same model gives the same bytes."""
+    from onnx import external_data_helper
+
+    beside = []
+    if external or size_of(model) > LARGE:
+        data = os.path.splitext(name)[0] + ".onnx.data"
+        if os.path.exists(os.path.join(folder, data)):
+            os.remove(os.path.join(folder, data))  # its writer appends
+        external_data_helper.convert_model_to_external_data(model, location=data, size_threshold=1024)
+        external_data_helper.write_external_data_tensors(model, folder)
+        if os.path.exists(os.path.join(folder, data)):
+            beside.append(data)
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(model.SerializeToString(deterministic=True))
+    return beside
+
+
+def write(job, model, exporter, notes=(), external=False):
+    """Strip an ONNX model, write it as `model.onnx`, weights inside (`external`, or too large: beside it, in `model.onnx.data`),
+    and give the `export` result.
 
     A file that `onnx.checker` refuses is written all the same, with a note: what an engine says of it is the outcome.
     Raises ValueError when the model's inputs are not the recipe's.
@@ -181,21 +270,20 @@ def write(job, model, exporter, notes=()):
     import onnx
 
     path = os.path.join(job.dir, "model.onnx")
-    with open(path, "wb") as file:
-        file.write(strip(model).SerializeToString(deterministic=True))
+    beside = save_model(strip(model), job.dir, "model.onnx", external)
     notes = list(notes)
     try:
         onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:
         notes.append("onnx.checker refuses the file: " + (str(error).strip().splitlines() or ["no reason given"])[0])
-    return describe(path, job.input.get("recipe"), exporter, notes)
+    return dict(describe(path, job.input.get("recipe"), exporter, notes), data=beside)
 
 
 def describe(path, recipe, exporter, notes=()):
     """What an ONNX file says of itself: opset, IR, nodes, operators, inputs and outputs; read back from the file."""
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     graph = model.graph
     weights = {item.name for item in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
     ins = in_recipe_order([_value(item) for item in graph.input if item.name not in weights], recipe)

@@ -1,20 +1,33 @@
 """A model that is ONNX already: given weights, a batch size and the asked opset.
 
 A recipe's script defines `model(recipe, source) -> onnx.ModelProto` with the recipe's input names; `inputs` as for
-torch.
+torch. Without one, the source is the model (`given.onnx_model`), and its inputs are held to the recipe's shapes; weights
+that lie beside the file there lie beside the exported one too.
 The opset is moved by `onnx.version_converter`. The IR version stays what the source says, as that converter leaves it:
 a file whose IR is too new or older than its opset is a thing that users meet, so it is not tidied up here.
 """
 
-from worker.exporters import common
+import os
+
+from worker.exporters import common, given
 
 
 def _load(job):
     import onnx
 
     with job.stage("obtain"):
-        module = common.script(job)
-        return onnx, module, module.model(job.input["recipe"], job.input.get("source"))
+        module = common.script(job, given.onnx_model)
+        return onnx, module, common.model(job, module)
+
+
+def _shaped(job, module, model):
+    """The model in the shapes that are asked for; notes."""
+    option = job.input["options"].get("shapes", "static")
+    if getattr(module, "GIVEN", False):
+        return given.shape(model, job.input["recipe"], option)
+    if option == "dynamic":
+        symbolic(model, job.input["recipe"])
+    return []
 
 
 def reference(job):
@@ -22,10 +35,12 @@ def reference(job):
     onnx, module, model = _load(job)
     import onnxruntime
 
-    options = job.input["options"]
-    if options.get("shapes", "static") == "dynamic":
-        symbolic(model, job.input["recipe"])
-    data = model.SerializeToString()
+    _shaped(job, module, model)
+    if common.size_of(model) > common.LARGE:
+        common.save_model(model, job.dir, "reference.onnx")
+        data = os.path.join(job.dir, "reference.onnx")
+    else:
+        data = model.SerializeToString()
 
     def session(level):
         settings = onnxruntime.SessionOptions()
@@ -52,14 +67,17 @@ def export(job):
 
     options = job.input["options"]
     with job.stage("export"):
-        if options.get("shapes", "static") == "dynamic":
-            symbolic(model, job.input["recipe"])
+        external = False
+        if getattr(module, "GIVEN", False) and not given.is_callable(job.input["recipe"]):
+            external = common.has_external_data(given.path(job.input["recipe"], job.input.get("source")))
+        notes = _shaped(job, module, model)
         was = {item.domain: item.version for item in model.opset_import}[""]
         asked = int(options["opset"])
         if asked != was:
-            model = version_converter.convert_version(model, asked)
-        notes = ["opset moved from %d; IR version %d kept" % (was, model.ir_version)]
-        return common.write(job, model, "onnx %s (version_converter)" % onnx.__version__, notes)
+            with given.without_weights(model) as back:
+                model = back(version_converter.convert_version(model, asked))
+        notes = ["opset moved from %d; IR version %d kept" % (was, model.ir_version)] + notes
+        return common.write(job, model, "onnx %s (version_converter)" % onnx.__version__, notes, external)
 
 
 def symbolic(model, recipe):

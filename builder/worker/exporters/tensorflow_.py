@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-from worker.exporters import common
+from worker.exporters import common, tensorflow_given, tflite
 
 
 def _load(job):
@@ -20,8 +20,8 @@ def _load(job):
     import tensorflow
 
     with job.stage("obtain"):
-        module = common.script(job)
-        return tensorflow, module, module.model(job.input["recipe"], job.input.get("source"))
+        module = common.script(job, tensorflow_given.model)
+        return tensorflow, module, common.model(job, module)
 
 
 def reference(job):
@@ -29,8 +29,10 @@ def reference(job):
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its own sums differ from processor to processor
     tensorflow, module, model = _load(job)
+    if isinstance(model, tensorflow_given.Graph):
+        with job.stage("export"):
+            return tensorflow_given.reference(job, tensorflow, module, model)
     keras = tensorflow.keras
-    recipe = job.input["recipe"]
 
     def run(which):
         def call(arrays):
@@ -41,7 +43,7 @@ def reference(job):
 
     with job.stage("export"):
         _floats(keras, "float64")
-        double = module.model(recipe, job.input.get("source"))
+        double = common.model(job, module)
         double.set_weights(model.get_weights())
         _floats(keras, "float32")
         if any(weight.dtype != "float64" for weight in double.get_weights()):
@@ -60,19 +62,20 @@ def _floats(keras, name):
 
 
 def export(job):
+    """The model as ONNX through tf2onnx; as a .tflite file, in the precision asked for, where the job `takes` that."""
     tensorflow, module, model = _load(job)
-    import onnx
-    import tf2onnx
-
+    lite = job.input.get("takes") == "tflite"
     recipe, options = job.input["recipe"], job.input["options"]
     how = options.get("saved-as", "saved-model")
-    asked = int(options["opset"])
-    path = os.path.join(job.dir, "exported.onnx")
+    if isinstance(model, tensorflow_given.Graph):
+        return _given(job, tensorflow, model, lite)
     specs = _specs(tensorflow, recipe, options.get("shapes", "static"))
     with job.stage("export"):
         if how == "saved-model":
             folder = os.path.join(job.dir, "saved-model")
             _save(tensorflow, model, folder, specs)
+            if lite:
+                return tflite.write(job, tensorflow, how, folder, list(model.output_names))
             arguments = ["--saved-model", folder, "--tag", "serve", "--signature_def", "serving_default"]
             notes = ["signature serving_default"]
         elif how == "frozen-graph":
@@ -81,12 +84,18 @@ def export(job):
             placeholders, sinks = ends(graph)
             if len(placeholders) != len(recipe["inputs"]):
                 raise ValueError("the frozen graph has inputs %s" % placeholders)
+            if lite:
+                return tflite.write(job, tensorflow, how, folder, list(model.output_names), (placeholders, sinks))
             arguments = ["--graphdef", folder, "--inputs", ",".join(placeholders), "--outputs", ",".join(sinks)]
             if len(placeholders) == 1:
                 arguments += ["--rename-inputs", recipe["inputs"][0]["name"]]
             notes = ["found inputs %s and outputs %s" % (", ".join(placeholders), ", ".join(sinks))]
         else:
             raise ValueError("saved-as is %r; it can be saved-model or frozen-graph" % how)
+        import onnx
+        import tf2onnx
+
+        asked, path = int(options["opset"]), os.path.join(job.dir, "exported.onnx")
         _tf2onnx(arguments + ["--opset", str(asked), "--output", path])
         proto = onnx.load(path)
         proto.graph.name = recipe["recipe"]  # tf2onnx writes the path of its input there
@@ -95,6 +104,29 @@ def export(job):
         os.remove(path)
         told = "tensorflow %s, tf2onnx %s (%s)" % (tensorflow.__version__, tf2onnx.__version__, how)
         return common.write(job, proto, told, notes)
+
+
+def _given(job, tensorflow, graph, lite):
+    """Export what was given, as it was given."""
+    recipe, options = job.input["recipe"], job.input["options"]
+    how = "saved-model" if graph.saved else "frozen-graph"
+    with job.stage("export"):
+        _, outputs = graph.function(tensorflow)
+        if lite:
+            ends_ = ((), ()) if graph.saved else graph.ends(graph.graph_def(tensorflow))
+            return tflite.write(job, tensorflow, how, graph.path, outputs, ends_, ["as it was given"])
+        import onnx
+        import tf2onnx
+
+        path = os.path.join(job.dir, "exported.onnx")
+        _tf2onnx(graph.arguments(tensorflow) + ["--opset", options["opset"], "--output", path])
+        proto = onnx.load(path)
+        os.remove(path)
+        proto.graph.name = recipe["recipe"]
+        notes = tensorflow_given.fit(proto, recipe, outputs, options.get("shapes", "static"))
+        _number(proto.graph)
+        told = "tensorflow %s, tf2onnx %s (%s)" % (tensorflow.__version__, tf2onnx.__version__, how)
+        return common.write(job, proto, told, ["as it was given"] + notes)
 
 
 def _specs(tensorflow, recipe, option):

@@ -15,6 +15,28 @@ import math
 CENTRED_GAIN = 1.0 / (0.5 - 0.5 / math.pi)
 
 
+def load(path):
+    """The learned weights of a file, name -> tensor, for scripts: `.safetensors`, or what `torch.save` wrote, read with
+    `weights_only=True`. Raises ValueError for any other file, and where torch is too old to do that safely."""
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    import zipfile
+
+    import torch
+
+    if not zipfile.is_zipfile(path):
+        raise ValueError("%s is neither .safetensors nor an archive of torch.save; a pickle is not loaded: convert it to "
+                         ".safetensors where you trust it" % path.split("/")[-1])  # fmt: skip
+    # weights_only=True ran what a file told it to until 2.5.1 (CVE-2025-32434) and could be made to corrupt memory until
+    # 2.9.1 (CVE-2026-24747).
+    if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 10):
+        raise ValueError("torch %s does not load weights safely (CVE-2026-24747): convert %s to .safetensors"
+                         % (torch.__version__, path.split("/")[-1]))  # fmt: skip
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def array(name, shape, kind, fan_in=None, centre=None):
     """One float32 array. `kind`: matrix (He-normal over `fan_in`), bias, scale, mean or variance.
 

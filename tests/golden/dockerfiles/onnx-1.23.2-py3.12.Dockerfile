@@ -44,4 +44,4 @@ LABEL org.opencontainers.image.title="onnx-1.23.2-py3.12" \
       org.enginematrix.family="onnx" \
       org.enginematrix.onnx="1.23.2" \
       org.enginematrix.python="3.12" \
-      org.enginematrix.packages="665f476b1dcc2111ef3bc4745d7d9ff3b399f36351742287bc3274c06fc0c787"
+      org.enginematrix.packages="a13167a30df637920da6e43f7d3f0170921b538b1c790f126edf1dc602bb177c"

@@ -44,4 +44,4 @@ LABEL org.opencontainers.image.title="tensorflow-2.15.1-py3.10" \
       org.enginematrix.family="tensorflow" \
       org.enginematrix.python="3.10" \
       org.enginematrix.tensorflow="2.15.1" \
-      org.enginematrix.packages="3d33c81575ce3c020966c8f5132bfe78ba8acddfe01a890133c11d1099f27d63"
+      org.enginematrix.packages="ad03fd319f7a8ed1e2eac92c2430e839cfad8d7afa12bb3b75dc37dc7d802a36"

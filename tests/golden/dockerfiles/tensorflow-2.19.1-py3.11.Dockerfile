@@ -44,4 +44,4 @@ LABEL org.opencontainers.image.title="tensorflow-2.19.1-py3.11" \
       org.enginematrix.family="tensorflow" \
       org.enginematrix.python="3.11" \
       org.enginematrix.tensorflow="2.19.1" \
-      org.enginematrix.packages="9ab2186b5db75b98fec976f5368382d5778d780431ec8941d9b6964553fbe504"
+      org.enginematrix.packages="1677683bc4f3d247d9ef36d3c31e92c62ad0a379b42de8ac2fff9257e17e3c22"

@@ -44,4 +44,4 @@ LABEL org.opencontainers.image.title="torch-2.13.0-py3.11" \
       org.enginematrix.family="torch" \
       org.enginematrix.python="3.11" \
       org.enginematrix.torch="2.13.0" \
-      org.enginematrix.packages="31c9b890b5b12e7caf9771ac24bcbb859ec27ffd46a71d11289dfd42f5b43107"
+      org.enginematrix.packages="25695d8c573b958488d3e8a8b60b19bcfbfa2b698b5392395e9305d449001ae2"
