@@ -27,7 +27,7 @@ from typing import Any
 
 from builder.errors import EngineMatrixError, InfrastructureError
 
-SCHEMA = 2
+SCHEMA = 3
 CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is made by EngineMatrix.\n"
 
 _TABLES = """
@@ -46,19 +46,21 @@ _REFUTED = "create table if not exists refuted (claim text primary key, cell tex
 _KEPT = """
 alter table results add column expected text not null default '';
 alter table results add column tools text not null default '';
-update results set outcome = coalesce(
-    (select key from outcomes where key > results.outcome and key < results.outcome || 'g' order by outcomes.rowid limit 1),
-    outcome) where length(outcome) = 64;
 create table pins (key text primary key, record text not null);
 create table run_pins (run text not null, stack text not null, pins text not null, primary key (run, stack)) without rowid;
-create table if not exists refuted (claim text primary key, cell text not null, observed text not null);
 create table conflicts (kind text not null, key text not null, digest text not null, record text not null,
     primary key (kind, key, digest)) without rowid;
 """
-MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT}
+_MENDED = f"""
+{_REFUTED};
+update results set outcome = coalesce(
+    (select key from outcomes where key > results.outcome and key < results.outcome || 'g' order by outcomes.rowid limit 1),
+    outcome) where length(outcome) = 64;
+"""
+MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT, 3: _MENDED}
 """Schema -> what makes it of the one before. 2 (docs/history.md): what each stack of a run was locked to, how each result
-stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise. The first runs of
-all named their outcomes without the code that judged them."""
+stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise. 3: every store
+has `refuted`; results of the first runs of all, which named their outcomes without the code that judged them, find them."""
 
 
 @dataclass(frozen=True, kw_only=True)
