@@ -30,7 +30,9 @@ from itertools import combinations
 from math import comb, factorial, log2
 
 DEPTH = 4
-"""Conditions of a rule at most."""
+"""Conditions of a rule at most, where the search is exact."""
+LONGEST = 6
+"""Conditions of a rule at most, where longer ones are come upon by improving what was found."""
 CONTEXTS = 20_000
 """Conjunctions whose last condition is solved, for one rule at most; a bound on time that is noted where it is met."""
 STARTS = 5
@@ -172,7 +174,45 @@ class Search:
             level = grown
         if not self.found.conditions:
             return None
-        return self._improved(self.found)
+        found = self._improved(self.found)
+        while (part := self._parted(found)) is not None:
+            found = part
+        return found
+
+    def _parted(self, found: Found) -> Found | None:
+        """One of two rules that explain more than this one, where it is but what they have in common: `a=1 or 2, b=1, c=1`
+        of `a=1, b=1` and `a=2, c=1`. Such a rule is no minimal schema, as parts of it hold without one of the conditions."""
+        best, chosen_part = found.score, None
+        for at, chosen in found.conditions:
+            for part in _parts(chosen, self.fields[at].ordered):
+                first, second = (
+                    tuple((field, own if field == at else other) for field, other in found.conditions)
+                    for own in (part, chosen - part)
+                )
+                if not (self._widens(first, at) or self._widens(second, at)):
+                    continue
+                one = self._improved(Found(first, self.score(first)))
+                left, self.left = self.left, self.left & ~self.cells(one.conditions)[0]
+                two = self._improved(Found(second, self.score(second)))
+                self.left = left
+                if one.score + two.score > best + 1e-9 and min(one.score, two.score) > 0:
+                    best = one.score + two.score
+                    chosen_part = max(one, two, key=lambda item: item.score)
+        return chosen_part if chosen_part and chosen_part.conditions != found.conditions else None
+
+    def _widens(self, conditions: Conditions, fixed: int) -> bool:
+        """Whether a condition, other than the one on field `fixed`, could be better."""
+        score = self.score(conditions) + 1e-9
+        for at, _ in conditions:
+            others = tuple(item for item in conditions if item[0] != at)
+            if at == fixed or not others:
+                continue
+            if self.score(others) > score:
+                return True
+            chosen, _ = self._condition(at, *self.cells(others), float("-inf"))
+            if chosen and self.score(tuple(sorted((*others, (at, chosen)), key=lambda item: item[0]))) > score:
+                return True
+        return False
 
     def _climb(self) -> None:
         """A good rule to begin with, so that the bounds bite: the best of what each field's best condition leads to."""
@@ -286,7 +326,7 @@ class Search:
             for at in self.searched:
                 others = tuple(item for item in found.conditions if item[0] != at)
                 options = [others] if others and len(others) < len(found.conditions) else []
-                if len(others) < DEPTH:
+                if len(others) < LONGEST:
                     chosen, _ = self._condition(at, *self.cells(others), float("-inf"))
                     options += [tuple(sorted((*others, (at, chosen)), key=lambda item: item[0]))] if chosen else []
                 for conditions in options:
@@ -331,6 +371,14 @@ def _any(bits: Sequence[int], chosen: frozenset[int]) -> int:
     for value in chosen:
         out |= bits[value]
     return out
+
+
+def _parts(chosen: frozenset[int], ordered: bool) -> Iterator[frozenset[int]]:
+    """Ways to part a set of values in two: one of them and the rest; in an ordered field, below and above a value too."""
+    parts = {frozenset({value}) for value in chosen} if len(chosen) > 1 else set()
+    if ordered:
+        parts |= {frozenset(sorted(chosen)[:at]) for at in range(1, len(chosen))}
+    yield from sorted(parts, key=sorted)
 
 
 def _choices(field: Field) -> Iterator[frozenset[int]]:
