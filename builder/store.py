@@ -51,13 +51,12 @@ create table run_pins (run text not null, stack text not null, pins text not nul
 create table conflicts (kind text not null, key text not null, digest text not null, record text not null,
     primary key (kind, key, digest)) without rowid;
 """
-_MENDED = f"""
-{_REFUTED};
+_MENDED = """
 update results set outcome = coalesce(
     (select key from outcomes where key > results.outcome and key < results.outcome || 'g' order by outcomes.rowid limit 1),
     outcome) where length(outcome) = 64;
 """
-MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT, 3: _MENDED}
+MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT, 3: f"{_REFUTED}; {_MENDED}"}
 """Schema -> what makes it of the one before. 2 (docs/history.md): what each stack of a run was locked to, how each result
 stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise. 3: every store
 has `refuted`; results of the first runs of all, which named their outcomes without the code that judged them, find them."""
