@@ -78,7 +78,7 @@ def _wheel(claim: Claim, cell: Mapping[str, Any]) -> Seen:
         return "held"
     # The failure that is told is the first one's.
     first = next((name for name, state in states.items() if state == "failed"), "")
-    named = re.search(rf"\b{re.escape(claim.project)}[\w-]*(==|`|\b)", str(cell["line"]).replace("_", "-"))
+    named = re.search(rf"(Because |`){re.escape(claim.project)}(-[\w-]+)?==", str(cell["line"]).replace("_", "-"))
     return "failed" if role == first and named and _blames(SHOWS["wheel"], cell) else "open"
 
 

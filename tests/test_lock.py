@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 import specs
 
 from builder import cli, lock, locking, machine
+from builder.diagnose import diagnose
 from builder.environment import engine, registry, transport, uv
 from builder.environment.registry import NoSuchImage
 from builder.errors import InfrastructureError
@@ -804,3 +806,34 @@ def test_locking_over_a_mirror(real: dockerparts.Registry, tmp_path: Path, monke
         work.update(ngc())
     assert work.project.lock.read_text() == good
     work.ensure(frozen=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line", "signature"),
+    [
+        ("error: No solution found when resolving dependencies\n  cause: Because x==1 has no wheels with a matching Python ABI "
+         "tag (e.g., `cp312`) and you require x==1, we can conclude that your requirements are unsatisfiable.\n",
+         "Because x==1 has no wheels", "wheel-tag-mismatch"),
+        ("  \u00d7 No solution found when resolving dependencies:\n  \u2570\u2500\u25b6 Because there is no version of x==1 and "
+         "you require x==1, we can conclude that your requirements are unsatisfiable.\n",
+         "Because there is no version of x==1", "version-not-found"),
+        ("error: No solution found when resolving dependencies\n  cause: Because there is no version of x==1 and you require "
+         "x==1, we can conclude that your requirements are unsatisfiable.\n\nhint: `x` was filtered by `exclude-newer` to only "
+         "include packages uploaded before 2020-01-02T00:00:00Z.\nhint: an index (https://index.example/simple) was asked\n",
+         "Because there is no version of x==1", "newer-than-cutoff"),
+    ],
+)  # fmt: skip
+def test_why_a_stack_cannot_be_resolved_is_kept_so_that_it_is_recognised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str, line: str, signature: str
+) -> None:
+    """The lock has only this of uv's answer: the first line alone says nothing, and all of it may hold an address."""
+    (tmp_path / "answer").write_text(answer)
+    program = tmp_path / "uv"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/answer >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(uv, "uv_binary", lambda: str(program))
+    with pytest.raises(uv.PackageError) as caught:
+        uv._call(["pip"], {"PATH": os.environ["PATH"]}, "x-1-py3.12")
+    assert str(caught.value).startswith(f"x-1-py3.12: {line}") and "https" not in str(caught.value)
+    error = {"stage": "resolve", "type": "PackageError", "message": str(caught.value)}
+    assert diagnose("resolve", "failed", error, {"exit": 1}, "", {}).signature == signature

@@ -312,6 +312,9 @@ def test_what_one_stack_lacks_is_not_said_of_the_other() -> None:
     assert seen(about("wheel", project="onnx"), found) == "open"
     found["stages"][0]["state"] = "failed"  # then the error that is told is the exporter's
     assert seen(about("wheel"), found) == "open"
+    assert seen(about("wheel", project="onnx"), found) == "open", (
+        "onnxruntime is another project, whatever its name begins with"
+    )
     torch = result("failed", "environment", "python-abi", line="numpy.dtype size changed")
     torch["stages"][0]["state"], torch["stages"][1]["state"] = "failed", "not-reached"
     assert seen(about("numpy"), torch) == "open", "torch was not built for this NumPy"
@@ -322,7 +325,10 @@ def test_what_one_stack_lacks_is_not_said_of_the_other() -> None:
     [
         {"signature": "newer-than-cutoff", "line": "Because there is no version of onnxruntime==1.31.1"},
         {"signature": "requirements-conflict", "line": "Because onnxruntime==1.31.1 depends on numpy>=2"},
-        {"signature": "no-usable-wheels", "line": "Because numpy==1.21.0 has no usable wheels"},
+        {
+            "signature": "no-usable-wheels",
+            "line": "onnxruntime-1.16.3-py3.13: Because numpy==1.21.0 has no usable wheels",
+        },
     ],
 )
 def test_other_troubles_of_packages_are_not_a_missing_wheel(more: dict[str, Any]) -> None:

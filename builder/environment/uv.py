@@ -93,7 +93,7 @@ def _call(
             msg = f"{what}: {_first(text, _DISK)}; free some space and run again"
             raise InfrastructureError(msg)
         if not _NETWORK.search(text):
-            raise PackageError(f"{what}: {_first(text)}", text)
+            raise PackageError(f"{what}: {_first(text)}{_cut_off(text)}", text)
         if attempt + 1 < attempts:
             time.sleep(2.0**attempt)
     msg = f"{what}: no answer from the package index: {_first(text, _NETWORK)}; check the network and run again"
@@ -102,13 +102,19 @@ def _call(
 
 def _first(text: str, pattern: re.Pattern[str] | None = None) -> str:
     """The line that says it, without uv's drawing characters."""
-    found = [re.sub(r"^[\s\u00d7╰─▶├│:]+|^(error|cause):\s*", "", line).strip() for line in text.splitlines()]
+    found = [re.sub(r"^[\s\u00d7╰─▶├│:]*((error|cause):\s*)?", "", line).strip() for line in text.splitlines()]
     found = [line for line in found if line and not line.startswith("warning:")]
     for line in found:
         if pattern is not None and pattern.search(line):
             return line
     because = next((line for line in found if line.startswith("Because")), None)
     return because or (found[0] if found else "no message")
+
+
+def _cut_off(text: str) -> str:
+    """uv's hint that what is missing was published too late, which its first line does not say."""
+    found = re.search(r"^hint: [^\n]*filtered by `exclude-newer`[^\n]*", text, re.M)
+    return f"\n\n{found[0]}" if found else ""
 
 
 def resolve(stack: Stack, cutoff: str) -> Pins:
