@@ -7,6 +7,7 @@ outcome is the same piece of evidence in both runs did not change and is not loo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from builder import history_changes as changes
@@ -14,10 +15,13 @@ from builder import history_runs as runs
 from builder import history_timing as timing
 from builder.diagnose import group_key
 from builder.history_changes import Change
+from builder.history_keep import SAID
 from builder.history_runs import Seen, View
 from builder.store import Store
 
 SCHEMA = 1
+RUNS = 10
+"""How many of the last runs are looked through for cells that were measured twice with nothing changed."""
 Kind = Literal[
     "new-failures", "changed-cause", "pass-to-skip", "stale", "slower", "unsettled", "flaky", "fixed", "proven", "faster",
     "not-reached", "first", "rediagnosed",
@@ -51,12 +55,14 @@ class Diff:
         self._stacks: dict[tuple[str, str, str], list[Change] | None] = {}
         self._timed: list[tuple[dict[str, Any], timing.Compared, bool]] = []
         self.other_machine = 0
+        self.silent = 0
+        """Cells that told nothing on either side: skipped, left alone, stopped by infrastructure."""
 
     def result(self) -> dict[str, Any]:
         old, new, older = self._differing()
         for cell in sorted(old.keys() | new.keys()):
             self._cell(old.get(cell), new.get(cell), older.get(cell))
-        noise = timing.floor([pair for _, pair, alike in self._timed if alike])
+        noise = timing.floor([pair for _, pair, alike in self._timed if alike] + self._earlier_pairs())
         limit = timing.threshold(noise)
         for entry, pair, _ in self._timed:
             verdict = pair.verdict(limit)
@@ -65,7 +71,7 @@ class Diff:
             elif verdict == "faster":
                 self.found["faster"].append({**entry, "timing": pair.as_dict()})
         changed = {row["id"] for rows in self.found.values() for row in rows}
-        unchanged = len((self.old.cells.keys() | self.new.cells.keys()) - changed)
+        unchanged = len((self.old.cells.keys() | self.new.cells.keys()) - changed) - self.silent
         for rows in self.found.values():
             rows.sort(key=lambda row: (row["slug"], row["id"]))
         return {
@@ -73,6 +79,7 @@ class Diff:
             "backwards": self.old.started > self.new.started, "asked": self.old.asked == self.new.asked,
             "changes": changes.run(self.old.last, self.new.last), "kinds": dict(self.found),
             "counts": {kind: len(rows) for kind, rows in self.found.items()}, "unchanged": unchanged,
+            "silent": self.silent,
             "timing": {
                 "compared": len(self._timed), "other-machine": self.other_machine, "threshold": limit, "noise": noise,
                 "method": timing.METHOD,
@@ -85,6 +92,8 @@ class Diff:
         nothing of."""
         a, b = self.old.cells, self.new.cells
         differ = [cell for cell in a.keys() | b.keys() if cell not in a or cell not in b or not _same(a[cell], b[cell])]
+        same = [b[cell] for cell in b.keys() - set(differ)]
+        self.silent = sum(seen.status in ("skipped", "unsupported") or seen.outcome.startswith(SAID) for seen in same)
         old = runs.look_up(self.store, [a[cell] for cell in differ if cell in a])
         new = runs.look_up(self.store, [b[cell] for cell in differ if cell in b])
         unknown = [cell for cell, seen in new.items() if seen.telling and not (cell in old and old[cell].telling)]
@@ -94,7 +103,9 @@ class Diff:
     def _cell(self, old: Seen | None, new: Seen | None, older: Seen | None) -> None:
         if new is None or not new.telling:
             if old is not None and old.telling:
-                self._silent(old, new)
+                self._fell_silent(old, new)
+            else:
+                self.silent += 1
             return
         before = old if old is not None and old.telling else older
         if new.get("flaky") and (before is None or before.evidence != new.evidence):
@@ -116,7 +127,7 @@ class Diff:
         else:
             self._time(before, new)
 
-    def _silent(self, old: Seen, new: Seen | None) -> None:
+    def _fell_silent(self, old: Seen, new: Seen | None) -> None:
         """The old side told something of a cell, and the new one does not."""
         if new is None:
             self._add(
@@ -178,11 +189,31 @@ class Diff:
             self._add("unsettled", old, new)
         if not before or not after:
             return
-        if not _alike(old.get("machine"), new.get("machine")):
+        was, now = (seen.get("machine") or self.records[seen.run].get("machine") for seen in (old, new))
+        if not _alike(was, now):
             self.other_machine += 1
             return
         entry = self._entry(old, new)
         self._timed.append((entry, timing.compare(before, after), entry["changes"] == []))
+
+    def _earlier_pairs(self) -> list[timing.Compared]:
+        """Cells that two of the last runs, one after the other, measured anew with nothing changed beside."""
+        if not self._timed:
+            return []
+        mine = {str(run["id"]) for run in (*self.old.runs, *self.new.runs)}
+        known = [run for run in self.records.values() if run["started"] <= self.new.last["started"]][-RUNS:]
+        found = []
+        for before, after in pairwise(known):
+            if {str(before["id"]), str(after["id"])} <= mine:
+                continue
+            a, b = (runs.view(self.store, "", [run]).cells for run in (before, after))
+            both = [cell for cell in a.keys() & b.keys() if not _same(a[cell], b[cell])]
+            was, now = (runs.look_up(self.store, [side[cell] for cell in both]) for side in (a, b))
+            for cell in both:
+                one, two = (timing.windows(side[cell].get("measure")) for side in (was, now))
+                if one and two and self._changes(was[cell], now[cell]) == []:
+                    found.append(timing.compare(one, two))
+        return found
 
 
 def _same(old: Seen, new: Seen) -> bool:

@@ -6,9 +6,11 @@ so few windows nothing is drawn at random: how often each window's median is the
 binomial distribution (J. Maritz and R. Jarrett, "A Note on Estimating the Variance of the Sample Median", JASA 73, 1978), so
 that the interval is exact and the same each time.
 
-What it does not cover: each side is one process, and processes of the same engine differ among themselves. So a change is
-told only where the interval excludes 1 and the ratio is further from 1 than a threshold, which is never less than three times
-what cells differ by where nothing changed (the noise floor, where enough such cells were measured in both runs).
+What it does not cover: each side is one process, and processes of the same engine differ among themselves. The interval alone
+would call one unchanged cell in ten changed: so often (2 of the 20 orders of 3 + 3 windows) do three windows all lie
+beyond the three others by chance. So a change is told only where the interval excludes 1 and the ratio is further from 1 than
+a threshold, which is never less than three times what cells differ by where nothing changed (the noise floor), and is
+wider while too few of those are known.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ WINDOWS = 3
 LEVEL = 0.95
 THRESHOLD = 0.05
 """Least relative change that is told: the windows of one measurement may differ by as much (METHOD["agree"])."""
+UNKNOWN = 0.10
+"""The same while no noise floor is known; see above."""
 PAIRS = 5
 """Least number of unchanged cells that a noise floor rests on."""
 FLOORS = 3
@@ -116,4 +120,5 @@ def floor(unchanged: Sequence[Compared]) -> float | None:
 
 
 def threshold(noise: float | None) -> float:
-    return max(THRESHOLD, FLOORS * noise) if noise is not None else THRESHOLD
+    """Least relative change that is told, for a noise floor or None."""
+    return max(THRESHOLD, FLOORS * noise) if noise is not None else UNKNOWN

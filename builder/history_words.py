@@ -25,7 +25,8 @@ TITLES = {
 def headline(found: Mapping[str, Any]) -> str:
     """One sentence: "2 new failures, 1 fixed; 317 cells unchanged"."""
     parts = [f"{n} {TITLES[kind].lower()}" for kind, n in found["counts"].items() if n]
-    return f"{', '.join(parts) or 'no change'}; {_cells(found['unchanged'])} unchanged"
+    silent = f", {found['silent']} told nothing in either" if found["silent"] else ""
+    return f"{', '.join(parts) or 'no change'}; {_cells(found['unchanged'])} unchanged{silent}"
 
 
 def header(found: Mapping[str, Any]) -> Iterator[str]:

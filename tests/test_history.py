@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 from histories import ENGINE, GPU, LOCK, MACHINE, TOOLS, cell, locked, measured, run, schema1
 from teams import Team, Workers, work_with
 
-from builder import history, history_words, pick_evidence
+from builder import history, history_timing, history_words, pick_evidence
 from builder import store as store_module
 from builder.errors import UsageError
 from builder.locking import stacks_of
@@ -56,7 +58,7 @@ def test_each_change_is_of_one_kind(store: Store) -> None:
         "new-failures": ["broke"], "changed-cause": ["moved"], "pass-to-skip": ["built", "gone"], "stale": ["absent", "lost"],
         "flaky": ["shaky"], "fixed": ["mended"], "first": ["added"],
     }  # fmt: skip
-    assert found["unchanged"] == 2, "one that was not tried again, and one that was, with the same outcome"
+    assert (found["unchanged"], found["silent"]) == (2, 0), "those that were tried again with the same outcome"
     why = {row["id"]: row.get("why") for kind in ("pass-to-skip", "stale") for row in found["kinds"][kind]}
     assert why == {
         "built": "built; needs a GPU", "gone": "skipped: needs an NVIDIA GPU", "lost": "skipped: needs an NVIDIA GPU",
@@ -86,6 +88,15 @@ def test_what_a_budget_left_is_not_reached_and_no_regression(store: Store) -> No
     assert told(found) == {"not-reached": ["a"]}
     assert found["regressions"] == 0
     assert not found["new"]["complete"]
+
+
+def test_cells_that_told_nothing_are_no_unchanged_ones(store: Store) -> None:
+    gpu, budget = "needs an NVIDIA GPU", "the time budget ended before it ran"
+    old = [cell("a"), cell("same", "skipped", reason=gpu), cell("other", "skipped", reason=budget)]
+    found = two(store, old, [cell("a"), cell("same", "skipped", reason=gpu), cell("other", "skipped", reason=gpu)])
+    assert told(found) == {}
+    assert (found["unchanged"], found["silent"]) == (1, 2)
+    assert "1 cell unchanged, 2 told nothing in either" in "\n".join(history_words.lines(found))
 
 
 def test_what_infrastructure_stopped_is_not_a_failure(store: Store) -> None:
@@ -167,7 +178,7 @@ def test_a_cell_is_slower_only_beyond_interval_and_threshold(store: Store) -> No
     base = measured(0.0100, 0.0101, 0.0102)
     names = {
         "slower": measured(0.0120, 0.0121, 0.0122), "faster": measured(0.0080, 0.0081, 0.0082),
-        "little": measured(0.0103, 0.01035, 0.0104), "overlaps": measured(0.0099, 0.0118, 0.0119),
+        "little": measured(0.0108, 0.0108, 0.0109), "overlaps": measured(0.0099, 0.0118, 0.0119),
         "unsettled": measured(0.01, 0.02, 0.03, settled=False),
     }  # fmt: skip
     found = two(
@@ -183,6 +194,47 @@ def test_a_cell_is_slower_only_beyond_interval_and_threshold(store: Store) -> No
     )
     assert row["changes"][0]["component"] == "onnxruntime"
     assert found["timing"]["compared"] == 4
+
+
+def test_runs_before_give_the_noise_floor_too(store: Store) -> None:
+    names = [f"c{n}" for n in range(5)]
+    for number, seconds in enumerate((0.0100, 0.0103)):
+        run(
+            store, f"2026-11-1{number}T01:00:00Z-aaaa", [cell(name, measure=measured(*[seconds] * 3)) for name in names]
+        )
+    found = two(
+        store, [cell("a", measure=measured(0.01, 0.01, 0.01))], [cell("a", measure=measured(0.0108, 0.0108, 0.0108))],
+        lock=locked(ENGINE, onnxruntime="1.30.1"),
+    )  # fmt: skip
+    assert found["timing"]["noise"] == pytest.approx(0.03)
+    assert found["timing"]["threshold"] == pytest.approx(0.09)
+    assert told(found) == {}, "8 % is not beyond three times 3 %"
+
+
+def test_the_interval_is_that_of_all_resamples() -> None:
+    old, new = [0.010, 0.011, 0.0125], [0.011, 0.0120, 0.0121]
+    draws = list(product(range(3), repeat=3))
+    ratios = sorted(
+        median(new[i] for i in after) / median(old[i] for i in before) for before in draws for after in draws
+    )  # fmt: skip
+    tail = int(len(ratios) * 0.025)
+    found = history_timing.compare(old, new)
+    assert [found.low, found.high] == pytest.approx([ratios[tail], ratios[-1 - tail]])
+    wide = history_timing.compare([0.010, 0.011, 0.012, 0.013, 0.014], [0.010, 0.011, 0.012, 0.013, 0.014])
+    assert wide.low > 0.010 / 0.014, "with five windows the outermost is no median often enough"
+
+
+@pytest.mark.parametrize("sample", [[], [0.1, 0.2], [0.1, 0.2, 0.0], [0.1, 0.2, float("nan")]])
+def test_what_is_no_sample_is_refused(sample: list[float]) -> None:
+    with pytest.raises(ValueError, match="odd number of positive"):
+        history_timing.compare(sample, [0.1, 0.1, 0.1])
+
+
+def test_the_windows_are_those_that_the_worker_settles_on() -> None:
+    from builder.worker import timing
+
+    assert timing.METHOD["last"] == history_timing.WINDOWS
+    assert timing.METHOD["agree"] == history_timing.THRESHOLD
 
 
 def test_cells_that_did_not_change_give_the_noise_floor(store: Store) -> None:
