@@ -114,7 +114,7 @@ def ours(folder: Path) -> list[str]:
 def both(tmp_path_factory: pytest.TempPathFactory, registry: dockerparts.Registry) -> Path:
     """The matrix in Docker, then in virtual environments: the two crashes with NumPy 2 and IR 10 are nobody's expectation."""
     folder = project(tmp_path_factory.mktemp("both"), MATRIX)
-    enginematrix(folder, "run", code=1, env=mirrored(registry))
+    enginematrix(folder, "run", "--no-predict", code=1, env=mirrored(registry))
     shutil.copytree(folder / "artifacts" / "report", folder / "docker-report")
     return folder
 
@@ -183,7 +183,7 @@ def test_with_nothing_to_do_the_engine_is_not_asked(both: Path, registry: docker
 
         threading.Thread(target=answer, daemon=True).start()
         env = mirrored(registry, DOCKER_HOST=f"unix://{tmp_path / 's'}")
-        assert "Nothing to do" in enginematrix(both, "run", code=1, env=env)
+        assert "Nothing to do" in enginematrix(both, "run", "--no-predict", code=1, env=env)
         assert "Nothing to do" in enginematrix(both, "plan", env=env)
         assert calls == []
         cell = next(cell["id"] for cell in docker_report(both)["cells"] if cell["status"] == "verified")
@@ -192,7 +192,7 @@ def test_with_nothing_to_do_the_engine_is_not_asked(both: Path, registry: docker
 
 
 def test_virtual_environments_give_the_same(both: Path) -> None:
-    enginematrix(both, "run", "--isolation", "venv", "--frozen", code=1)
+    enginematrix(both, "run", "--no-predict", "--isolation", "venv", "--frozen", code=1)
     now = {cell["id"]: cell for cell in report(both)["cells"]}
     for cell in docker_report(both)["cells"]:
         assert {now[cell["id"]][name] for name in ("status",)} == {cell["status"]}, cell["slug"]
@@ -250,7 +250,7 @@ def test_lying_and_missing_images_cost_their_own_cells_only(tmp_path: Path, regi
         made = dockerparts.derived(image, env={"CUDA_VERSION": cuda, "TRT_VERSION": tensorrt, "PASSWORD": "hunter2"})
         registry.push(made, f"nvidia/tensorrt:{tag}-py3")
     folder = ngc(tmp_path / "ngc")
-    enginematrix(folder, "run", code=1, env=mirrored(registry))
+    enginematrix(folder, "run", "--no-predict", code=1, env=mirrored(registry))
     cells = {cell["engine"]["fields"]["release"]: cell for cell in report(folder)["cells"]}
     assert cells["24.01"]["status"] == "verified"
     assert cells["24.01"]["image"]["base"] == "nvcr.io/nvidia/tensorrt:24.01-py3"
@@ -264,7 +264,7 @@ def test_lying_and_missing_images_cost_their_own_cells_only(tmp_path: Path, regi
     # The tag is pushed again, with other bytes: what is locked stays, until it is asked to move.
     registry.push(dockerparts.derived(parent, env={"CUDA_VERSION": "12.3.2", "TRT_VERSION": "8.6.1.6", "AGAIN": "1"}),
                   "nvidia/tensorrt:24.01-py3")  # fmt: skip
-    assert "Nothing to do" in enginematrix(folder, "run", code=1, env=mirrored(registry))
+    assert "Nothing to do" in enginematrix(folder, "run", "--no-predict", code=1, env=mirrored(registry))
     text = enginematrix(folder, "lock", "--update", "ort-on-ngc-24.01*", code=None, env=mirrored(registry))
     assert "digest moved" in text and "sha256:" in text
 
@@ -306,7 +306,7 @@ def test_kill_9_leaves_nothing_that_stays(both: Path, tmp_path: Path, registry: 
     ):
         assert time.monotonic() < stopped, "the container outlives its host program"
         time.sleep(0.1)
-    enginematrix(folder, "run", code=1, env=mirrored(registry))
+    enginematrix(folder, "run", "--no-predict", code=1, env=mirrored(registry))
     assert ours(folder) == []
     mine, theirs = (
         outcomes(folder),
