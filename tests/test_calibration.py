@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from specs import FAMILIES, MATRIX, RECIPE, Project
 from test_local import ENGINES, go
+from worker_parts import part
 
 from builder import calibration, outcome
 from builder.errors import SpecErrors
@@ -21,8 +20,7 @@ from builder.plan import Plan
 from builder.report import show
 from builder.values import Stack
 
-sys.path.insert(0, str(Path(calibration.__file__).parent))
-dataset: Any = importlib.import_module("worker.exporters.dataset")
+dataset: Any = part("exporters.dataset")
 
 INT8 = MATRIX + "  precision: [fp32, int8]\n"
 LINE = "calibration: {samples: 2, seed: 100}\n"

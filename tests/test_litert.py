@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +12,11 @@ import numpy as np
 import pytest
 import yaml
 from test_adapters import BUILDER, make, root  # noqa: F401
+from worker_parts import part
 
 from builder.environment.session import JobEnd, WorkerSession
 
-sys.path.insert(0, str(BUILDER))
-litert_: Any = importlib.import_module("worker.adapters.litert_")
+litert_: Any = part("adapters.litert_")
 
 ROOT = Path(__file__).parent.parent
 TENSORFLOW = {"2.15.1": ("3.10", ()), "2.19.1": ("3.11", ())}

@@ -4,17 +4,16 @@ that answers as the documentation of the GPU builds says."""
 
 from __future__ import annotations
 
-import importlib
-import sys
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_adapters import BUILDER, ORT_NEW, ORT_OLD, Bench, Release, bench, models, over, root  # noqa: F401
+from worker_parts import part
 
-sys.path.insert(0, str(BUILDER))
-providers: Any = importlib.import_module("worker.adapters.onnxruntime_providers")
-profile: Any = importlib.import_module("worker.adapters.onnxruntime_profile")
+providers: Any = part("adapters.onnxruntime_providers")
+profile: Any = part("adapters.onnxruntime_profile")
 
 ORT_MIDDLE = Release("onnxruntime-1.22.1", "3.12", ("onnxruntime==1.22.1",), "onnxruntime", "onnxruntime", "1.22.1")
 ORT_NUMPY2 = Release(
@@ -194,7 +193,7 @@ def test_a_profile_is_read_node_by_node(tmp_path: Any) -> None:
         {"cat": "Node", "name": "c_fence_before", "args": {}},
     ]  # fmt: skip
     path = tmp_path / "profile.json"
-    path.write_text(importlib.import_module("json").dumps(events))
+    path.write_text(json.dumps(events))
     found = [(node["name"], node["operator"], node["precision"]) for node in profile.read(str(path))]
     assert found == [("c", "Conv", "fp16"), ("q", "QLinearConv", "int8"), ("s", "Add", "int64")]
     assert not path.exists()
