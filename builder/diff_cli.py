@@ -26,8 +26,10 @@ DESCRIPTION = (
 def add(parser: argparse.ArgumentParser, place: Place) -> None:
     parser.description = DESCRIPTION
     parser.set_defaults(call=lambda options: call(options, place))
-    parser.add_argument("old", metavar="A", nargs="?", default="last~1", help="the earlier one (default: last~1)")
-    parser.add_argument("new", metavar="B", nargs="?", default="last", help="the later one (default: last)")
+    parser.add_argument(
+        "old", metavar="A", nargs="?", help="the earlier one (default: the last run before B with the same selection)"
+    )
+    parser.add_argument("new", metavar="B", nargs="?", help="the later one (default: the last run)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON, docs/history.md (default: text)")
     form.add_argument("--markdown", action="store_true", help="as Markdown, for a CI summary (default: text)")

@@ -254,9 +254,13 @@ def regressions(found: Mapping[Kind, Sequence[Mapping[str, Any]]]) -> int:
     return len(bad) + len(found["pass-to-skip"]) + len(stale)
 
 
-def diff(store: Store, old: str, new: str) -> dict[str, Any]:
-    """Two runs by name. Raises UsageError for a name that is none, or the same run twice."""
+def diff(store: Store, old: str | None = None, new: str | None = None) -> dict[str, Any]:
+    """Two runs by name (`history_runs.named`); without names see `history_runs.default`, without the second one the last run.
+    Raises UsageError for a name that is none, or the same run twice."""
     known = store.runs()
+    if old is None:
+        old, new = runs.default(known)
+    new = new or "last"
     a, b = runs.named(old, known), runs.named(new, known)
     if [run["id"] for run in a] == [run["id"] for run in b]:
         from builder.errors import UsageError

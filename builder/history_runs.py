@@ -20,6 +20,8 @@ _FIELDS = (
 )  # fmt: skip
 _PATHS = ", ".join(f"'$.{name}'" for name in _FIELDS)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
+_REPRO = re.compile(r"#[0-9a-f]+$")
+"""What `repro` selects: one cell."""
 _LAST = re.compile(r"last(?:~(\d+))?$")
 
 
@@ -124,6 +126,16 @@ def like(of: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     before = [run for run in runs if (run["started"], run["id"]) < (of["started"], of["id"])]
     found = [str(run["id"]) for run in before if (run.get("select"), run.get("matrix", {}).get("name")) == asked]
     return found[-1] if found else ""
+
+
+def default(runs: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What is compared when nothing is said: the last run that was no `repro` of one cell, and the one before it that asked for
+    the same cells; where there is none, the one before it. Raises UsageError for fewer than two runs."""
+    whole = [run for run in runs if not _REPRO.match(str(run.get("select")))]
+    if len(whole) < 2:
+        return str(named("last~1", runs)[0]["id"]), str(named("last", runs)[0]["id"])
+    new = whole[-1]
+    return like(new, whole) or str(whole[-2]["id"]), str(new["id"])
 
 
 def view(store: Store, name: str, runs: Sequence[Mapping[str, Any]]) -> View:

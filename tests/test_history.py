@@ -292,6 +292,22 @@ def test_a_run_is_not_compared_with_itself(store: Store) -> None:
         history.diff(store, "last~1", "last")
 
 
+def test_without_names_the_last_two_of_one_selection_are_compared(store: Store) -> None:
+    """A `repro` in between, or a run of one model, is not what broke last night."""
+    with pytest.raises(UsageError, match="no run is stored"):
+        history.diff(store)
+    names = [f"2026-11-2{number}T01:00:00Z-aaaa" for number in range(5)]
+    selections = ["group nightly", "model=resnet50", "group nightly", "#0123456789ab", "#0123456789ab"]
+    run(store, names[0], [cell("a")])
+    with pytest.raises(UsageError, match="only 1 run is stored"):
+        history.diff(store)
+    for name, selection in zip(names[1:], selections[1:], strict=True):
+        run(store, name, [cell("a")], select=selection)
+    found = history.diff(store)
+    assert (found["old"]["runs"], found["new"]["runs"]) == ([names[0]], [names[2]])
+    assert history.diff(store, names[1])["new"]["runs"] == [names[4]]
+
+
 def test_of_a_day_the_newest_result_that_tells_something_counts(store: Store) -> None:
     """As when a night is split over several runs."""
     run(store, OLD, [cell("a"), cell("b")])
