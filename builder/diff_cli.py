@@ -54,7 +54,7 @@ def call(options: argparse.Namespace, place: Place) -> int:
     if options.runs:
         for run in store.runs():
             counts = ", ".join(f"{n} {status}" for status, n in run.get("counts", {}).items() if n)
-            print(f"{run['id']}  {run.get('select', '')}: {counts}")
+            print(history_words.plain(f"{run['id']}  {run.get('select', '')}: {counts}"))
         return EXIT_OK
     found = history.diff(store, options.old, options.new)
     if options.json:
@@ -91,6 +91,7 @@ def merge(options: argparse.Namespace, place: Place) -> int:
     """Raises UsageError, InfrastructureError."""
     from builder import merge as merging
     from builder import pipeline
+    from builder.history_words import plain
     from builder.store import Store
 
     store = Store(place(options).artifacts)
@@ -99,5 +100,5 @@ def merge(options: argparse.Namespace, place: Place) -> int:
     if options.json:
         print(json.dumps([each.as_dict() for each in found], indent=1))
     else:
-        print("\n".join(line for each in found for line in each.lines()))
+        print("\n".join(plain(line) for each in found for line in each.lines()))
     return EXIT_FAILURES if any(each.refused for each in found) else EXIT_OK

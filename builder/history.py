@@ -54,7 +54,7 @@ class Diff:
         self._pins: dict[str, dict[str, dict[str, Any]]] = {}
         self._stacks: dict[tuple[str, str, str], list[Change] | None] = {}
         self._timed: list[tuple[dict[str, Any], timing.Compared, bool]] = []
-        self.other_machine = 0
+        self.other_machine = self.busy = 0
         self.silent = 0
         """Cells that told nothing on either side: skipped, left alone, stopped by infrastructure."""
 
@@ -81,7 +81,8 @@ class Diff:
             "counts": {kind: len(rows) for kind, rows in self.found.items()}, "unchanged": unchanged,
             "silent": self.silent,
             "timing": {
-                "compared": len(self._timed), "other-machine": self.other_machine, "threshold": limit, "noise": noise,
+                "compared": len(self._timed), "other-machine": self.other_machine, "busy": self.busy, "threshold": limit,
+                "noise": noise,
                 "method": timing.METHOD,
             },
             "regressions": regressions(self.found), "like": runs.like(self.new.last, list(self.records.values())),
@@ -186,12 +187,15 @@ class Diff:
     def _time(self, old: Seen, new: Seen) -> None:
         before, after = timing.windows(old.get("measure")), timing.windows(new.get("measure"))
         if before and new.get("measure") and not after:
-            self._add("unsettled", old, new)
+            self._add("unsettled", old, new, why=_spread(new.get("measure")))
         if not before or not after:
             return
         was, now = (seen.get("machine") or self.records[seen.run].get("machine") for seen in (old, new))
         if not _alike(was, now):
             self.other_machine += 1
+            return
+        if timing.busy(old.get("measure"), was) or timing.busy(new.get("measure"), now):
+            self.busy += 1
             return
         entry = self._entry(old, new)
         self._timed.append((entry, timing.compare(before, after), entry["changes"] == []))
@@ -211,7 +215,8 @@ class Diff:
             was, now = (runs.look_up(self.store, [side[cell] for cell in both]) for side in (a, b))
             for cell in both:
                 one, two = (timing.windows(side[cell].get("measure")) for side in (was, now))
-                if one and two and self._changes(was[cell], now[cell]) == []:
+                loaded = any(timing.busy(seen.get("measure"), seen.get("machine")) for seen in (was[cell], now[cell]))
+                if one and two and not loaded and self._changes(was[cell], now[cell]) == []:
                     found.append(timing.compare(one, two))
         return found
 
@@ -224,6 +229,13 @@ def _cause(seen: Seen) -> str:
     """What equal failures share, as in the report's findings."""
     line = seen.get("line") or seen.get("reason")
     return group_key(seen.status, seen.get("category"), seen.get("signature"), line, seen.get("diagnosis"))
+
+
+def _spread(measure: Mapping[str, Any]) -> str:
+    medians = [window["median"] for window in measure.get("windows") or () if isinstance(window, Mapping)]
+    if not medians:
+        return "its timing did not settle"
+    return f"its windows' medians lay between {min(medians) * 1000:.4g} and {max(medians) * 1000:.4g} ms"
 
 
 def _alike(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:

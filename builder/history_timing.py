@@ -28,6 +28,8 @@ THRESHOLD = 0.05
 """Least relative change that is told: the windows of one measurement may differ by as much (METHOD["agree"])."""
 UNKNOWN = 0.10
 """The same while no noise floor is known; see above."""
+BUSY = THRESHOLD
+"""Share of the machine's processors from which other processes may have made a difference as large."""
 PAIRS = 5
 """Least number of unchanged cells that a noise floor rests on."""
 FLOORS = 3
@@ -67,6 +69,13 @@ def windows(measure: Mapping[str, Any] | None) -> list[float]:
         return []
     found = [float(window["median"]) for window in measure.get("windows") or () if isinstance(window, Mapping)]
     return found[-WINDOWS:] if len(found) >= WINDOWS and min(found) > 0 else []
+
+
+def busy(measure: Mapping[str, Any] | None, machine: Mapping[str, Any] | None) -> bool:
+    """Whether other processes took so much of the machine while a cell was timed that its times say little."""
+    load = (measure or {}).get("load") or {}
+    others = sum(float(process.get("share") or 0) for process in load.get("foreign") or ())
+    return others > BUSY * int((machine or {}).get("cores") or 1)
 
 
 def compare(old: Sequence[float], new: Sequence[float]) -> Compared:

@@ -69,7 +69,7 @@ def became_of(row: Mapping[str, Any]) -> str:
     old, new = row["old"], row["new"]
     if new is None:
         return f"was {old['status']}; {row['why']}"
-    arrow = f"{old['status']} -> {new['status']}" if old else str(new["status"])
+    arrow = f"{old['status']} -> {new['status']}" if old and old["status"] != new["status"] else str(new["status"])
     if row.get("why"):
         return f"{arrow}: {row['why'].removeprefix(new['status'] + ': ')}"
     if row["cause"] is None:
@@ -116,17 +116,16 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _timing(timing: Mapping[str, Any]) -> Iterator[str]:
-    if not timing["compared"] and not timing["other-machine"]:
+    parts = [f"{_cells(timing['compared'])} compared"]
+    if timing["other-machine"]:
+        parts.append(f"{timing['other-machine']} not, measured on another machine")
+    if timing["busy"]:
+        parts.append(f"{timing['busy']} not, measured while other processes were at work")
+    if not timing["compared"] and len(parts) == 1:
         return
     noise = "not known" if timing["noise"] is None else f"{timing['noise'] * 100:.1f} %"
     yield ""
-    more = (
-        f"; {_cells(timing['other-machine'])} measured on another machine, not compared"
-        if timing["other-machine"]
-        else ""
-    )
-    text = f"times: {_cells(timing['compared'])} compared, threshold {timing['threshold'] * 100:.1f} %, noise floor {noise}{more}"
-    yield from _wrap(text, "")
+    yield from _wrap(f"times: {'; '.join(parts)}; threshold {timing['threshold'] * 100:.1f} %, noise floor {noise}", "")
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -160,10 +159,16 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _wrap(line: str, indent: str) -> Iterable[str]:
-    # What a library printed may hold anything; a terminal gets text.
-    plain = "".join(sign if sign.isprintable() else " " for sign in line)
-    return textwrap.wrap(plain, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=4) or [""]
+    return textwrap.wrap(plain(line), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=4) or [
+        ""
+    ]
+
+
+def plain(line: str) -> str:
+    """What a library printed, or another machine sent, may hold anything; a terminal gets text."""
+    return "".join(sign if sign.isprintable() else " " for sign in line)
 
 
 def _fit(line: str) -> str:
+    line = plain(line)
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"

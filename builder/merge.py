@@ -121,10 +121,20 @@ def _open(place: Path) -> sqlite3.Connection:
     return db
 
 
+_COLUMNS = {
+    "steps": 10, "outcomes": 3, "runs": 4, "results": 6, "pins": 2, "run_pins": 3, "refuted": 3, "conflicts": 4,
+}  # fmt: skip
+
+
 def _check(store: Store, place: Path) -> None:
-    """Whether every record is one: JSON objects under text keys, pins under their own hash. Raises UsageError."""
+    """Whether the tables are the store's, and every record one: JSON objects under text keys, pins under their own hash.
+    Raises UsageError."""
     import hashlib
 
+    for table, columns in _COLUMNS.items():
+        if len(store.read("select name from pragma_table_info(?)", (table,))) != columns:
+            msg = f"{place}: table {table} is not that of an EngineMatrix store"
+            raise UsageError(msg)
     for table, key in (("steps", "key"), ("outcomes", "key"), ("runs", "id"), ("pins", "key")):
         for name, record in store.read(f"select {key}, record from {table}"):  # noqa: S608
             try:

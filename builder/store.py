@@ -353,7 +353,7 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         rows = self._read("select id, started, finished, record from runs order by started, id")
-        return [{"id": r[0], "started": r[1], "finished": r[2], **json.loads(r[3])} for r in rows]
+        return [{**json.loads(r[3]), "id": r[0], "started": r[1], "finished": r[2]} for r in rows]
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         try:

@@ -194,6 +194,7 @@ def test_a_cell_is_slower_only_beyond_interval_and_threshold(store: Store) -> No
     )
     assert row["changes"][0]["component"] == "onnxruntime"
     assert found["timing"]["compared"] == 4
+    assert found["kinds"]["unsettled"][0]["why"] == "its windows' medians lay between 10 and 30 ms"
 
 
 def test_runs_before_give_the_noise_floor_too(store: Store) -> None:
@@ -247,6 +248,22 @@ def test_cells_that_did_not_change_give_the_noise_floor(store: Store) -> None:
     )  # fmt: skip
     assert found["timing"]["noise"] == pytest.approx(0.04)
     assert told(found) == {"slower": ["much"]}
+
+
+def test_times_that_were_taken_beside_other_work_are_not_compared(store: Store) -> None:
+    """A process on another core of eight is a fortieth of the machine; half of them is not."""
+    base = {**measured(0.01, 0.01, 0.01), "load": {"foreign": [{"name": "rm", "share": 0.2}]}}
+    busy = {
+        **measured(0.02, 0.02, 0.02),
+        "load": {"foreign": [{"name": "make", "share": 0.4}, {"name": "cc", "share": 0.1}]},
+    }
+    quiet = {**busy, "load": {"foreign": []}}
+    found = two(
+        store, [cell("a", measure=base), cell("b", measure=base)], [cell("a", measure=busy), cell("b", measure=quiet)]
+    )  # fmt: skip
+    assert told(found) == {"slower": ["b"]}
+    assert found["timing"]["busy"] == 1
+    assert "1 not, measured while other processes were at work" in " ".join(history_words.lines(found))
 
 
 def test_times_of_another_processor_are_not_compared(store: Store) -> None:

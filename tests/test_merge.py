@@ -145,10 +145,12 @@ def test_two_machines_that_named_a_run_alike_keep_both(tmp_path: Path) -> None:
     run(store, f"{DAY}-aaaa", [cell("a")])
     run(other, f"{DAY}-aaaa", [cell("b", "failed")])
     (merged,) = merge(store, [other.root])
-    names = [row[0] for row in store.read("select id from runs")]
+    names = [row["id"] for row in store.runs()]
     assert len(names) == 2 and f"{DAY}-aaaa" in names
     assert "2 runs gave themselves this id" in merged.conflicts[0]
     assert {row[0] for row in store.read("select cell from results")} == {"a", "b"}
+    found = history.diff(store, *sorted(names))
+    assert [*found["old"]["runs"], *found["new"]["runs"]] == sorted(names)
     assert merge(store, [other.root])[0].conflicts == []
 
 
@@ -253,6 +255,8 @@ def broken(folder: Path, how: str) -> Path:
             db.execute("insert into pins values ('0', '{}')")
         elif how == "empty":
             db.execute("pragma user_version = 0")
+        elif how == "column":
+            db.execute("alter table steps add column more text")
     db.close()
     if how == "text":
         (folder / "results.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 30)
@@ -262,7 +266,8 @@ def broken(folder: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "says"),
     [("nothing", "holds no results.sqlite"), ("future", "newer EngineMatrix"), ("no record", "not a record"),
-     ("no JSON", "not a record"), ("pins", "not a record"), ("empty", "not a results database"), ("text", "not a readable")],
+     ("no JSON", "not a record"), ("pins", "not a record"), ("empty", "not a results database"), ("column", "table steps is not that"),
+     ("text", "not a readable")],
 )  # fmt: skip
 def test_one_bad_folder_and_nothing_is_written(tmp_path: Path, how: str, says: str) -> None:
     good = Store(tmp_path / "good")
