@@ -69,6 +69,27 @@ def summary(report: Mapping[str, Any], locked: Lock, here: Machine, recipes: Map
     }  # fmt: skip
 
 
+def moved(store: Store, report: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether stored results say something else than the last run of the same selection did, though nothing had to run: as
+    after a lock was put back. False where there was no such run."""
+    asked = report["run"]["select"]
+    last = next((run["id"] for run in reversed(store.runs()) if run.get("select") == asked), None)
+    if last is None:
+        return False
+    rows = store.read("select cell, status, outcome from results where run = ?", (last,))
+    before = {cell: (status, _evidence(outcome)) for cell, status, outcome in rows}
+    for cell in cells:
+        status, evidence = before.pop(cell["id"], ("", ""))
+        if status != cell["status"] or (evidence and evidence != _evidence(cell["key"])):
+            return True
+    return bool(before)
+
+
+def _evidence(outcome: str) -> str:
+    """What the outcome was made of, without the code that judged it; '' for what is no evidence."""
+    return "" if outcome.startswith(SAID) else outcome[:64]
+
+
 def remember(
     store: Store, plan: Plan, report: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
 ) -> None:

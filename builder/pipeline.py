@@ -492,11 +492,11 @@ def _report(
 def _remember(
     work: Work, store: Store, plan: Plan, result: Result, locked: lock.Lock, here: machine.Machine, cells: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    if not result.ran:
-        return
     from builder import history_keep
 
     report = result.report
+    if not result.ran and not history_keep.moved(store, report, cells):
+        return
     recipes = {cell.model: work.spec.recipes[cell.model].sha256 for cell in work.cells}
     history_keep.remember(store, plan, report, cells, history_keep.summary(report, locked, here, recipes))
 

@@ -266,7 +266,8 @@ def broken(folder: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "says"),
     [("nothing", "holds no results.sqlite"), ("future", "newer EngineMatrix"), ("no record", "not a record"),
-     ("no JSON", "not a record"), ("pins", "not a record"), ("empty", "not a results database"), ("column", "table steps is not that"),
+     ("no JSON", "not a record"), ("pins", "not a record"), ("empty", "not a results database"),
+     ("column", "table steps is not that"),
      ("text", "not a readable")],
 )  # fmt: skip
 def test_one_bad_folder_and_nothing_is_written(tmp_path: Path, how: str, says: str) -> None:
