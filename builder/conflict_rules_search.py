@@ -35,8 +35,9 @@ LONGEST = 6
 """Conditions of a rule at most, where longer ones are come upon by improving what was found."""
 CONTEXTS = 20_000
 """Conjunctions whose last condition is solved, for one rule at most; a bound on time that is noted where it is met."""
-STARTS = 5
-"""Rules that are climbed to before the search begins."""
+STARTS = 4
+SEEDS = 3
+"""Rules that are climbed to before the search begins: from single conditions, and from minimal schemas of failing cells."""
 EXCEPTION = 10
 """Failing cells that a rule must gain for each counter-example that it takes."""
 SUBSETS = 4
@@ -175,9 +176,8 @@ class Search:
         if not self.found.conditions:
             return None
         found = self._improved(self.found)
-        while (part := self._parted(found)) is not None:
-            found = part
-        return found
+        part = self._parted(found)
+        return part if part is not None and part.score >= least else found
 
     def _parted(self, found: Found) -> Found | None:
         """One of two rules that explain more than this one, where it is but what they have in common: `a=1 or 2, b=1, c=1`
@@ -191,9 +191,9 @@ class Search:
                 )
                 if not (self._widens(first, at) or self._widens(second, at)):
                     continue
-                one = self._improved(Found(first, self.score(first)))
+                one = self._improved(self._improved(Found(first, self.score(first)), at))
                 left, self.left = self.left, self.left & ~self.cells(one.conditions)[0]
-                two = self._improved(Found(second, self.score(second)))
+                two = self._improved(self._improved(Found(second, self.score(second)), at))
                 self.left = left
                 if one.score + two.score > best + 1e-9 and min(one.score, two.score) > 0:
                     best = one.score + two.score
@@ -221,8 +221,14 @@ class Search:
             chosen, score = self._condition(at, self.left, self.all_good, float("-inf"))
             if chosen:
                 starts.append((score, at, chosen))
-        for _, at, chosen in sorted(starts, key=lambda item: -item[0])[:STARTS]:
-            conditions: Conditions = ((at, chosen),)
+        ways: list[Conditions] = [
+            ((at, chosen),) for _, at, chosen in sorted(starts, key=lambda item: -item[0])[:STARTS]
+        ]
+        left = [at for at in range(self.left.bit_length()) if self.left >> at & 1]
+        ways += [
+            self._schema(left[place * (len(left) - 1) // max(1, SEEDS - 1)]) for place in range(min(SEEDS, len(left)))
+        ]
+        for conditions in filter(None, ways):
             found = self._improved(Found(conditions, self.score(conditions)))
             if found.score > self.found.score:
                 self.found = found
@@ -318,12 +324,30 @@ class Search:
                         best = chosen, found
         return best
 
-    def _improved(self, found: Found) -> Found:
-        """The rule with one condition after the other made better, dropped or added, until none can be."""
+    def _schema(self, cell: int) -> Conditions:
+        """A minimal schema of a failing cell: of its values, those without any of which passing cells would fit."""
+        kept = [
+            (at, frozenset({value})) for at in self.searched for value, own in enumerate(self.bad[at]) if own >> cell & 1
+        ]  # fmt: skip
+        while True:
+            most, drop = -1, None
+            for place in range(len(kept) - 1, -1, -1):
+                bad, good = self.cells(tuple(kept[:place] + kept[place + 1 :]))
+                if not good and bad.bit_count() > most:
+                    most, drop = bad.bit_count(), place
+            if drop is None:
+                return tuple(kept) if len(kept) <= LONGEST else ()
+            del kept[drop]
+
+    def _improved(self, found: Found, fixed: int = -1) -> Found:
+        """The rule with one condition after the other made better, dropped or added, until none can be; but not that on the
+        field `fixed`."""
         better = True
         while better:
             better = False
             for at in self.searched:
+                if at == fixed:
+                    continue
                 others = tuple(item for item in found.conditions if item[0] != at)
                 options = [others] if others and len(others) < len(found.conditions) else []
                 if len(others) < LONGEST:
