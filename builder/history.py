@@ -181,7 +181,7 @@ class Diff:
             for run in (old, new):
                 if run not in self._pins:
                     self._pins[run] = runs.pins(self.store, run)
-            self._stacks[key] = changes.stack(name, self._pins[old].get(name), self._pins[new].get(name))
+            self._stacks[key] = changes.stack(name, self._pins[old], self._pins[new])
         return self._stacks[key]
 
     def _time(self, old: Seen, new: Seen) -> None:

@@ -30,10 +30,14 @@ def _word(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def stack(name: str, old: Entry | None, new: Entry | None) -> list[Change] | None:
-    """Components of one stack that differ, by name; None where one run did not keep what it was locked to."""
-    if old is None or new is None:
+def stack(name: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[Change] | None:
+    """Components of one stack that differ between two runs, by name; None where one of them did not keep its entries."""
+    if not before or not after:
         return None
+    if name not in before or name not in after:  # a cell's model may be made in another tools stack than it was
+        words = ("used" if name in before else "not used", "used" if name in after else "not used")
+        return [change("stack", *words, name)] if words[0] != words[1] else []
+    old, new = before[name], after[name]
     out = [
         change(part, old.get(part, ""), new.get(part, ""), name)
         for part in ("python", "isolation", "unresolved", "refused")
@@ -41,13 +45,13 @@ def stack(name: str, old: Entry | None, new: Entry | None) -> list[Change] | Non
     ]
     was, now = old.get("packages") or {}, new.get("packages") or {}
     for package in sorted(was.keys() | now.keys()):
-        before, after = was.get(package), now.get(package)
-        if before == after:
+        one, two = was.get(package), now.get(package)
+        if one == two:
             continue
-        if before and after and before[0] == after[0]:
-            out.append(change(package, f"{before[0]} (files {before[1]})", f"{after[0]} (files {after[1]})", name))
+        if one and two and one[0] == two[0]:
+            out.append(change(package, f"{one[0]} (files {one[1]})", f"{two[0]} (files {two[1]})", name))
         else:
-            out.append(change(package, before[0] if before else "", after[0] if after else "", name))
+            out.append(change(package, one[0] if one else "", two[0] if two else "", name))
     image, other = old.get("image") or {}, new.get("image") or {}
     if image.get("base") != other.get("base"):
         out.append(change("base image", image.get("base"), other.get("base"), name))

@@ -12,7 +12,7 @@ from builder.errors import UsageError
 from builder.store import Store
 from builder.values import FAILING
 
-NOT_RUN = ("interrupted before it ran", "the time budget ended before it ran")
+INTERRUPTED, OVER_BUDGET = "interrupted before it ran", "the time budget ended before it ran"
 """Reasons of cells that a run left for the next one."""
 _FIELDS = (
     "slug", "stage", "category", "signature", "line", "reason", "diagnosis", "remedy", "engine.id", "exporter.id", "axes.model",
@@ -59,7 +59,7 @@ class Seen:
     @property
     def waiting(self) -> bool:
         """Whether the run ended before it came to it."""
-        return self.status == "skipped" and self.data.get("reason") in NOT_RUN
+        return self.status == "skipped" and self.data.get("reason") in (INTERRUPTED, OVER_BUDGET)
 
     def get(self, name: str) -> Any:
         return self.data.get(name)

@@ -13,8 +13,9 @@ from builder.history_changes import words
 WIDTH = 100
 NAMES = 3
 """Cells that a group names."""
-GROUPS = 12
-"""Groups that Markdown shows of a kind: a summary is a page."""
+GROUPS, OTHERS = 12, 3
+"""Groups that Markdown shows of a kind, of bad news and of other: a summary is a page."""
+_BAD = ("new-failures", "changed-cause", "pass-to-skip")
 TITLES = {
     "new-failures": "New failures", "changed-cause": "Changed cause", "pass-to-skip": "Pass to skip", "stale": "Stale",
     "slower": "Slower", "unsettled": "No longer settled", "flaky": "Flaky", "fixed": "Fixed", "proven": "Now verified",
@@ -139,13 +140,14 @@ def markdown(found: Mapping[str, Any]) -> str:
             continue
         out += ["", f"## {TITLES[kind]}: {_cells(len(rows))}", "", f"*{meaning}*", ""]
         together = groups(rows)
-        for became, beside, cells in together[:GROUPS]:
+        limit = GROUPS if kind in _BAD else OTHERS
+        for became, beside, cells in together[:limit]:
             out.append(f"- **{_cells(len(cells))}** {text(became)}")
             out += [f"  <br>beside: {text(line)}" for line in beside]
             names = ", ".join(text(row["id"]) for row in cells[:NAMES])
             out.append(f"  <br><sub>{names}{f' and {len(cells) - NAMES} more' if len(cells) > NAMES else ''}</sub>")
-        if len(together) > GROUPS:
-            out.append(f"- and {len(together) - GROUPS} more kinds of change")
+        if len(together) > limit:
+            out.append(f"- and {len(together) - limit} more kinds of change (`enginematrix diff` shows them)")
     out += [f"\n{text(line)}" for line in _timing(found["timing"]) if line]
     return "\n".join(out) + "\n"
 

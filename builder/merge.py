@@ -104,6 +104,9 @@ def _copy(place: Path, folder: Path) -> Store:
         store = Store(folder)
         _check(store, place)
     except (sqlite3.DatabaseError, StoreError) as error:
+        if "full" in str(error):
+            msg = f"{folder}: no room for a copy of {place} ({error}); free some space and merge again"
+            raise InfrastructureError(msg) from error
         msg = f"{place}: not a readable results database ({error})"
         raise UsageError(msg) from error
     return store

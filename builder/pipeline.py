@@ -34,6 +34,7 @@ from builder import (
 )
 from builder.environment import engine
 from builder.errors import EngineMatrixError, InfrastructureError
+from builder.history_runs import INTERRUPTED, OVER_BUDGET
 from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
 from builder.plan import Again, Chain, Code, Plan, Planner, Step, reconcile, remake
@@ -403,9 +404,9 @@ def _prepare_docker(
 
 def collect(plan: Plan, work: Work, store: Store, result: Result) -> list[dict[str, Any]]:
     """Every chain's outcome."""
-    not_run = "interrupted before it ran" if result.interrupted else ""
+    not_run = INTERRUPTED if result.interrupted else ""
     if result.over_budget:
-        not_run = "the time budget ended before it ran"
+        not_run = OVER_BUDGET
     cells = results.judge(plan.chains, store, result.infrastructure, not_run)
     for cell in cells:
         cell["command"] = f"enginematrix repro {cell['id']}{_isolated(work, set(cell['isolation'].values()))}"

@@ -159,6 +159,14 @@ def test_the_machine_the_recipe_and_the_worker_stand_beside(store: Store) -> Non
     assert ("driver", "580.65") in {(one["component"], one["new"]) for one in found["changes"]}
 
 
+def test_another_tools_stack_is_a_change(store: Store) -> None:
+    lock = {name: entry for name, entry in LOCK.items() if name != TOOLS}
+    run(store, OLD, [cell("a")], lock=lock)
+    run(store, NEW, [cell("a", "failed")])
+    row = history.diff(store)["kinds"]["new-failures"][0]
+    assert row["changes"] == [{"stack": TOOLS, "component": "stack", "old": "not used", "new": "used"}]
+
+
 def test_that_nothing_changed_is_said(store: Store) -> None:
     row = two(store, [cell("a")], [cell("a", "failed")])["kinds"]["new-failures"][0]
     assert (row["changes"], row["unexplained"]) == ([], True)

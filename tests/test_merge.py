@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from histories import ENGINE, cell, locked, run, schema1
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from running import ROOT
 from small import Small
 
 from builder import cli, history, machine, merge_rows, pipeline
@@ -301,6 +305,38 @@ def test_a_merge_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert store.light() == {}
     monkeypatch.undo()
     assert merge(store, [other.root])[0].new["runs"] == 1
+
+
+def test_a_merge_that_is_killed_leaves_nothing_half(tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    for number in range(50):
+        other.put_step(step(f"k{number}"))
+    run(other, f"{DAY}-aaaa", [cell("a")])
+    store = Store(tmp_path / "own")
+    code = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from builder import merge, merge_rows
+        from builder.store import Store
+        def wait(found):
+            print("in the middle", flush=True)
+            time.sleep(60)
+        merge_rows.runs = wait
+        merge.merge(Store(Path(sys.argv[1])), [Path(sys.argv[2])])
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.root), str(other.root)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"in the middle\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert store.light() == {} and store.runs() == []
+    (merged,) = merge(store, [other.root])
+    assert (merged.new["steps"], merged.new["runs"]) == (50, 1)
 
 
 # The command ---------------------------------------------------------------------------------------------------------
