@@ -14,6 +14,7 @@ from fake_report import fake_report
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from builder.report import build_report
+from builder.report.assemble import complete
 from builder.values import STATUSES
 
 pytestmark = pytest.mark.browser
@@ -408,3 +409,26 @@ def test_the_page_of_a_cell_says_what_the_facts_said(view: Any, address: str, re
     panel = page.locator("section", has=page.locator("h2", has_text="What the facts say"))
     expect(panel).to_contain_text("unsupported")
     expect(panel).to_contain_text(cell["engine"]["id"])
+
+
+def test_rules_lead_to_their_cells_and_give_the_entry(view: Watched, address: str, report: dict[str, Any]) -> None:
+    found = complete(report)
+    rule = next(rule for rule in found["rules"]["rules"] if "onnxruntime<=1.17.3" in rule["when"])
+    page = open_at(view, address, "#/rules")
+    item = page.locator(".finds > li", has_text=rule["when"]).first
+    expect(item).to_contain_text(rule["text"])
+    item.get_by_text("entry for expect:").click()
+    expect(item).to_contain_text(rule["expect"].splitlines()[0])
+    item.get_by_role("link", name="show cells").click()
+    fit = rule["failing"] + rule["passing"] + rule["other"] + rule["silent"]
+    expect(page.locator(".hint")).to_have_text(f"{fit} of {len(report['cells'])} cells")
+
+
+def test_boundaries_lead_to_the_cells_beside_them(view: Watched, address: str, report: dict[str, Any]) -> None:
+    found = next(item for item in complete(report)["boundaries"] if item["axis"] == "engine.onnxruntime")
+    page = open_at(view, address, "#/rules")
+    item = page.locator(".finds > li", has_text=found["text"]).first
+    item.get_by_text("rows", exact=True).last.click()
+    expect(item.locator("ul li")).to_have_count(len(found["where"]))
+    item.get_by_role("link", name="after").first.click()
+    expect(page).to_have_url(re.compile(f"#/cell/{found['where'][0]['cells'][0][1]}$"))
