@@ -172,7 +172,7 @@ def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFi
     assert told.out.strip(), "it says something"
     wanted = {"plan": "Nothing to do.", "run": "Nothing to do", "report": "report.html", "why": cell.id, "show": cell.id,
               "schema": '"$schema"', "gc": "freed", "doctor": "families", "facts": "gpus",
-              "pick": "known stacks fit"}  # fmt: skip
+              "pick": "known stacks fit", "rules": "nothing fails"}  # fmt: skip
     assert wanted[line.split()[0]] in told.out
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import json
 import random
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import specs
+from fake_report import fake_report
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from small import Small
 
-from builder import versions
+from builder import cli, rules_cli, versions
 from builder.conflict_rules import rules, values
 from builder.conflict_rules_search import Conditions, Field, Search, bits
+from builder.report import check_report
+from builder.report.assemble import complete
 from builder.select import Compare, evaluate, parse
+from builder.values import FAILING
 
 Condition = tuple[str, frozenset[str]]
 RELEASES = ["1.15.1", "1.16.3", "1.17.3", "1.18.1", "1.20.1", "1.22.0"]
@@ -422,3 +431,84 @@ def test_patterns_take_exactly_the_values(known: list[str], data: st.DataObject)
     assume(chosen)
     made = patterns(chosen, known)
     assert [value for value in known if any(versions.matches(pattern, value) for pattern in made)] == chosen
+
+
+# ---------------------------------------------------------------- in the report and on the terminal
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    return complete(fake_report())
+
+
+def first(report: dict[str, Any]) -> dict[str, Any]:
+    rule: dict[str, Any] = report["rules"]["rules"][0]
+    return rule
+
+
+def other(report: dict[str, Any]) -> str:
+    return next(
+        one["id"] for one in report["cells"] if one["status"] == "verified" and one["engine"]["family"] == "openvino"
+    )
+
+
+LIES: dict[str, tuple[Any, str]] = {
+    "counts": (lambda r: first(r).update(failing=7), "counts other cells"),
+    "a cell that does not fit": (lambda r: first(r)["cells"].__setitem__(0, other(r)), "which it does not fit"),
+    "another category": (lambda r: first(r).update(category="timeout"), "do not fail so"),
+    "a cell that is not there": (lambda r: first(r)["cells"].__setitem__(0, "nosuch"), "not reported: nosuch"),
+    "a counter-example that fails": (
+        lambda r: first(r).update(counterexamples=first(r)["cells"], passing=first(r)["failing"]), "counter-examples that fail"),
+    "a constraint against what works": (
+        lambda r: first(r).update(counterexamples=first(r)["cells"], passing=first(r)["failing"]), "as a constraint"),
+    "a boundary elsewhere": (lambda r: r["boundaries"][0]["where"][0]["cells"][0].reverse(), "is not between cells"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_rule_that_lies_is_found(whole: dict[str, Any], name: str) -> None:
+    report = copy.deepcopy(whole)
+    assert check_report(report) == []
+    spoil, said = LIES[name]
+    spoil(report)
+    assert any(said in problem for problem in check_report(report)), check_report(report)
+
+
+def test_the_report_has_rules_as_its_schema_says(whole: dict[str, Any]) -> None:
+    schema = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(whole, schema)
+    found = {rule["when"]: rule for rule in whole["rules"]["rules"]}
+    assert found["onnxruntime<=1.17.3 and opset=21"]["category"] == "unsupported-opset"
+    explained = {cell for rule in found.values() for cell in rule["cells"]}
+    left = {cell for item in whole["rules"]["unexplained"] for cell in item["cells"]}
+    assert explained | left == {one["id"] for one in whole["cells"] if one["status"] in FAILING}
+    assert not explained & left
+
+
+def test_the_command_prints_rules_entries_and_boundaries(whole: dict[str, Any]) -> None:
+    text = "\n".join(rules_cli.lines({"rules": whole["rules"], "boundaries": whole["boundaries"]}, whole["cells"]))
+    for rule in whole["rules"]["rules"]:
+        assert rule["text"] in text and all(f"    {line}" in text for line in rule["expect"].splitlines())
+    assert whole["boundaries"][0]["text"] in text and "no rule is better than luck" in text
+
+
+def test_the_command_reads_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Small(tmp_path).run("1")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["rules", "--group", "all", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"rules", "boundaries"} and found["rules"]["rules"] == []
+    assert not (tmp_path / "artifacts" / "report").exists()
+
+
+def test_what_was_foreseen_is_not_new(whole: dict[str, Any]) -> None:
+    cells = copy.deepcopy(whole["cells"])
+    rule = whole["rules"]["rules"][0]
+    assert rules_cli._new(rule, cells)
+    for one in cells:
+        one["expected"] = {"state": "expected"} if one["id"] in rule["cells"] else None
+    assert not rules_cli._new(rule, cells)
+    next(one for one in cells if one["id"] == rule["cells"][-1])["expected"] = {"state": "other-failure"}
+    assert rules_cli._new(rule, cells)
