@@ -17,7 +17,7 @@ from typing import Any
 
 from builder import conflict_rules_words as words
 from builder import versions
-from builder.conflict_rules_search import Conditions, Field, Search, bits, rows
+from builder.conflict_rules_search import CONTEXTS, TOTAL, Conditions, Field, Search, bits, rows
 from builder.fields import ROLES
 from builder.values import FAILING, STAGES
 
@@ -43,15 +43,17 @@ def rules(cells: Sequence[Mapping[str, Any]], *, limit: float = LIMIT) -> dict[s
     least = log2(max(1, len(groups)) / limit)
     found: dict[tuple[str, _Named], dict[str, Any]] = {}
     unexplained: list[dict[str, Any]] = []
-    limited = False
+    limited, budget = False, TOTAL
     passing = {phase: [at for at, cell in enumerate(cells) if _passes(cell, phase)] for phase in PHASES}
     good = {phase: bits(fields, [placed[at] for at in passing[phase]]) for phase in {phase for _, phase in groups}}
     for (category, phase), failing in groups.items():
         bad = bits(fields, [placed[at] for at in failing])
         search = Search(fields, bad, good[phase], len(failing), len(passing[phase]), searched)
-        while (rule := search.best(least)) is not None:
+        while (rule := search.best(least, min(CONTEXTS, budget))) is not None:
+            budget -= search.solved
             _add(found, category, phase, rule.score, rule.conditions, search)
             search.explain(rule.conditions)
+        budget -= search.solved
         left = [cells[at]["id"] for bit, at in enumerate(failing) if search.left >> bit & 1]
         if left:
             unexplained.append({"category": category, "phase": phase, "cells": left, "passing": len(passing[phase])})

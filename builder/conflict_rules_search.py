@@ -35,6 +35,8 @@ LONGEST = 6
 """Conditions of a rule at most, where longer ones are come upon by improving what was found."""
 CONTEXTS = 20_000
 """Conjunctions whose last condition is solved, for one rule at most; a bound on time that is noted where it is met."""
+TOTAL = 60_000
+"""The same for all rules of a report: what a few seconds allow."""
 STARTS = 4
 SEEDS = 3
 """Rules that are climbed to before the search begins: from single conditions, and from minimal schemas of failing cells."""
@@ -141,13 +143,14 @@ class Search:
         bad, good = self.cells(conditions)
         return bad.bit_count() * self.gain - good.bit_count() * self.loss - self.cost(conditions)
 
-    def best(self, least: float) -> Found | None:
-        """The rule with the highest score of at least `least` bits, over what no rule explains yet."""
+    def best(self, least: float, budget: int = CONTEXTS) -> Found | None:
+        """The rule with the highest score of at least `least` bits, over what no rule explains yet. `budget`: conjunctions to
+        solve at most; `solved` says afterwards how many there were."""
+        self.solved = 0
         if not self.left or not self.all_good:
             return None
         self.weigh()
         self.found = Found((), least - 1e-9)
-        self.budget = CONTEXTS
         single = self._single()
         seen: dict[tuple[int, int], float] = {}
         self._climb()
@@ -164,10 +167,10 @@ class Search:
                     if bound <= self.found.score or seen.get((fewer, kept), spent + 1) <= spent:
                         continue
                     seen[fewer, kept] = spent
-                    if self.budget <= 0:
+                    if self.solved >= budget:
                         self.limited = True
                         break
-                    self.budget -= 1
+                    self.solved += 1
                     self._solve(more, fewer, kept, spent)
                     further = bound - self.cheapest + log2(len(more) + 2)
                     if not last and kept and further > self.found.score:
