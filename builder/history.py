@@ -120,7 +120,7 @@ class Diff:
             self._add("new-failures" if new.bad else "fixed", before, new)
         elif before.bad:
             if _cause(before) != _cause(new):
-                self._add("changed-cause", before, new)
+                self._add("changed-cause", before, new, judged="otherwise" if before.judge != new.judge else "alike")
         elif (before.status, new.status) == ("verified", "built"):
             self._add("pass-to-skip", before, new, why=str(new.get("reason")))
         elif (before.status, new.status) == ("built", "verified"):
@@ -260,8 +260,13 @@ def _side(view: View) -> dict[str, Any]:
 
 def regressions(found: Mapping[Kind, Sequence[Mapping[str, Any]]]) -> int:
     """Cells that got worse and that nobody expected to: what `--fail-on new` counts. Of the stale ones those that are still
-    asked for; a matrix or a selection without them was somebody's decision."""
-    bad = [row for kind in ("new-failures", "changed-cause") for row in found[kind] if row["expected"] != "expected"]
+    asked for; a matrix or a selection without them was somebody's decision. A cause that another version of the diagnosis found
+    may be the old one in other words."""
+    bad = [
+        row
+        for kind in ("new-failures", "changed-cause") for row in found[kind]
+        if row["expected"] != "expected" and row.get("judged") != "otherwise"
+    ]  # fmt: skip
     stale = [row for row in found["stale"] if row["why"] != "not selected"]
     return len(bad) + len(found["pass-to-skip"]) + len(stale)
 

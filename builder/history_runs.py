@@ -46,6 +46,11 @@ class Seen:
         return self.outcome[:64]
 
     @property
+    def judge(self) -> str:
+        """The code that made an outcome of its steps; '' where the key does not say."""
+        return self.outcome[64:]
+
+    @property
     def telling(self) -> bool:
         """Whether it says anything of versions; that it is blocked does where what it needs failed for a known cause."""
         if self.status == "blocked":

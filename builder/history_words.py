@@ -24,8 +24,8 @@ TITLES = {
 
 
 def headline(found: Mapping[str, Any]) -> str:
-    """One sentence: "2 new failures, 1 fixed; 317 cells unchanged"."""
-    parts = [f"{n} {TITLES[kind].lower()}" for kind, n in found["counts"].items() if n]
+    """One sentence: "new failures: 2, fixed: 1; 317 cells unchanged"."""
+    parts = [f"{TITLES[kind].lower()}: {n}" for kind, n in found["counts"].items() if n]
     silent = f", {found['silent']} told nothing in either" if found["silent"] else ""
     return f"{', '.join(parts) or 'no change'}; {_cells(found['unchanged'])} unchanged{silent}"
 
@@ -78,6 +78,8 @@ def became_of(row: Mapping[str, Any]) -> str:
             f" (was {old['category'] or old['stage']}: {old['line'] or old['reason']})" if _was_bad(old) else ""
         )
     told = f"{arrow} at {new['stage']}, {new['category'] or 'no category'}: {new['line'] or new['reason']}"
+    if "judged" in row:
+        told += f" (was {old['category'] or old['stage']}: {textwrap.shorten(str(old['line'] or old['reason']), 90)})"
     return told + (" (expected)" if row["expected"] == "expected" else "")
 
 
@@ -87,11 +89,12 @@ def _was_bad(old: Mapping[str, Any] | None) -> bool:
 
 def besides(row: Mapping[str, Any]) -> list[str]:
     """What changed beside a cell."""
+    judged = ["the diagnosis, of another version of this program"] if row.get("judged") == "otherwise" else []
     if row["changes"] is None:
-        return ["unknown: the older run did not keep its lock entries"]
-    if row["unexplained"]:
+        return [*judged, "unknown: the older run did not keep its lock entries"]
+    if row["unexplained"] and not judged:
         return ["nothing that is recorded: not this lock, this machine, this recipe, this worker"]
-    return words(row["changes"])
+    return judged + words(row["changes"])
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

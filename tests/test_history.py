@@ -81,6 +81,17 @@ def test_evidence_that_is_explained_otherwise_is_no_changed_cause(store: Store) 
     assert told(history.diff(store, OLD, NEW)) == {"rediagnosed": ["a"]}
 
 
+def test_a_cause_that_another_version_found_is_no_regression(store: Store) -> None:
+    run(store, OLD, [cell("a", "failed")])
+    run(store, NEW, [cell("a", "failed", category="unsupported-opset", line="other words")], judged="1" * 16)
+    found = history.diff(store)
+    assert told(found) == {"changed-cause": ["a"]}
+    assert found["regressions"] == 0
+    text = " ".join(" ".join(history_words.lines(found)).split())
+    assert "beside: the diagnosis, of another version of this program" in text
+    assert "unsupported-opset: other words (was unsupported-operator: GridSample is not supported)" in text
+
+
 def test_what_a_budget_left_is_not_reached_and_no_regression(store: Store) -> None:
     found = two(
         store, [cell("a")], [cell("a", "skipped", reason="the time budget ended before it ran")], over_budget=True
