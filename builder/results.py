@@ -155,7 +155,8 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
 
 def _report_code() -> str:
     sha = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "report").rglob("*")):
+    here = Path(__file__).parent
+    for path in sorted([*(here / "report").rglob("*"), *here.glob("conflict_rules*.py"), here / "boundaries.py"]):
         if path.is_file() and path.suffix != ".pyc":
             sha.update(path.read_bytes())
     return sha.hexdigest()
