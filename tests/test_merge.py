@@ -22,7 +22,8 @@ from small import Small
 
 from builder import cli, history, machine, merge_rows, pipeline
 from builder.errors import InfrastructureError, UsageError
-from builder.merge import Merged, merge
+from builder.merge import merge
+from builder.merge_files import Merged
 from builder.plan import reconcile
 from builder.store import StepRecord, Store
 
