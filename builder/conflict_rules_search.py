@@ -11,7 +11,8 @@ a set of values, and a schema must be more than luck. So each is scored in bits,
 fields, which kind of condition, which values), and `e` is what a counter-example costs: the more of log2(cells), which names
 it, and ten failures' worth, so that a rule with exceptions must hold in ten cells of eleven. Where outcomes are shuffled, the
 chance that any rule at all scores s bits is at most 2^-s: a rule over p failing cells occurs with at most rate^p, those with
-counter-examples number at most cells^n, and the code's lengths satisfy Kraft's inequality. (The same correction for the
+counter-examples number at most cells^n, and the code's lengths satisfy Kraft's inequality. A found rule is held against the
+limit with the exact probability in place of rate^p (hypergeometric, as in Fisher's test). (The same correction for the
 size of the search as Webb, "Discovering significant patterns", Machine Learning 68, 2007, with weights.)
 
 The search is exact: a conjunction of at most `DEPTH` conditions is left out only where its optimistic estimate, all of its
@@ -37,6 +38,8 @@ CONTEXTS = 20_000
 """Conjunctions whose last condition is solved, for one rule at most; a bound on time that is noted where it is met."""
 TOTAL = 60_000
 """The same for all rules of a report: what a few seconds allow."""
+SURER = 12.0
+"""Bits below the limit to which a search looks, for rules that the exact probability lifts above it."""
 STARTS = 4
 SEEDS = 3
 """Rules that are climbed to before the search begins: from single conditions, and from minimal schemas of failing cells."""
@@ -150,7 +153,7 @@ class Search:
         if not self.left or not self.all_good:
             return None
         self.weigh()
-        self.found = Found((), least - 1e-9)
+        self.found = Found((), least - min(SURER, self._surer(self.left.bit_count())) - 1e-9)
         single = self._single()
         seen: dict[tuple[int, int], float] = {}
         self._climb()
@@ -180,7 +183,18 @@ class Search:
             return None
         found = self._improved(self.found)
         part = self._parted(found)
-        return part if part is not None and part.score >= least else found
+        for rule in filter(None, (part, found)):
+            score = rule.score + self._surer(self.cells(rule.conditions)[0].bit_count())
+            if score >= least:
+                return Found(rule.conditions, score)
+        return None
+
+    def _surer(self, cells: int) -> float:
+        """Bits by which that many failing cells in one rule are less likely than rate^cells, drawn as they are without return:
+        what matters where a rule explains all of few."""
+        failing, passing = self.left.bit_count(), self.all_good.bit_count()
+        exact = sum(log2((failing + passing - at) / (failing - at)) for at in range(cells))
+        return exact - cells * self.gain
 
     def _parted(self, found: Found) -> Found | None:
         """One of two rules that explain more than this one, where it is but what they have in common: `a=1 or 2, b=1, c=1`

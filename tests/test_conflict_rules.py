@@ -512,3 +512,14 @@ def test_what_was_foreseen_is_not_new(whole: dict[str, Any]) -> None:
     assert not rules_cli._new(rule, cells)
     next(one for one in cells if one["id"] == rule["cells"][-1])["expected"] = {"state": "other-failure"}
     assert rules_cli._new(rule, cells)
+
+
+def test_a_rule_that_explains_all_of_few_is_told() -> None:
+    """Six failing cells among 720, with four conditions: drawn without return, that is not luck."""
+    space = {"engine.onnxruntime": RELEASES, "opset": ["13", "17", "18", "21", "23"], "precision": ["a", "b", "c"],
+             "shapes": ["s", "d"], "target": ["1", "2", "3", "4"]}  # fmt: skip
+    planted = [
+        (name, frozenset({value}))
+        for name, value in (("opset", "21"), ("precision", "b"), ("shapes", "d"), ("target", "3"))
+    ]
+    assert told(rules(outcomes(product(space), [planted]))) == {frozenset(planted)}
