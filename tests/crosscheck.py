@@ -80,6 +80,7 @@ network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRO
 parser = trt.OnnxParser(network, log)
 config = builder.create_builder_config()
 config.clear_flag(trt.BuilderFlag.TF32)
+config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the plan keeps no names of layers, and is other bytes
 if not parser.parse_from_file(MODEL):
     raise SystemExit("; ".join(parser.get_error(n).desc() for n in range(parser.num_errors)))
 config.num_compute_capabilities = 1
@@ -112,7 +113,7 @@ def by_hand(cell: dict[str, Any], artifacts: Path, scratch: Path) -> tuple[str, 
     values = {
         "MODEL": str(artifacts / cell["files"]["model"]), "CASES": [str(artifacts / path) for path in cell["files"]["cases"]],
         "TOLERANCE": (cell["comparison"] or {}).get("tolerance") or {}, "TARGET": cell["axes"].get("target", ""),
-        "HINT": "f16" if cell["axes"].get("precision") == "fp16" and family == "openvino" else "f32", "PROFILE": None,
+        "HINT": (cell["found"] or {}).get("hint", "f32"), "PROFILE": None,
     }  # fmt: skip
     code = {"onnxruntime": ONNXRUNTIME + COMPARE, "openvino": OPENVINO + COMPARE, "tensorrt-rtx": TENSORRT_RTX}[family]
     code = "".join(f"{name} = {value!r}\n" for name, value in values.items()) + code
