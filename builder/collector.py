@@ -138,7 +138,7 @@ def _entries(record: Any) -> list[dict[str, Any]]:
     """Every stored file that a record names."""
     out = [record["artifact"]] if record.get("artifact") else []
     out += [*record.get("data", ()), *(case["artifact"] for case in record.get("cases", ()))]
-    out += [piece["artifact"] for piece in record.get("subgraphs", ())]
+    out += [entry["artifact"] for name in ("subgraphs", "pictures") for entry in record.get(name, ())]
     return out + list(record.get("calibration", ()))
 
 

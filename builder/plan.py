@@ -197,7 +197,7 @@ class Code:
         """From file -> hash (`environment.worker_hashes`)."""
         adapters = {name[9:-3]: value for name, value in files.items() if name.startswith("adapters/")}
         shared = adapters.get("__init__", "")
-        special = ("compare.py", "timing.py")
+        special = ("compare.py", "picture.py", "timing.py", "locate.py", "locate_model.py")
         return cls(
             common=digest(
                 {k: v for k, v in files.items() if "/" not in k and k not in special and not k.startswith("conform")}
@@ -206,7 +206,7 @@ class Code:
             suite=digest({k: v for k, v in files.items() if k in ("conform_export.py", "conform_data.py")}),
             exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
             adapters={name: digest([shared, value]) for name, value in adapters.items()},
-            compare=files.get("compare.py", ""),
+            compare=digest([files.get("compare.py", ""), files.get("picture.py", "")]),
             timing=files.get("timing.py", ""),
         )
 
@@ -622,7 +622,7 @@ class Planner:
                 [
                     build.environment.output if build.environment else "", family.settings, precision, build.data["options"],
                     self.code.common, self.code.adapter(family.adapter or ""), self.machine.cpu_key, self.machine.gpu_key,
-                    [recipe.tolerance.get(precision), recipe.data.get("metric"), self.code.compare]
+                    [recipe.tolerance.get(precision), recipe.data.get("metric"), recipe.data.get("images"), self.code.compare]
                     if kind == "run"
                     else [self.machine.cores, self.code.timing, METHOD],
                 ]

@@ -269,6 +269,12 @@ def _recipe() -> Schema:
         "uses": _list(_NAME),
         "tolerance": _mapping(tolerance, minProperties=1),
         "metric": metric,
+        "images": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0},
+            "minItems": 1,
+            "description": "outputs (their places, from 0) that are pictures: shown beside the reference's",
+        },
         "calibration": _object(
             recipe.CALIBRATION_KEYS,
             {
