@@ -74,10 +74,11 @@ def beside(file: Path, descriptor: int, size: int) -> Manifest | Unread | None:
     if digest != engine["sha256"].lower():
         said = text(engine["sha256"], 64)
         return Unread(because=f"{path} describes another file: its sha256 is {digest}, the manifest says {said}")
-    return _manifest(path, data)
+    return of(path, data)
 
 
-def _manifest(path: Path, data: dict[str, Any]) -> Manifest:
+def of(path: Path, data: dict[str, Any]) -> Manifest:
+    """What a manifest of version 1 says that describes the file it lies beside."""
     modules = _get(data, "built", "modules")
     library = version = ""
     for module, name in _MODULES.items():

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from builder import portability_grid
 from builder.diagnose import Diagnosis, diagnose
 from builder.plan import Chain, Step, before
 from builder.store import StepRecord
@@ -35,6 +36,7 @@ def outcome(
         return of_case(chain, records, infrastructure, not_run)
     cell = chain.cell
     stages = _stages(chain, records)
+    grid = {"built_on": cell.built_on.as_dict()} if cell.built_on is not None else {}
     result: dict[str, Any] = {
         "id": cell.id, "slug": cell.slug, "folder": cell.folder,
         "status": "verified", "stage": "compare", "reason": "", "category": None,
@@ -44,7 +46,7 @@ def outcome(
         "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None,
         "isolation": isolation(chain), "image": None,
         "command": f"enginematrix repro {cell.id}", "when": None,
-        "seconds": 0.0,
+        "seconds": 0.0, **grid,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
     own = [record for record in mine if record.kind in ("build", "run", "measure", "speedup")]
@@ -93,7 +95,10 @@ def outcome(
         )  # fmt: skip
     elif stopped.state == "failed":
         is_own = stopped is not chain.reference and stopped in tuple(chain.steps())
-        _fail(result, stopped, records[stopped.key], records, log, own=is_own)
+        if chain.built_in is not None:  # what it is about is whether this stack loads what another one built
+            is_own = stopped is chain.engine or stopped is chain.run
+        moved = cell.built_on is not None and cell.built_on.id != cell.engine.id
+        _fail(result, stopped, records[stopped.key], records, log, own=is_own, moved=moved)
     else:
         result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
@@ -121,10 +126,11 @@ def isolation(chain: Chain) -> dict[str, str]:
 def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:
     """The step that decides a cell that did not get to its end; None when it did. What this machine cannot do comes
     before what failed, since nothing was tried; a step that waits is decided by the one it waits for."""
-    skipped = next((step for step in (chain.engine, chain.exporter) if step.state == "skip"), None)
+    around = (chain.engine, chain.exporter, chain.built_in)
+    skipped = next((step for step in around if step is not None and step.state == "skip"), None)
     if skipped is not None:
         return skipped
-    wanted: list[Step | None] = [chain.exporter, chain.engine, chain.obtain, chain.export]
+    wanted: list[Step | None] = [chain.exporter, chain.built_in, chain.engine, chain.obtain, chain.export]
     wanted += [chain.calibrate, chain.convert, chain.build]
     if chain.run.state != "skip":
         wanted += [chain.reference, chain.run, chain.measure]
@@ -193,7 +199,14 @@ def degraded_by(entry: Mapping[str, Any]) -> str:
 
 
 def _fail(
-    result: dict[str, Any], step: Step, record: StepRecord, records: Mapping[str, StepRecord], log: Log, *, own: bool
+    result: dict[str, Any],
+    step: Step,
+    record: StepRecord,
+    records: Mapping[str, StepRecord],
+    log: Log,
+    *,
+    own: bool,
+    moved: bool = False,
 ) -> None:
     data = record.record
     end = data.get("end") or {}
@@ -220,6 +233,8 @@ def _fail(
         diagnosis=found.diagnosis, remedy=found.remedy, source=found.source,
     )  # fmt: skip
     result["loaded"] = data.get("loaded") or result["loaded"]
+    if moved and own:
+        result.update(portability_grid.refusal(result))
 
 
 _WHAT = {
@@ -260,8 +275,8 @@ def _last_stage(stages: Sequence[Mapping[str, Any]]) -> str:
 def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
     """Everything that is not what was asked, from every step."""
     out: list[dict[str, Any]] = []
-    for step in (chain.exporter, chain.engine):
-        if step.key in records:
+    for step in (chain.exporter, chain.built_in, chain.engine):
+        if step is not None and step.key in records:
             out += records[step.key].record.get("differs") or []
     asked = chain.cell.options.get("opset")
     export = records.get(chain.export.key) if chain.export.state == "stored" else None
@@ -304,8 +319,8 @@ def _piece(piece: Mapping[str, Any]) -> dict[str, Any]:
 def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     wanted: list[tuple[Step, tuple[str, ...]]] = [
-        (chain.exporter, ("environment",)), (chain.engine, ("environment",)),
-        *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
+        (chain.exporter, ("environment",)), *([(chain.built_in, ("environment",))] if chain.built_in else []),
+        (chain.engine, ("environment",)), *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
         *([(chain.calibrate, ("export",))] if chain.calibrate else []),
         *([(chain.convert, ("export",))] if chain.convert else []), (chain.build, ("parse", "build")),
         (chain.run, ("load", "run", "compare")), *([(chain.measure, ("measure",))] if chain.measure else []),

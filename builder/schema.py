@@ -123,6 +123,7 @@ def _matrix() -> Schema:
         "suites": _mapping(
             cases, description="cases that somebody else wrote: one cell for each engine stack and case"
         ),
+        "portability": {"type": "string", "description": "cells whose engines every stack of their family loads"},
         "schema": {"enum": [int(spec.SCHEMA), spec.SCHEMA]},
         "name": _NAME,
         "exporters": _mapping(entry, minProperties=1, description="stacks that turn a framework model into ONNX"),

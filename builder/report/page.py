@@ -71,6 +71,8 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
     cells = report["cells"]
     engines = _ordered(cell["engine"] for cell in cells)
     exporters = _ordered(cell["exporter"] for cell in cells)
+    builders = _ordered(cell["built_on"] for cell in cells if "built_on" in cell)
+    builder_at = {stack["id"]: i for i, stack in enumerate(builders)}
     engine_at = {stack["id"]: i for i, stack in enumerate(engines)}
     exporter_at = {stack["id"]: i for i, stack in enumerate(exporters)}
     loaded: dict[str, int] = {}
@@ -78,6 +80,8 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
     for cell in cells:
         row = {k: v for k, v in cell.items() if v not in (None, [], {}, "", False)}
         row["engine"], row["exporter"] = engine_at[cell["engine"]["id"]], exporter_at[cell["exporter"]["id"]]
+        if "built_on" in cell:
+            row["built_on"] = builder_at[cell["built_on"]["id"]]
         if cell["loaded"]:
             row["loaded"] = loaded.setdefault(json.dumps(cell["loaded"], sort_keys=True), len(loaded))
         rows.append(row)
@@ -89,7 +93,8 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "statuses": [[status, MEANING[status]] for status in STATUSES], "failing": sorted(FAILING),
         "findings": [{**f, "where": stacks(by_id[i]["engine"] for i in f["cells"]),
                       "short": stacks((by_id[i]["engine"] for i in f["cells"]), 6)} for f in report["findings"]],
-        "absent": _absent(cells), "engines": engines, "exporters": exporters, "axes": _axes(cells), "cells": rows,
+        "absent": _absent(cells), "engines": engines, "exporters": exporters, "builders": builders,
+        "axes": _axes(cells), "cells": rows,
         "loaded": [json.loads(text) for text in loaded], "isolation": report["isolation"],
         "predictions": report["predictions"],
         "suites": report.get("suites", []), "operators": report.get("operators", False),
