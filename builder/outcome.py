@@ -275,7 +275,7 @@ def _last_stage(stages: Sequence[Mapping[str, Any]]) -> str:
 def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
     """Everything that is not what was asked, from every step."""
     out: list[dict[str, Any]] = []
-    for step in (chain.exporter, chain.built_in, chain.engine):
+    for step in dict.fromkeys((chain.exporter, chain.built_in, chain.engine)):
         if step is not None and step.key in records:
             out += records[step.key].record.get("differs") or []
     asked = chain.cell.options.get("opset")

@@ -67,6 +67,19 @@ def claim(cell: Mapping[str, Any]) -> Claim:
     )  # fmt: skip
 
 
+def foreseen(cell: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`expected` of a cell of the grid that no `expect:` names: a refusal that a rule states is expected, and not red. What a
+    rule says will not load, and does, is no failure; the claim tells that the rule is refuted."""
+    from builder.predict_score import seen
+
+    found = claim(cell) if cell.get("check") else None
+    if found is None or found.state != "unsupported" or seen(found, cell) != "failed":
+        return None
+    because = f"{found.because}. {RULES[cell['check']['rule']].statement}"
+    where = str(found.facts[0].where) if found.facts else ""
+    return {"state": "expected", "fail": cell["category"], "because": because, "until": None, "where": where}
+
+
 def predictions(cells: Iterable[Mapping[str, Any]], foreseen: Mapping[str, Prediction]) -> dict[str, Prediction]:
     """`foreseen`, with the claims of the grid's cells. What was left alone keeps the fact that it was left alone for."""
     mine = {

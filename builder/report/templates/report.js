@@ -452,7 +452,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if
 // ---------------------------------------------------------------- portability: engines of one stack, loaded by another
 const moved = D.cells.filter(c => c.built_on !== undefined);
 for (const c of moved) c.B = D.builders[c.built_on];
-const SAID = { loads: "loads", "will-not-load": "will not", unknown: "?" };
+const SAID = { loads: "loads", "will-not-load": "will not load", unknown: "unknown" };
 const worked = c => c.status === "verified" || c.status === "mismatch" || (c.status === "degraded" && c.stage !== "build");
 const refused = c => ["failed", "crashed", "out-of-memory", "timeout"].includes(c.status) && ["load", "run"].includes(c.stage);
 // What became of it in a word: `refused` is of the loading alone.
@@ -480,7 +480,7 @@ function grid(list) {
   const at = new Map(list.map(c => [`${c.built_on}|${c.engine}`, c])), rows = D.builders.map((b, i) => [b, i]).filter(x => list.some(c => c.built_on === x[1])), columns = D.engines.map((e, i) => [e, i]).filter(x => list.some(c => c.engine === x[1]));
   const first = list[0], lines = new Map();
   for (const c of list) if (c.line) { const k = `${c.status}|${c.E.id}|${c.line}`; if (!lines.has(k)) lines.set(k, []); lines.get(k).push(c); }
-  const table = h("table", { class: "mx carried", style: { "min-width": `${130 + columns.length * 86}px`, "max-width": `${200 + columns.length * 150}px` } }, h("colgroup", {}, h("col", { style: { width: "124px" } }), columns.map(() => h("col", {}))),
+  const table = h("table", { class: "mx carried", style: { "min-width": `${158 + columns.length * 90}px`, "max-width": `${228 + columns.length * 150}px` } }, h("colgroup", {}, h("col", { style: { width: "152px" } }), columns.map(() => h("col", {}))),
     h("thead", {}, h("tr", {}, h("th", { class: "corner", scope: "col" }, "built by ↓ loaded by →"), columns.map(([e]) => h("th", { scope: "col", "data-tip": e.id }, h("span", { class: "c" }, e.label))))),
     h("tbody", {}, rows.map(([b, i]) => h("tr", {}, h("th", { class: "row", scope: "row", "data-tip": b.id }, b.label), columns.map(([, j]) => h("td", {}, at.has(`${i}|${j}`) ? carried(at.get(`${i}|${j}`)) : h("span", { class: "none", "aria-label": "no cell" }, "·")))))));
   table.addEventListener("keydown", arrows);
