@@ -71,7 +71,7 @@ def outcome(
     if build is not None:
         result["artifact"] = build.record.get("artifact")
     if run is not None:
-        result["comparison"] = run.record["result"].get("comparison")
+        result["comparison"] = _with_noise(run.record["result"].get("comparison"), records.get(chain.reference.key))
     if chain.measure is not None and chain.measure.state == "stored":
         result["measure"] = _measure(records[chain.measure.key].record["result"])
         result["measure"].update(_speed(chain, records, build))
@@ -81,6 +81,11 @@ def outcome(
         _leave_alone(result, chain.against)
     elif stopped is None and chain.run.state == "skip":
         result.update(status="built", stage="build", reason=f"built; {chain.run.skipped}")
+        if result["degraded"]:
+            _degrade(result)
+    elif stopped is None and run is not None and run.record["result"].get("unloaded"):
+        unloaded = run.record["result"]["unloaded"]
+        result.update(status="built", stage="build", reason=f"built; {unloaded}, and the library does not refuse it")
         if result["degraded"]:
             _degrade(result)
     elif stopped is None:
@@ -102,6 +107,24 @@ def outcome(
     else:
         result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
+
+
+def _with_noise(comparison: Any, reference: StepRecord | None) -> Any:
+    """A comparison with the reference's noise floor beside each output's error: what the framework in FP32 differs from itself
+    by, computed in another way. By places: exporters rename outputs."""
+    about = (reference.record["result"].get("noise") if reference is not None else None) or {}
+    floors: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in about.get("outputs") or ():
+        floors.setdefault(entry["case"], []).append(entry)
+    if not comparison or not floors:
+        return comparison
+    outputs = []
+    for output in comparison["outputs"]:
+        of = floors.get(output["case"]) or [{}]
+        first = of.pop(0) if output["case"] in floors and of else {}
+        noise = {name: first[name] for name in ("max_abs", "max_rel", "scale") if name in first} or None
+        outputs.append({**output, "noise": noise})
+    return {**comparison, "outputs": outputs, "noise_by": about.get("method")}
 
 
 def _leave_alone(result: dict[str, Any], claim: Claim) -> None:
@@ -156,8 +179,8 @@ def _judge(result: dict[str, Any]) -> None:
         result.update(
             status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
             diagnosis="The engine ran and its outputs are not those of the reference within the recipe's tolerance.",
-            remedy="Compare the numbers below with the tolerance; try fp32, another opset or another release to see which "
-            "of them brings the difference.",
+            remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another release "
+            "to see which of them brings the difference.",
         )  # fmt: skip
         return
     result.update(status="verified", stage="measure" if result["measure"] else "compare")
@@ -303,11 +326,19 @@ def _files(chain: Chain, records: Mapping[str, StepRecord]) -> dict[str, Any]:
     model = records.get(graph.key) if graph.state == "stored" else None
     reference = records.get(chain.reference.key) if chain.reference.state == "stored" else None
     refused = records.get(chain.build.key) if chain.build.state == "failed" else None
+    run = records.get(chain.run.key) if chain.run.state == "stored" else None
     return {
         "model": model.record["artifact"]["path"] if model else None,
         "cases": [case["artifact"]["path"] for case in reference.record["cases"]] if reference else [],
         "subgraphs": [_piece(piece) for piece in refused.record.get("subgraphs", ())] if refused else [],
+        "pictures": [_picture(picture) for picture in run.record.get("pictures", ())] if run else [],
     }
+
+
+def _picture(picture: Mapping[str, Any]) -> dict[str, Any]:
+    """An output drawn beside the reference's, as the report has it."""
+    names = ("case", "name", "kind", "width", "height", "step", "difference", "broken")
+    return {"path": picture["artifact"]["path"], **{name: picture.get(name) for name in names}}
 
 
 def _piece(piece: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,8 +366,9 @@ def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, A
         log = record.record.get("log") if record else None
         failed = _failed_stage(step, record.record) if record is not None and step.state == "failed" else None
         reached = True
+        unloaded = record is not None and bool((record.record.get("result") or {}).get("unloaded"))
         for name in names:
-            if step.state == "skip":
+            if step.state == "skip" or unloaded:
                 state = "skipped"
             elif record is None or not reached:
                 state = "not-reached"

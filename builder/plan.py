@@ -645,13 +645,18 @@ class Planner:
         environment = elsewhere or build.environment
         if step := self.steps.get(identity):
             return step
-        part = (kind, cell.engine.id, cell.model, precision, tuple(build.data["options"].items()))
+        missing = [need for need in family.run_needs if not self.machine.has(need)]
+        unloadable = ""
+        if elsewhere is not None and missing and portability_grid.tells(family):
+            unloadable, missing = f"loading it {self.machine.lacks(missing[0])}", []
+        part = (kind, cell.engine.id, cell.model, precision, tuple(build.data["options"].items()), unloadable)
         static = self._statics.get(part)
         if static is None:
             static = self._statics[part] = digest(
                 [
                     environment.output if environment else "", family.settings, precision, build.data["options"],
                     self.code.common, self.code.adapter(family.adapter or ""), self.machine.cpu_key, self.machine.gpu_key,
+                    *([unloadable] if unloadable else []),
                     [recipe.tolerance.get(precision), recipe.data.get("metric"), recipe.data.get("images"), self.code.compare]
                     if kind == "run"
                     else [self.machine.cores, self.code.timing, METHOD],
@@ -666,9 +671,8 @@ class Planner:
             # The exported file stands in the key through the engine; its names and order come from its own record.
             needs=(build, reference),
             environment=environment,
-            data={**build.data, "export": export, "build": build, "reference": reference},
+            data={**build.data, "export": export, "build": build, "reference": reference, "unloadable": unloadable},
         )
-        missing = [need for need in family.run_needs if not self.machine.has(need)]
         if missing and environment is not None and environment.state != "skip":
             step.state = "skip"
             step.skipped = f"loading it {self.machine.lacks(missing[0])}"

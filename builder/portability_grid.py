@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import suite
 from builder.errors import SpecErrors
-from builder.values import Cell, Stack, Where
+from builder.values import Cell, Family, Stack, Where
 
 if TYPE_CHECKING:
     from builder.expansion import Block, Expander, Points
@@ -41,6 +41,15 @@ class Grid:
     select: str
     expr: Expr
     where: Where
+
+
+_TELLS = frozenset({"tensorrt-rtx"})
+"""Families whose library tells of a file that another release built also where it cannot be loaded: their adapters `vouch`."""
+
+
+def tells(family: Family) -> bool:
+    """Whether the library is asked even on a machine that cannot load an engine of this family."""
+    return family.name in _TELLS
 
 
 def labels(engines: Sequence[Stack]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from builder.diagnose import diagnose
 from builder.environment.session import WorkerDied
 from builder.errors import SpecErrors, UsageError
 from builder.execute.local import Local
+from builder.machine import read
 from builder.matrix import Matrix
 from builder.outcome import unexpected
 from builder.plan import Plan, reconcile
@@ -288,6 +289,26 @@ def test_without_a_gpu_it_is_built_and_never_verified(tmp_path: Path) -> None:
     assert all("loading it needs an NVIDIA GPU" in it["reason"] for it in found.values())
 
 
+def test_a_library_that_tells_is_asked_where_nothing_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(grid, "_TELLS", frozenset({"engine"}))
+    families = {"engine": factory.family(run_needs=("nvidia-gpu",))}
+    why = "loading it needs an NVIDIA GPU, and this machine has none"
+    vouched = {"unloaded": why, "comparison": None, "found": {}, "degraded": []}
+    library = Library({(A, B): REFUSED, (B, A): vouched})
+    found = outcomes(tmp_path, library, families=families)
+    asked = [job for stage, _, job in library.world.jobs if stage == "run"]
+    assert [job["unloadable"] for job in asked] == [why, why], "not at home: there is nothing to tell"
+    assert {key: it["status"] for key, it in found.items()} == {
+        (A, A): "built", (A, B): "failed", (B, A): "built", (B, B): "built",
+    }  # fmt: skip
+    assert found[A, B]["category"] == "engine-version"
+    told = found[B, A]
+    assert told["comparison"] is None and "the library does not refuse it" in told["reason"]
+    assert {it["state"] for it in told["stages"] if it["step"] == "run"} == {"skipped"}
+
+
 def test_where_only_the_builder_cannot_be_had_it_is_skipped(tmp_path: Path) -> None:
     families = {"engine": factory.family(needs=("nvidia-gpu",))}
     found = outcomes(tmp_path, Library({}), families=families)
@@ -417,3 +438,30 @@ def test_real_libraries_refuse_in_their_own_words(tmp_path: Path) -> None:
     rules = {it["rule"]: it for it in report(folder)["predictions"]["rules"]}
     assert rules["portable"]["supported"]["held"] == 5 and rules["portable"]["unsupported"]["failed"] == 3
     assert "up to date" in enginematrix(folder, "run")
+
+
+RTX = """\
+schema: 1
+name: plans
+exporters: {onnx: {family: onnx, onnx: 1.23.2}}
+engines: {rtx: {family: tensorrt-rtx, tensorrt-rtx: [1.4.0.76, 1.7.1.116], cuda: 12}}
+axes: {model: [squeezenet], opset: [17], precision: [fp32], shapes: [static], target: [sm89]}
+portability: all
+groups: {default: "built-on=*"}
+"""
+
+
+@pytest.mark.real
+@pytest.mark.skipif(bool(read().gpus), reason="with a GPU plans are loaded")
+def test_real_tensorrt_rtx_tells_of_another_release_without_a_gpu(tmp_path: Path) -> None:
+    folder = project(tmp_path / "plans", RTX)
+    enginematrix(folder, "run")
+    cells = {(c["built_on"]["fields"]["tensorrt-rtx"], c["engine"]["fields"]["tensorrt-rtx"]): c
+             for c in report(folder)["cells"]}  # fmt: skip
+    assert {key: it["status"] for key, it in cells.items()} == {
+        ("1.4.0.76", "1.4.0.76"): "built", ("1.4.0.76", "1.7.1.116"): "failed",
+        ("1.7.1.116", "1.4.0.76"): "failed", ("1.7.1.116", "1.7.1.116"): "built",
+    }  # fmt: skip
+    refused = cells["1.7.1.116", "1.4.0.76"]
+    assert "version 1.7.1, but the current runtime is TensorRT-RTX version 1.4.0" in refused["line"]
+    assert (refused["category"], refused["check"]["verdict"]) == ("engine-version", "will-not-load")

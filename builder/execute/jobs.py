@@ -142,6 +142,8 @@ class Jobs:
             metric = recipe.data.get("metric")
             if metric:
                 metric = {"name": metric["name"], "minimum": metric["minimum"].get(data["precision"])}
+            if data.get("unloadable"):
+                job["unloadable"] = data["unloadable"]
             return {**job, "tolerance": tolerance, "metric": metric, "images": recipe.data.get("images") or []}
         return {**job, "method": METHOD}
 

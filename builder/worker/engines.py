@@ -22,6 +22,9 @@ def run(job):
 
     adapter = _adapter(job)
     with job.stage("load"):
+        if job.input.get("unloadable"):  # this machine cannot; what the library tells of the file all the same
+            adapter.vouch(job, job.input["engine"])
+            return {"unloaded": job.input["unloadable"], "comparison": None, "found": {}, "degraded": []}
         engine = adapter.load(job, job.input["engine"])
     pairs = []
     with job.stage("run"):
