@@ -491,13 +491,14 @@ def _never_run(cell: Mapping[str, Any]) -> bool:
 
 def _locate(options: argparse.Namespace) -> int:
     from builder import locate
+    from builder.locate_kept import lines
 
     work = _one(options)
     found = locate.locate(work, memory=options.memory << 20, tries=options.tries, say=_say)
     if options.json:
         print(json.dumps(found, indent=1))
     else:
-        print("\n".join(locate.lines(found, work.project.artifacts)))
+        print("\n".join(lines(found, work.project.artifacts)))
     return EXIT_OK
 
 

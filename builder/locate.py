@@ -24,6 +24,7 @@ from builder import lock, machine, pipeline
 from builder.environment.session import WorkerDied
 from builder.errors import InfrastructureError, UsageError
 from builder.execute.jobs import Jobs, no_evidence, now
+from builder.locate_kept import FOLDER, SCHEMA
 from builder.locate_search import SUDDEN, Graph, Reading, Refused, Search, wrong
 from builder.plan import Chain, Step, reconcile
 from builder.project import utc
@@ -33,10 +34,8 @@ from builder.values import Stack
 if TYPE_CHECKING:
     from builder.execute.local import Sessions
 
-SCHEMA = 1
 USERS = 4
 """Tensors made of the wrong one that a piece takes in, at most."""
-FOLDER = "located"
 WIDEN = 4
 """How many times a piece that does not show the fault by itself is made larger, before all that leads to it is taken."""
 _PIECE = {"subgraph.onnx": "model", "subgraph.npz": "inputs"}
@@ -89,6 +88,8 @@ def _possible(chain: Chain, tools: Step) -> None:
     cell = f"{chain.cell.id} ({chain.cell.slug})"
     if chain.suite is not None:
         msg = f"{cell} is a case of a suite, and is one operator already"
+    elif chain.built_in is not None:
+        msg = f"{cell} loads an engine that another stack built; locate in a cell of that stack"
     elif chain.engine.data["family"].takes != "onnx":
         msg = f"{cell}: engines of {chain.cell.engine.family} are not built from an ONNX file, so no tensor of it can be marked"
     elif tools.state == "skip":
@@ -357,9 +358,6 @@ def _aside(path: Path) -> Path:
     return path.rename(path.with_name(f"kept-{path.name}")) if path.exists() else path
 
 
-# What is kept --------------------------------------------------------------------------------------------------------
-
-
 def _keep(store: Store, chain: Chain, found: dict[str, Any], files: Mapping[str, Path]) -> None:
     """Put a result and its files in the place of an earlier one's."""
     root = store.root / FOLDER
@@ -375,70 +373,3 @@ def _keep(store: Store, chain: Chain, found: dict[str, Any], files: Mapping[str,
     store.write_text(beside / "located.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-
-
-def stored(root: Path, cells: Mapping[str, Chain]) -> dict[str, dict[str, Any]]:
-    """Cell -> what was located in it, for those whose steps still have the keys that it was about. `root`: the store's."""
-    out: dict[str, dict[str, Any]] = {}
-    folder = root / FOLDER
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        name = path.name
-        chain = cells.get(name)
-        if chain is None:
-            continue
-        try:
-            found = json.loads((path / "located.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        keys = (chain.build.key, chain.run.key)
-        if isinstance(found, dict) and found.get("schema") == SCHEMA and (found.get("build"), found.get("run")) == keys:
-            out[name] = found
-    return out
-
-
-def lines(found: Mapping[str, Any], artifacts: Path) -> list[str]:
-    """A result as text."""
-    output, first, piece = found["output"], found["first"], found["subgraph"]
-    out = [
-        f"{'output':<11} {output['tensor']} of case {found['case']}: {_told(output)}; more than {found['limit']:.3g} is wrong "
-        f"({found['limit_by']})"
-    ]
-    if first is None:
-        worst = max(found["measured"], key=lambda one: one["error"] or 0.0, default=None)
-        most = f"; the largest, {worst['tensor']}: {_told(worst)}" if worst else ""
-        out.append(
-            f"{'located':<11} no tensor goes wrong: {len(found['measured'])} of {found['tensors']} measured{most}"
-        )
-    else:
-        out.append(f"{'located':<11} {first['tensor']}, made by {first['operator']} {first['node']}: {_told(first)}")
-        out += [f"{'  from':<11} {one['tensor']}: {_told(one)}" for one in first["inputs"]]
-        if not first["sudden"]:
-            out.append(
-                f"{'gradual':<11} its inputs are nearly as far off ({first['growth']:.2g} times): the error grows along the way"
-            )
-        if not found["confirmed"]:
-            out.append(f"{'doubt':<11} it and all its inputs could not be seen in one engine that was still wrong")
-    if not found["finished"]:
-        out.append(f"{'doubt':<11} the search ended at its limit of engines; --tries gives more")
-    healed = [one["tensor"] for one in found["left"] if one["why"] == "healed"]
-    if healed:
-        out.append(
-            f"{'healed':<11} the output was right with {', '.join(healed[:5])} marked: what the library fuses there is part of it"
-        )
-    refused = [one for one in found["left"] if one["why"] != "healed"]
-    out += [f"{'not seen':<11} {one['tensor']}: {one['why']}" for one in refused[:5]]
-    if found["absorbed"]:
-        out.append(f"{'absorbed':<11} wrong, and what is made of it right: {', '.join(found['absorbed'][:5])}")
-    if piece is not None:
-        shows = "shows it" if piece["reproduces"] else "alone does not show it"
-        out.append(
-            f"{'piece':<11} {artifacts / piece['path']} ({len(piece['nodes'])} of {piece['of']} nodes) {shows}; {_told(piece)}"
-        )
-    out.append(f"{'search':<11} {found['engines']} engines, {len(found['measured'])} of {found['tensors']} tensors measured, "
-               f"{found.get('seconds', 0):.1f} s; reference {found['reference']}")  # fmt: skip
-    return out
-
-
-def _told(entry: Mapping[str, Any]) -> str:
-    text = entry["reason"] or ("no number" if entry["error"] is None else f"error {entry['error']:.3g}")
-    return text + (f" (noise {entry['noise']:.1g})" if entry.get("noise") is not None else "")

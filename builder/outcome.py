@@ -179,8 +179,8 @@ def _judge(result: dict[str, Any]) -> None:
         result.update(
             status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
             diagnosis="The engine ran and its outputs are not those of the reference within the recipe's tolerance.",
-            remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another release "
-            "to see which of them brings the difference.",
+            remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another "
+            "release to see which of them brings the difference.",
         )  # fmt: skip
         return
     result.update(status="verified", stage="measure" if result["measure"] else "compare")

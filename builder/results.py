@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder import errors
+from builder import errors, locate_kept
 from builder.plan import Chain, Plan, Step
 from builder.project import Project, write
 from builder.store import Store
@@ -54,6 +54,7 @@ def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str]
             new[keys[id(chain)]] = (chain.cell.id, found)
     store.put_outcomes(new)
     today = datetime.datetime.now(datetime.timezone.utc).date()
+    located = locate_kept.stored(store.root, {chain.cell.id: chain for chain in chains})
     out = []
     for chain in chains:
         own = dict(kept[keys[id(chain)]])
@@ -67,6 +68,8 @@ def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str]
             from builder.portability_grid_check import foreseen
 
             own["expected"] = foreseen(own)
+        if chain.cell.id in located:
+            own["located"] = located[chain.cell.id]
         own["reused"] = not any(step.wanted for step in chain.steps())
         out.append(own)
     return out
@@ -92,7 +95,8 @@ def _outcome_code() -> str:
         here / "outcome.py",
         here / "conformance.py",
         here / "diagnose.py",
-        *sorted(here.glob("portability_*.py")),
+        *sorted(here.glob("portability*.py")),
+        *sorted(here.glob("enginefile*.py")),
         *sorted((here / "catalog").glob("*.yaml")),
     ):
         sha.update(path.read_bytes())
@@ -150,7 +154,7 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     content = digest(
         [
             report["counts"],
-            [[c["key"], c["status"], c["expected"]] for c in report["cells"]],
+            [[c["key"], c["status"], c["expected"], (c.get("located") or {}).get("when")] for c in report["cells"]],
             report["isolation"],
             report["predictions"],
             _report_code(),

@@ -157,7 +157,12 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in TABLE if not line.startswith(("repro", "lock", "images", "compare", "check", "recipe"))]
+    "line",
+    [
+        line
+        for line in TABLE
+        if not line.startswith(("repro", "locate", "lock", "images", "compare", "check", "recipe"))
+    ],
 )
 def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On a project where all is done: none of them may need a network or start anything."""

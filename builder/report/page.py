@@ -36,12 +36,17 @@ def assets() -> list[Path]:
     return [bundle] if bundle.is_file() else []
 
 
-def render(report: Mapping[str, Any], *, choose: bool = False) -> str:
-    """The page for a complete report (with findings). `choose`: choose.html lies beside it."""
+#: Bytes of pictures that the page holds; of what goes beyond it says where they lie.
+PICTURES = 6 << 20
+
+
+def render(report: Mapping[str, Any], *, choose: bool = False, root: Path | None = None) -> str:
+    """The page for a complete report (with findings). `choose`: choose.html lies beside it; `root`: the folder that its paths
+    are relative to, for the pictures of outputs."""
     import jinja2
     from markupsafe import Markup
 
-    data = embedded(view(report))
+    data = embedded({**view(report), "pictures": pictures(report["cells"], root)})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -99,6 +104,26 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "predictions": report["predictions"],
         "suites": report.get("suites", []), "operators": report.get("operators", False),
     }  # fmt: skip
+
+
+def pictures(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str, str]:
+    """Path -> data: address of the pictures of outputs, each once, those of failing cells first, PICTURES bytes in all. What
+    is no PNG file below `root` is left out."""
+    out: dict[str, str] = {}
+    left = PICTURES
+    for cell in sorted(cells, key=lambda cell: cell["status"] not in FAILING) if root is not None else ():
+        for picture in (cell.get("files") or {}).get("pictures") or ():
+            if root is None or picture["path"] in out:
+                continue
+            path = (root / picture["path"]).resolve()
+            try:
+                data = path.read_bytes() if path.is_relative_to(root.resolve()) else b""
+            except OSError:
+                continue
+            if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) <= left:
+                left -= len(data)
+                out[picture["path"]] = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return out
 
 
 def _ordered(stacks_of: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

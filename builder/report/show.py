@@ -41,6 +41,14 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     for piece in (cell.get("files") or {}).get("subgraphs", ()):
         size = f"{len(piece['nodes'])} of {piece['of']} nodes: {', '.join(piece['nodes'][:4])}"
         out.append(f"{'refused':<11} {artifacts / piece['path']} ({size})")
+    for picture in (cell.get("files") or {}).get("pictures", ()):
+        out.append(f"{'picture':<11} {artifacts / picture['path']} ({picture['name']}: reference, engine, difference)")
+    if cell.get("located"):
+        from builder.locate_kept import lines
+
+        out += lines(cell["located"], artifacts)
+    elif cell["status"] == "mismatch":
+        out.append(f"{'where':<11} `enginematrix locate {cell['id']}` finds the first tensor that goes wrong")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
@@ -99,7 +107,9 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
             for name in ("mismatched", "max_abs", "p99_abs", "cosine", "snr_db")
             if row.get(name) is not None
         )
-        out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}")
+        noise = (row.get("noise") or {}).get("max_abs")
+        floor = f", noise floor {noise:.3g}" if noise is not None else ""
+        out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}{floor}")
     if comparison.get("metric"):
         metric = comparison["metric"]
         out.append(f"  {metric['name']} {metric['value']:.4g} (at least {metric['minimum']})")
