@@ -516,7 +516,8 @@ def _remember(
     from builder import history_keep
 
     report = result.report
-    recipes = {cell.model: work.spec.recipes[cell.model].sha256 for cell in work.cells}
+    known = work.spec.recipes  # suites have none
+    recipes = {cell.model: known[cell.model].sha256 for cell in work.cells if cell.model in known}
     history_keep.remember(store, plan, report, cells, history_keep.summary(report, locked, here, recipes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import factory
@@ -18,6 +19,7 @@ from builder.diagnose import diagnose
 from builder.environment.session import WorkerDied
 from builder.errors import SpecErrors, UsageError
 from builder.execute.local import Local
+from builder.locking import stacks_of
 from builder.machine import read
 from builder.matrix import Matrix
 from builder.outcome import unexpected
@@ -212,6 +214,7 @@ def outcomes(tmp_path: Path, library: Library, *cells: Cell, **values: Any) -> d
     local.run()
     found = judge(made.chains, store, local.infrastructure, "")
     deliver(made, store, found, again=True)
+    assert all(it["key"].endswith(".grid") for it in found), "pick passes over them"
     # The families of these tests are none that `enginematrix check` knows.
     assert all(it["check"]["verdict"] == "unknown" for it in found)
     for it in found:
@@ -313,6 +316,14 @@ def test_where_only_the_builder_cannot_be_had_it_is_skipped(tmp_path: Path) -> N
     families = {"engine": factory.family(needs=("nvidia-gpu",))}
     found = outcomes(tmp_path, Library({}), families=families)
     assert {it["status"] for it in found.values()} == {"skipped"}
+
+
+def test_the_stack_that_builds_is_locked_too(small: Project) -> None:
+    matrix = small.matrix(MATRIX + GRID)
+    (cell,) = matrix.select("built-on=1.16.3 and onnxruntime=1.20.1").cells
+    work = SimpleNamespace(spec=matrix.spec)
+    named = {stack.id for stack in stacks_of(work, [cell])}  # type: ignore[arg-type]
+    assert {cell.engine.id, matrix.cells[0].engine.id} <= named
 
 
 def test_a_key_holds_both_stacks(tmp_path: Path) -> None:
