@@ -37,6 +37,7 @@ def build(job):
     config = builder.create_builder_config()
     with job.stage("parse"):
         parser = tensorrt_parser.parse(trt, job, network, config, logger)
+        _mark(network, job.input.get("mark") or ())
         layers = tensorrt_layers.parsed(network)
     with job.stage("build"):
         configuration = tensorrt_config.Configuration(trt, job, builder, network, config, logger, typed)
@@ -76,6 +77,28 @@ def build(job):
         found["dla"], fallen = tensorrt_layers.on_dla(job, network, config, logger.warnings + logger.notes)
         result["degraded"] += fallen
     return result
+
+
+#: `locate` names the tensors that are to be outputs too, and they are marked in the network.
+MARKS = True
+
+
+def _mark(network, names):
+    """INetworkDefinition::markOutput; the parser gives tensors the names of the file. Raises Failure for one that the network has
+    not: the parser may have done without."""
+    if not names:
+        return
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    tensors = {}
+    for layer in layers:
+        for index in range(layer.num_outputs):
+            tensors[layer.get_output(index).name] = layer.get_output(index)
+    there = {network.get_output(index).name for index in range(network.num_outputs)}
+    for name in names:
+        if name not in tensors:
+            raise Failure("the network has no tensor %s to mark" % name)
+        if name not in there:
+            network.mark_output(tensors[name])
 
 
 def _plan(builder, network, config):
