@@ -37,6 +37,8 @@ class Manifest:
     """When, by which stack and from what: for people."""
     flags: tuple[str, ...] | None
     """The builder's flags (TensorRT), None where it does not say."""
+    sha256: str = ""
+    """Of the file that it describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ def of(path: Path, data: dict[str, Any]) -> Manifest:
         path=path, library=library, version=version, capability=text(capability, 16) if isinstance(capability, str) else "",
         platform=next((platform for loader, platform in _LOADERS.items() if loader in names), ""),
         built={key: value for key, value in built.items() if value},
+        sha256=_said(_get(data, "engine", "sha256")).lower(),
         flags=tuple(text(flag, 40) for flag in flags if isinstance(flag, str)) if isinstance(flags, list) else None,
     )  # fmt: skip
 

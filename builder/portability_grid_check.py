@@ -8,7 +8,10 @@ refuted, and named in the report.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ from builder.predict import Claim, Prediction, State
 from builder.values import Where
 
 if TYPE_CHECKING:
+    from builder.enginefile import EngineFile
     from builder.plan import Chain
     from builder.store import StepRecord
 
@@ -88,6 +92,47 @@ def predictions(cells: Iterable[Mapping[str, Any]], foreseen: Mapping[str, Predi
         if cell.get("check") and cell["status"] != "unsupported"
     }
     return {**foreseen, **mine}
+
+
+def observed(file: EngineFile) -> list[dict[str, str]]:
+    """What runs saw of just this file in other stacks than the one that built it, newest of each stack and model: {"stack",
+    "status", "stage", "when", "cell", "line"}. Of a delivered engine, whose manifest is known to describe its bytes, from the
+    store that its folder belongs to; [] for any other file, or where there is nothing."""
+    database = file.path.absolute().parent.parent.parent / "results.sqlite"
+    if file.manifest is None or not file.manifest.sha256 or not database.is_file():
+        return []
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=5)) as opened:
+            rows = opened.execute(
+                "select record from outcomes where key like '%.grid' and json_extract(record, '$.artifact.sha256') = ?",
+                (file.manifest.sha256,),
+            ).fetchall()
+        records = [json.loads(row[0]) for row in rows]
+    except (sqlite3.Error, ValueError):
+        return []  # a store that is damaged, or of another program, is no evidence
+    newest: dict[str, dict[str, str]] = {}
+    for record in sorted(records, key=lambda it: str(it["when"])):
+        if record["built_on"]["id"] != record["engine"]["id"] and seen_of(record) != "open":
+            newest[record["engine"]["id"]] = {
+                "stack": record["engine"]["id"], "status": record["status"], "stage": record["stage"],
+                "when": str(record["when"])[:10], "cell": record["id"], "line": record["line"] or "",
+            }  # fmt: skip
+    return list(newest.values())
+
+
+def seen_of(cell: Mapping[str, Any]) -> str:
+    """`held`, `failed` or `open`: whether the stack loaded and ran what another one built."""
+    from builder.predict_score import seen
+
+    return seen(Claim(rule="portable", subject="", state="unknown", because=""), cell)
+
+
+def words(found: Mapping[str, str]) -> str:
+    """One of `observed`, for people: `loaded and run by onnxruntime-1.20.1-py3.12 on 2026-11-21 (verified, cell 1a2b3c)`."""
+    told = {"verified": "loaded and run by", "degraded": "loaded and run by", "mismatch": "loaded, and run wrongly, by"}
+    said = f": {found['line']}" if found["line"] else ""
+    how = told.get(found["status"], "refused by")
+    return f"{how} {found['stack']} on {found['when']} ({found['status']}, cell {found['cell']}){said}"
 
 
 @functools.cache

@@ -16,6 +16,9 @@ from specs import MATRIX, Project
 
 from builder import portability_grid as grid
 from builder.diagnose import diagnose
+from builder.enginefile import EngineFile
+from builder.enginefile_content import Header
+from builder.enginefile_manifest import Manifest
 from builder.environment.session import WorkerDied
 from builder.errors import SpecErrors, UsageError
 from builder.execute.local import Local
@@ -24,7 +27,7 @@ from builder.machine import read
 from builder.matrix import Matrix
 from builder.outcome import unexpected
 from builder.plan import Plan, reconcile
-from builder.portability_grid_check import claim, foreseen, predictions
+from builder.portability_grid_check import claim, foreseen, observed, predictions, words
 from builder.predict import Claim, Prediction
 from builder.predict_score import score, seen
 from builder.report.check import _cell as contradictions
@@ -414,6 +417,32 @@ def test_what_the_matrix_expects_goes_before_the_rules(tmp_path: Path) -> None:
     assert (found[B, A]["expected"] or {})["state"] == "fixed"
 
 
+def test_check_cites_what_was_seen_of_the_very_file(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, Library({(A, B): REFUSED}))
+    home = tmp_path / "artifacts" / "engines" / "cell"
+
+    def file(sha256: str, folder: Path = home) -> EngineFile:
+        manifest = Manifest(
+            path=folder / "manifest.json", library="", version="", capability="", platform="", built={}, flags=None,
+            sha256=sha256,
+        )  # fmt: skip
+        header = Header(format="onnx")
+        return EngineFile(path=folder / "engine.plan", size=1, header=header, manifest=manifest, notes=())
+
+    (told,) = observed(file(found[A, A]["artifact"]["sha256"]))
+    assert (told["stack"], told["status"], told["cell"]) == (B, "failed", found[A, B]["id"])
+    assert words(told).startswith(f"refused by {B} on 20") and WORDS in words(told)
+    (told,) = observed(file(found[B, B]["artifact"]["sha256"]))
+    assert words(told).startswith(f"loaded and run by {A} on 20")
+    assert observed(file("0" * 64)) == [], "another file"
+    assert observed(file("")) == [] == observed(replace(file(found[A, A]["artifact"]["sha256"]), manifest=None))
+    assert observed(file(found[A, A]["artifact"]["sha256"], tmp_path / "elsewhere")) == [], "no store around it"
+    other = tmp_path / "other" / "results.sqlite"
+    other.parent.mkdir()
+    other.write_bytes(b"no database" * 99)
+    assert observed(file(found[A, A]["artifact"]["sha256"], other.parent / "engines" / "cell")) == [], "a damaged one"
+
+
 # -- for real
 
 REAL = """\
@@ -446,6 +475,12 @@ def test_real_libraries_refuse_in_their_own_words(tmp_path: Path) -> None:
             assert cell["check"]["verdict"] == "will-not-load" and cell["expected"]["state"] == "expected"
     assert "incompatible runtime requirements" in cells["2023.0.2", "2026.4.1"]["line"]
     assert "Opset 5 is under development" in cells["1.31.1", "1.15.1"]["line"]
+    enginematrix(folder, "run", "--select", "all")
+    (engine,) = (folder / "artifacts" / "engines").glob("openvino-2023.0.2-*")
+    told = enginematrix(folder, "check", str(engine))
+    assert "seen: refused by openvino-2026.4.1-py3.12 on 20" in told and "incompatible runtime requirements" in told
+    assert told.count("seen: ") == 1
+    enginematrix(folder, "run")
     rules = {it["rule"]: it for it in report(folder)["predictions"]["rules"]}
     assert rules["portable"]["supported"]["held"] == 5 and rules["portable"]["unsupported"]["failed"] == 3
     assert "up to date" in enginematrix(folder, "run")
