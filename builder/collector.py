@@ -53,6 +53,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         pins = {step.data["pins"].key[:16] for step in stacks if step.data["pins"]}
         images = {step.data["rendered"].key for step in stacks if step.data["rendered"] is not None}
         sources = {record.output for key, record in records.items() if record.kind == "obtain" and key not in gone}
+        ids = {chain.cell.id for chain in plan.chains}
         slugs = {chain.cell.folder for chain in plan.chains}
         root = store.root
         unused: dict[str, list[Path]] = {
@@ -62,6 +63,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             "images": [path for path in root.glob("images/*") if _image(path).get("key") not in images],
             "sources": [path for path in root.glob("sources/*") if path.name not in sources],
             "engines": [path for path in root.glob("engines/*") if path.name not in slugs],
+            "located": [path for path in root.glob("located/*") if path.name not in ids],
             "worker": [path for path in root.glob("worker/*") if path.name != digest(worker_hashes())[:16]],
             "work": list(root.glob("work/*")),
         }
