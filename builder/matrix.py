@@ -449,6 +449,8 @@ class Matrix:
         return Explanation(handle=handle, state="unknown", nearest=self._nearest(handle))
 
     def _left_out(self, position: int, selection: Selection) -> tuple[Literal["sampled-out", "not-selected"], str]:
+        if self._grid >> position & 1:
+            return "not-selected", f"{selection.expression!r} does not name 'built-on' and fit it"
         if selection.sampled is None:
             return "not-selected", f"it does not fit {selection.expression!r}"
         group = self.spec.groups[selection.name]

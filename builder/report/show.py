@@ -20,6 +20,8 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         ("source", cell["source"]),
         ("expected", _expected(cell.get("expected"))),
         ("engine", _stack(cell["engine"])),
+        ("built on", _stack(cell["built_on"]) if "built_on" in cell else ""),
+        ("check said", f"{cell['check']['verdict']}: {cell['check']['because']}" if cell.get("check") else ""),
         ("exporter", _stack(cell["exporter"])),
         ("python", cell["python"]),
         ("isolation", _isolation(cell)),
@@ -34,6 +36,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     if cell["artifact"]:
         folder = artifacts / "engines" / cell["folder"]
         where = folder if folder.exists() else "not kept (`enginematrix run` makes it anew)"
+        if "built_on" in cell:
+            where = Path(cell["artifact"]["path"])
+            where = artifacts / where if (artifacts / where).exists() else "not kept"
         out.append(f"{'engine file':<11} {where} ({cell['artifact']['bytes']} bytes)")
     for claim in claims:
         told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
