@@ -38,6 +38,8 @@ USERS = 4
 """Tensors made of the wrong one that a piece takes in, at most."""
 WIDEN = 4
 """How many times a piece that does not show the fault by itself is made larger, before all that leads to it is taken."""
+DEEPER = 3
+"""How many steps more of what is made of it are taken in after that, before the whole model is."""
 _PIECE = {"subgraph.onnx": "model", "subgraph.npz": "inputs"}
 METHOD = (
     "relative error |got - ref| / |ref| (Euclidean norms) against ONNX Runtime on the CPU, FP32 and without optimisation, on the "
@@ -141,9 +143,19 @@ class Site:
         metric = recipe.data.get("metric")
         self.metric = {"name": metric["name"], "minimum": metric["minimum"].get(precision)} if metric else None
 
-        outline = self._ask(self.tools, {"part": "outline", "plain": self.plain, "model": self.job["model"]})
+        outline = self._ask(
+            self.tools,
+            {
+                "part": "outline",
+                "plain": self.plain,
+                "model": self.job["model"],
+                "case": self.case,
+                "inputs": self.job["inputs"],
+            },
+        )
         graph = Graph(nodes=outline["nodes"], pairs=[(first, second) for first, second in outline["pairs"]])
         self.graph, self.types = graph, dict(outline["types"])
+        self.outputs = [str(one) for one in outline["outputs"]]
         try:
             base = self._measure([])
         except Refused as error:
@@ -278,6 +290,10 @@ class Site:
             for _ in range(2**turn):
                 edge = {one for it in edge for one in graph.inputs(it)}
         yield self._with(name, users, set()), [name, *users]
+        for _ in range(DEEPER):
+            users += [one for one, _ in graph.pairs if one not in users and set(users) & set(graph.inputs(one))]
+            yield self._with(name, users, set()), [name, *users]
+        yield list(range(len(graph.nodes))), [name, *self.outputs]  # the model, as it was seen to be wrong
 
     def _with(self, name: str, users: Sequence[str], edge: set[str]) -> list[int]:
         return sorted({index for one in (name, *users) for index in self.graph.between(one, edge)})
@@ -288,8 +304,9 @@ class Site:
         names = list(dict.fromkeys([name, *sorted(taken & set(self.graph.order))]))
         values = self._reference(names)
         given = {
-            **self.job, "part": "cut", "indices": list(indices), "ends": [self.graph.marks[one] for one in ends], "tensor": name,
-            "names": names, "case": self.case, "types": {k: v for k, v in self.types.items() if v[0]},
+            **self.job, "part": "cut", "indices": list(indices), "tensor": name, "names": names,
+            "ends": [self.graph.marks.get(one, one) for one in ends], "case": self.case,
+            "types": {k: v for k, v in self.types.items() if v[0]},
         }  # fmt: skip
         try:
             got = self._ask(self.chain.engine, given, values)

@@ -195,3 +195,13 @@ def test_bad_parts_and_models_are_bad_input(tmp_path: Path) -> None:
                    str(tmp_path), lambda what: None)  # fmt: skip
     with pytest.raises(jobs.BadInput, match="bad.onnx is no model to look into"):
         locate.locate(job)
+
+
+def test_symbols_have_the_sizes_of_the_case(tmp_path: Path) -> None:
+    path = onnxfile.write(tmp_path / "m.onnx", CHAIN, weights=["w"], shape=["N", 3])
+    np.savez(tmp_path / "case.npz", input_0=np.zeros((5, 3), "float32"), output_0=np.zeros((5, 3), "float32"))
+    given = {"part": "outline", "plain": str(path), "model": str(path), "case": str(tmp_path / "case.npz"),
+             "inputs": [{"name": "x", "dtype": "float32", "shape": ["N", 3]}]}  # fmt: skip
+    found = locate.locate(jobs.Job("locate", given, str(tmp_path), lambda what: None))
+    assert found["types"]["y"] == ["float32", [5, 3]]
+    assert found["pairs"] == [["c", "c"], ["r", "r"], ["y", "y"]]

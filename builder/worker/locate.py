@@ -30,7 +30,15 @@ def locate(job):
 
 def _outline(job):
     with job.stage("parse"):
-        return locate_model.outline(subgraph.read(job.input["plain"]), subgraph.read(job.input["model"]))
+        found = locate_model.outline(subgraph.read(job.input["plain"]), subgraph.read(job.input["model"]))
+    # Dimensions that are symbols, as they are in the case: what a tensor takes is known before it is marked.
+    case, _ = engines.arrays(job.input["case"])
+    sizes = {}
+    for item, array in zip(job.input["inputs"], case):
+        sizes.update((dim, size) for dim, size in zip(item["shape"] or [], array.shape) if not isinstance(dim, int))
+    for about in found["types"].values():
+        about[1] = about[1] and [sizes.get(dim, dim) for dim in about[1]]
+    return found
 
 
 def _reference(job):
@@ -166,7 +174,8 @@ def _cut(job):
         job.path("subgraph.npz"), output_0=expected, **{"input_%d" % at: array for at, array in enumerate(feed)}
     )
     outputs = [{"name": name, "dtype": None, "shape": None} for name in job.input["ends"]]
-    given = dict(job.input, model=job.path("subgraph.onnx"), data=[], inputs=signatures, outputs=outputs, profile=None)
+    given = dict(job.input, model=job.path("subgraph.onnx"), data=[], inputs=signatures, outputs=outputs)
+    given["profile"] = {name: at for name, at in (job.input.get("profile") or {}).items() if name in names} or None
     got = _run(job, jobs.Job(job.kind, given, job.dir, job._tell), feed)
     nodes = [model.nodes[index] for index in sorted(job.input["indices"])]
     return dict(
