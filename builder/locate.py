@@ -10,6 +10,7 @@ about have the same keys.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from builder import lock, machine, pipeline
 from builder.environment.session import WorkerDied
 from builder.errors import InfrastructureError, UsageError
-from builder.execute.jobs import Jobs, no_evidence, now
+from builder.execute.gpus import Gpus, usable
+from builder.execute.jobs import Jobs, no_evidence, now, on
 from builder.locate_kept import FOLDER, SCHEMA
 from builder.locate_search import SUDDEN, Graph, Reading, Refused, Search, wrong
 from builder.plan import Chain, Step, reconcile
@@ -63,7 +65,7 @@ def locate(
     reconcile(plan, store.light(), store.root / "objects", engines=False)
     (chain,) = plan.chains
     _possible(chain, tools)
-    from builder.execute.local import Sessions, inputs_of
+    from builder.execute.local import Sessions, inputs_of, lock_folder
 
     run = f"{utc(time.time())}-{secrets.token_hex(2)}-locate"
     started = time.monotonic()
@@ -72,7 +74,8 @@ def locate(
             lambda step: pipeline.realise(step, work, store), store.work(run, ""), inputs_of(plan, store)
         )
         try:
-            site = Site(store, chain, tools, sessions, run, gpu=bool(here.gpus))
+            gpus = Gpus(usable(here.gpus, os.environ), lock_folder)
+            site = Site(store, chain, tools, sessions, run, gpu=bool(here.gpus), gpus=gpus)
             found = site.search(work.spec.tools, memory, tries, say)
             found["seconds"] = round(time.monotonic() - started, 2)
             _keep(store, chain, found, site.files)
@@ -115,6 +118,7 @@ class Site:
     sessions: Sessions
     run: str
     gpu: bool
+    gpus: Gpus
     files: dict[str, Path] = field(default_factory=dict)
     """What is to be kept: name -> file."""
     numbers: int = 0
@@ -323,10 +327,20 @@ class Site:
             os.link(values, folder / "reference.npz")
             given = {**given, "values": str(folder.resolve() / "reference.npz")}
         step = self.chain.build
-        cuda = environment.data["family"].device == "cuda"
-        end = self.sessions.get(environment, gpu=self.gpu and cuda).run(
-            "locate", given, folder, seconds=max(step.seconds, 120.0), memory=None if self.gpu and cuda else step.memory
-        )
+        cuda = self.gpu and environment.data["family"].device == "cuda"
+        from builder.execute.local import machine_lock
+
+        session = self.sessions.get(environment, gpu=cuda)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(machine_lock(exclusive=False))  # a timing has the machine to itself
+            uuid = stack.enter_context(self.gpus.one(lambda: False)) if cuda and len(self.gpus) else None
+            end = session.run(
+                "locate",
+                on(uuid, given),
+                folder,
+                seconds=max(step.seconds, 120.0),
+                memory=None if cuda else step.memory,
+            )
         self.last = folder
         if lost := no_evidence(end, stopped=False):
             msg = f"locate: {lost}"
@@ -388,5 +402,6 @@ def _keep(store: Store, chain: Chain, found: dict[str, Any], files: Mapping[str,
             path=f"{FOLDER}/{chain.cell.id}/subgraph.onnx", inputs=f"{FOLDER}/{chain.cell.id}/subgraph.npz"
         )
     store.write_text(beside / "located.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    with store.lock(f"{FOLDER}-{chain.cell.id}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
