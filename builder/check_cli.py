@@ -60,6 +60,7 @@ def call(options: argparse.Namespace) -> int:
 
 def as_dict(file: EngineFile, asked: Asked, answers: tuple[Answer, ...]) -> dict[str, Any]:
     from builder import enginefile, portability
+    from builder.portability_grid_check import observed
     from builder.portability_rules import RULES
 
     return {
@@ -75,6 +76,7 @@ def as_dict(file: EngineFile, asked: Asked, answers: tuple[Answer, ...]) -> dict
              "statement": RULES[answer.rule].statement, "sources": list(RULES[answer.rule].sources)}
             for answer in answers
         ],
+        "observed": observed(file),
         "rules": [
             {"rule": rule.key, "statement": rule.statement, "sources": list(rule.sources)}
             for rule in portability.rules_of(file)
@@ -86,6 +88,7 @@ def lines(file: EngineFile, asked: Asked, answers: tuple[Answer, ...]) -> list[s
     """For people: what it is, what it was built with, then the answers, or the rules where nothing was asked."""
     from builder import portability
     from builder.enginefile import FORMATS
+    from builder.portability_grid_check import observed, words
     from builder.portability_rules import RULES
 
     header = file.header
@@ -109,6 +112,7 @@ def lines(file: EngineFile, asked: Asked, answers: tuple[Answer, ...]) -> list[s
         out.append(_row(key.replace("_", " "), _value(value)))
     out += [_row("note", note) for note in file.notes]
     out.append("")
+    out += [f"seen: {words(found)}" for found in observed(file)]
     if not answers:
         rules = portability.rules_of(file)
         out.append("Where it loads:" if rules else "Where it loads: no rule is recorded for this format.")

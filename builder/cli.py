@@ -136,6 +136,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--log", action="store_true", help="print its logs whole (default: where they are)")
     _isolated(show)
 
+    locate = command(
+        "locate", _locate, "Find the first tensor of a cell's model that goes wrong, and the piece that shows it."
+    )
+    locate.add_argument("cell", metavar="CELL")
+    locate.add_argument("--json", action="store_true", help="as JSON (default: text)")
+    locate.add_argument("--memory", metavar="MIB", type=_positive, default=256,
+                        help="MiB of tensors that an engine is asked for at a time (default: 256)")  # fmt: skip
+    locate.add_argument(
+        "--tries", metavar="N", type=_positive, default=40, help="engines that are built at most (default: 40)"
+    )
+    _isolated(locate)
+
     repro = command("repro", _repro, "Run exactly this cell again, with every log printed.")
     repro.add_argument("cell", metavar="CELL")
     _isolated(repro)
@@ -490,6 +502,19 @@ def _never_run(cell: Mapping[str, Any]) -> bool:
     )
 
 
+def _locate(options: argparse.Namespace) -> int:
+    from builder import locate
+    from builder.locate_kept import lines
+
+    work = _one(options)
+    found = locate.locate(work, memory=options.memory << 20, tries=options.tries, say=_say)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(lines(found, work.project.artifacts)))
+    return EXIT_OK
+
+
 def _repro(options: argparse.Namespace) -> int:
     from builder import pipeline
     from builder.report.show import text
@@ -579,7 +604,7 @@ def _gc(options: argparse.Namespace) -> int:
     from builder import collector, pipeline
 
     work = pipeline.select(_project(options), group="all", expression=None)
-    work.cells = (*work.cells, *work.matrix.suite_cells)
+    work.cells = (*work.cells, *work.matrix.grid_cells, *work.matrix.suite_cells)
     freed = collector.collect_garbage(work, keep_runs=options.keep_runs, dry_run=options.dry_run)
     verb = "would free" if options.dry_run else "freed"
     for kind, (number, size) in freed.items():

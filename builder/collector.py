@@ -53,6 +53,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         pins = {step.data["pins"].key[:16] for step in stacks if step.data["pins"]}
         images = {step.data["rendered"].key for step in stacks if step.data["rendered"] is not None}
         sources = {record.output for key, record in records.items() if record.kind == "obtain" and key not in gone}
+        ids = {chain.cell.id for chain in plan.chains}
         slugs = {chain.cell.folder for chain in plan.chains}
         root = store.root
         unused: dict[str, list[Path]] = {
@@ -62,6 +63,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             "images": [path for path in root.glob("images/*") if _image(path).get("key") not in images],
             "sources": [path for path in root.glob("sources/*") if path.name not in sources],
             "engines": [path for path in root.glob("engines/*") if path.name not in slugs],
+            "located": [path for path in root.glob("located/*") if path.name not in ids],
             "worker": [path for path in root.glob("worker/*") if path.name != digest(worker_hashes())[:16]],
             "work": list(root.glob("work/*")),
         }
@@ -138,7 +140,7 @@ def _entries(record: Any) -> list[dict[str, Any]]:
     """Every stored file that a record names."""
     out = [record["artifact"]] if record.get("artifact") else []
     out += [*record.get("data", ()), *(case["artifact"] for case in record.get("cases", ()))]
-    out += [piece["artifact"] for piece in record.get("subgraphs", ())]
+    out += [entry["artifact"] for name in ("subgraphs", "pictures") for entry in record.get(name, ())]
     return out + list(record.get("calibration", ()))
 
 

@@ -103,6 +103,13 @@ def read(path: Path) -> EngineFile:
     return EngineFile(path=path, size=status.st_size, header=header, manifest=manifest, notes=(*notes, *header.notes))
 
 
+def with_manifest(file: EngineFile, data: dict[str, Any]) -> EngineFile:
+    """The file as if `data`, which is known to describe just these bytes, were the manifest beside it."""
+    manifest = enginefile_manifest.of(file.path.parent / enginefile_manifest.NAME, data)
+    header, notes = _joined(file.header, manifest)
+    return replace(file, header=header, manifest=manifest, notes=(*file.notes, *notes))
+
+
 def as_dict(file: EngineFile) -> dict[str, Any]:
     """For `--json` and for people: what there is, unknown parts absent."""
     header, manifest = file.header, file.manifest

@@ -37,6 +37,8 @@ class Manifest:
     """When, by which stack and from what: for people."""
     flags: tuple[str, ...] | None
     """The builder's flags (TensorRT), None where it does not say."""
+    sha256: str = ""
+    """Of the file that it describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,11 @@ def beside(file: Path, descriptor: int, size: int) -> Manifest | Unread | None:
     if digest != engine["sha256"].lower():
         said = text(engine["sha256"], 64)
         return Unread(because=f"{path} describes another file: its sha256 is {digest}, the manifest says {said}")
-    return _manifest(path, data)
+    return of(path, data)
 
 
-def _manifest(path: Path, data: dict[str, Any]) -> Manifest:
+def of(path: Path, data: dict[str, Any]) -> Manifest:
+    """What a manifest of version 1 says that describes the file it lies beside."""
     modules = _get(data, "built", "modules")
     library = version = ""
     for module, name in _MODULES.items():
@@ -101,6 +104,7 @@ def _manifest(path: Path, data: dict[str, Any]) -> Manifest:
         path=path, library=library, version=version, capability=text(capability, 16) if isinstance(capability, str) else "",
         platform=next((platform for loader, platform in _LOADERS.items() if loader in names), ""),
         built={key: value for key, value in built.items() if value},
+        sha256=_said(_get(data, "engine", "sha256")).lower(),
         flags=tuple(text(flag, 40) for flag in flags if isinstance(flag, str)) if isinstance(flags, list) else None,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder import calibration
+from builder import calibration, portability_grid
 from builder.errors import SpecError, SpecErrors
 from builder.fields import FieldError, of_stack
 from builder.match import Match, Term
@@ -57,6 +57,8 @@ class Block:
     points: Points
     suite: Suite | None = None
     """Whose cases these are; `exporter` and `model` are then -1."""
+    grid: bool = False
+    """Whether they are of the portability grid: `engine` loads, the point's `built-on` builds."""
 
 
 class CompiledRule:
@@ -365,6 +367,8 @@ class Expander:
             role, _, part = name.partition(".")
             if name in FIELDS and spec.suites:
                 self.error(include.places[key], "an include adds no case of a suite", "all of them are there already")
+            elif name in portability_grid.FIELDS:
+                self.error(include.places[key], "an include adds no cell of the portability grid", "portability: does")
             elif role == "engine":
                 engines = [e for e in engines if of_stack(spec.engines[e], part) == value]
             elif role == "exporter":
@@ -427,7 +431,14 @@ class Expander:
         for axis, when in zip(self.axes, self.whens, strict=True):
             if when is not None and when.hits == 0 and axis.when is not None:
                 self.error(axis.when.where, f"axis {axis.name!r} exists for no cell")
-        for compiled in self.rules:
+        self.dead([rule for rule in self.rules if not _concerns_grid(rule)])
+
+    def dead_rules_of_grid(self) -> None:
+        """As `dead_rules`, of the rules that are about the portability grid alone: its cells are made last."""
+        self.dead([rule for rule in self.rules if _concerns_grid(rule)])
+
+    def dead(self, rules: Sequence[CompiledRule]) -> None:
+        for compiled in rules:
             rule = of(compiled)
             if compiled.hits == 0 and not rule.optional:
                 what = {"constraints": "constraint", "expect": "expectation", "set": "set rule"}.get(
@@ -443,6 +454,10 @@ def _concerns_suites(rule: CompiledRule) -> bool:
         return False  # over an axis that they do not have
     named = [name for name, _ in rule.base] + [name for name, _ in rule.options]
     return of(rule).kind == "constraints" or any(name in FIELDS for name in named)
+
+
+def _concerns_grid(rule: CompiledRule) -> bool:
+    return any(name in portability_grid.FIELDS and None not in accepted for name, accepted in rule.options)
 
 
 def of(rule: CompiledRule) -> Rule:

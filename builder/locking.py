@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     """Every stack that these cells need, once: exporters, engines, the references' and the tools'."""
     stacks = [*(cell.exporter for cell in cells), *(cell.engine for cell in cells)]
+    stacks += _builders(cells)
     stacks += [work.spec.reference_stack(model) for model in dict.fromkeys(cell.model for cell in cells)]
     if work.spec.tools is not None:
         stacks.append(work.spec.tools)
@@ -37,13 +38,19 @@ def stacks_of(work: Work, cells: Sequence[Cell]) -> list[Stack]:
     return list({stack.id: stack for stack in stacks}.values())
 
 
+def _builders(cells: Sequence[Cell]) -> list[Stack]:
+    """The stacks that build the engines of cells of the portability grid."""
+    found = (getattr(cell, "built_on", None) for cell in cells)
+    return [stack for stack in found if stack is not None]
+
+
 def named(work: Work, text: str) -> list[Stack]:
     """The stacks that an expression names (`lock --update`). It is held against each stack's own fields, never against
     cells: pins that nobody named must stay. `engine...` takes engines only and `exporter...` exporters only; a word is a
     stack's name, with wildcards, or `all`. Raises SelectError for what is no stack's, UsageError when nothing fits."""
     stacks = stacks_of(work, work.cells)
     roles = {
-        "engine": {cell.engine.id for cell in work.cells},
+        "engine": {stack.id for stack in (*(cell.engine for cell in work.cells), *_builders(work.cells))},
         "exporter": {stack.id for stack in stacks if stack.role == "exporter"},
     }
     known = work.spec.fields

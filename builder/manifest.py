@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from builder.plan import Chain
 from builder.store import StepRecord
+from builder.values import Stack
 
 
 def manifest(
-    chain: Chain, build: StepRecord, environment: StepRecord | None, outcome: dict[str, Any]
+    chain: Chain,
+    build: StepRecord,
+    environment: StepRecord | None,
+    outcome: Mapping[str, Any],
+    stack: Stack | None = None,
 ) -> dict[str, Any]:
     """Facts only, each from the step's own record. `loads` states what the engine format is tied to: the library at its
     exact version for TensorRT and TensorRT-RTX plans (and the compute capabilities it was built for), the same
-    library and CPU for OpenVINO blobs and ONNX Runtime's optimised models."""
+    library and CPU for OpenVINO blobs and ONNX Runtime's optimised models. `stack`: that which built it, where it is not the
+    cell's own."""
     cell = chain.cell
     family = chain.build.data["family"]
     probe = environment.record.get("probe", {}) if environment else {}
@@ -33,7 +40,7 @@ def manifest(
             ],
         },
         "built": {
-            "when": build.created, "seconds": build.seconds, "stack": cell.engine.as_dict(), "modules": versions,
+            "when": build.created, "seconds": build.seconds, "stack": (stack or cell.engine).as_dict(), "modules": versions,
             "isolation": chain.engine.data["isolation"], "image": environment.record.get("image") if environment else None,
             "distributions": probe.get("distributions", {}), "loaded": build.record.get("loaded", {}),
             "from": {"model": cell.model, "exporter": cell.exporter.as_dict(), "options": dict(cell.options)},

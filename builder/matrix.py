@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
-from builder import sample, select, suite
+from builder import portability_grid, sample, select, suite
 from builder.errors import EngineMatrixError, SpecErrors, UsageError
 from builder.expansion import Block, Expander, Point
 from builder.fields import of_stack
@@ -100,15 +100,35 @@ class Matrix:
         self._made: dict[int, Cell] = {}
         self._product = (1 << self._count) - 1
         self._everything = (1 << self._total) - 1
+        self._suites = self._everything & ~self._product
+        self._grid = 0
+        self._grid_blocks: tuple[Block, ...] = ()
         self._groups: dict[tuple[str, bool], int] = {}
+        if spec.portability is not None:
+            self._add_grid(spec.portability)
+
+    def _add_grid(self, grid: portability_grid.Grid) -> None:
+        """The cells of the portability grid, behind all others."""
+        before = self._total
+        try:
+            chosen = self._evaluate(grid.expr, None, None)
+        except UsageError as error:
+            raise SpecErrors([self.spec.source.problem(grid.where, str(error))]) from None
+        self._grid_blocks = portability_grid.blocks(self.spec, self._expander, grid, self._blocks, chosen, before)
+        self._all = (*self._all, *self._grid_blocks)
+        self._starts = [block.start for block in self._all]
+        self._total = before + sum(len(block.points.kept) for block in self._grid_blocks)
+        self._everything = (1 << self._total) - 1
+        self._grid = self._everything & ~((1 << before) - 1)
 
     def __len__(self) -> int:
         """Cells of the product and the includes; those of suites are not counted."""
         return self._count
 
     def total(self, cells: Sequence[Cell]) -> int:
-        """Of how many cells these are a selection: with those of suites where it has any."""
-        return self._total if any(cell.model in self.spec.suites for cell in cells) else self._count
+        """Of how many cells these are a selection: with those of suites, and of the portability grid, where it has any."""
+        suites = self._suites.bit_count() if any(cell.model in self.spec.suites for cell in cells) else 0
+        return self._count + suites + (self._grid.bit_count() if any(cell.built_on for cell in cells) else 0)
 
     # -- cells
 
@@ -124,9 +144,11 @@ class Matrix:
         if block.suite is not None:
             return Cell(exporter=block.suite.stack, engine=self.spec.engines[block.engine], model=block.suite.name,
                         options=point.options, attributes=point.attributes, expect=point.expect)  # fmt: skip
-        return Cell(exporter=self.spec.exporters[block.exporter], engine=self.spec.engines[block.engine],
+        engine = self.spec.engines[block.engine]
+        built_on = portability_grid.built_on(self.spec, engine, point.options) if block.grid else None
+        return Cell(exporter=self.spec.exporters[block.exporter], engine=engine,
                     model=self._models[block.model], options=point.options, attributes=point.attributes,
-                    expect=point.expect)  # fmt: skip
+                    expect=point.expect, built_on=built_on)  # fmt: skip
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -137,7 +159,12 @@ class Matrix:
     @cached_property
     def suite_cells(self) -> tuple[Cell, ...]:
         """Every cell of a suite: suites, engine stacks, cases by name."""
-        return tuple(self.cell(index) for index in range(self._count, self._total))
+        return tuple(self.cell(index) for index in range(self._count, self._count + self._suites.bit_count()))
+
+    @cached_property
+    def grid_cells(self) -> tuple[Cell, ...]:
+        """Every cell of the portability grid, by the stack that loads, then by what is built and by the stack that builds."""
+        return tuple(self.cell(index) for index in range(self._total - self._grid.bit_count(), self._total))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -283,16 +310,21 @@ class Matrix:
     def _evaluate(
         self, expr: Expr, status: Mapping[str, str] | None, changed: set[str] | None, *, wide: bool = False
     ) -> int:
-        """The bits of the cells that fit. Cells of suites are among them only where the expression is about suites: where
-        it names one of their fields or a group that does, or is the handle of one of their cells alone; so are (`wide`)
-        those of the groups that such an expression takes in: `operators and here`."""
-        if not wide and self.spec.suites:
-            groups = {name: group.expr for name, group in self.spec.groups.items()}
-            wide = suite.mentions(expr, groups) or self._names_suite_cells(expr)
+        """The bits of the cells that fit. Cells of suites (and of the portability grid) are among them only where the
+        expression is about suites (about the grid): where it names one of their fields or a group that does, or is the handle
+        of one of their cells alone; so are (`wide`) those of the groups that such an expression takes in: `operators and
+        here`."""
         scope = self._everything if wide else self._product
-        return scope & select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed, wide=wide), scope)
+        if not wide and self._everything != self._product:
+            groups = {name: group.expr for name, group in self.spec.groups.items()}
+            named = self._names_cells_apart(expr)
+            scope |= self._suites if named or suite.mentions(expr, groups) else 0
+            scope |= self._grid if named or portability_grid.mentions(expr, groups) else 0
+            wide = scope != self._product
+        found = select.evaluate(expr, lambda leaf: self._leaf(leaf, status, changed, wide=wide), self._everything)
+        return scope & found
 
-    def _names_suite_cells(self, expr: Expr) -> bool:
+    def _names_cells_apart(self, expr: Expr) -> bool:
         """Whether it holds an id or a slug that fits no cell of the product."""
         for leaf in select.leaves(expr):
             if isinstance(leaf, Word):
@@ -336,7 +368,7 @@ class Matrix:
         return self._each(lambda cell: cell.slug == leaf.text or fnmatchcase(cell.slug, leaf.text), wide=wide)
 
     def _each(self, accepts: Callable[[Cell], bool], *, wide: bool) -> int:
-        cells = (*self.cells, *self.suite_cells) if wide else self.cells
+        cells = (*self.cells, *self.suite_cells, *self.grid_cells) if wide else self.cells
         text = "".join("1" if accepts(cell) else "0" for cell in reversed(cells))
         return int(text, 2) if text else 0
 
@@ -358,7 +390,7 @@ class Matrix:
                 fits = [leaf.accepts(model) for model in self._models]
             else:
                 fits = [leaf.accepts(of_stack(s, part)) for s in (spec.engines if role == "engine" else spec.exporters)]
-            for block in self._blocks:
+            for block in (*self._blocks, *self._grid_blocks):
                 if fits[{"model": block.model, "engine": block.engine, "exporter": block.exporter}[role]]:
                     mask |= (1 << len(block.points.kept)) - 1 << block.start
             return mask
@@ -379,9 +411,12 @@ class Matrix:
 
     # -- handles
 
+    def _handled(self, handle: str) -> list[Cell]:
+        return _handles(handle, self.cells) or _handles(handle, self.grid_cells) or _handles(handle, self.suite_cells)
+
     def find(self, handle: str) -> Cell:
         """The cell of an id, a unique beginning of one, a slug, or a glob that fits one slug. Raises UsageError."""
-        found = _handles(handle, self.cells) or _handles(handle, self.suite_cells)
+        found = self._handled(handle)
         if len(found) == 1:
             return found[0]
         if found:
@@ -393,7 +428,7 @@ class Matrix:
         """Which rule removed or changed a cell, or whether a selection (or a group, or its sampling) left it out."""
         if selection is None and group is not None:
             selection = self.select(group)
-        found = _handles(handle, self.cells) or _handles(handle, self.suite_cells)
+        found = self._handled(handle)
         if found:
             cell = found[0]
             block, point = self._point(cell)
@@ -414,6 +449,8 @@ class Matrix:
         return Explanation(handle=handle, state="unknown", nearest=self._nearest(handle))
 
     def _left_out(self, position: int, selection: Selection) -> tuple[Literal["sampled-out", "not-selected"], str]:
+        if self._grid >> position & 1:
+            return "not-selected", f"{selection.expression!r} does not name 'built-on' and fit it"
         if selection.sampled is None:
             return "not-selected", f"it does not fit {selection.expression!r}"
         group = self.spec.groups[selection.name]
@@ -432,7 +469,8 @@ class Matrix:
     def _point(self, cell: Cell) -> tuple[Block, Point]:
         position = self.ids.get(cell.id)
         if position is None:
-            position = self._count + next(i for i, other in enumerate(self.suite_cells) if other.id == cell.id)
+            apart = (*self.suite_cells, *self.grid_cells)
+            position = self._count + next(i for i, other in enumerate(apart) if other.id == cell.id)
         block = self._all[bisect_right(self._starts, position) - 1]
         return block, block.points.kept[position - block.start]
 

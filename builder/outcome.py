@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from builder import portability_grid
 from builder.diagnose import Diagnosis, diagnose
 from builder.plan import Chain, Step, before
 from builder.store import StepRecord
@@ -35,6 +36,7 @@ def outcome(
         return of_case(chain, records, infrastructure, not_run)
     cell = chain.cell
     stages = _stages(chain, records)
+    grid = {"built_on": cell.built_on.as_dict()} if cell.built_on is not None else {}
     result: dict[str, Any] = {
         "id": cell.id, "slug": cell.slug, "folder": cell.folder,
         "status": "verified", "stage": "compare", "reason": "", "category": None,
@@ -44,7 +46,7 @@ def outcome(
         "artifact": None, "files": _files(chain, records), "loaded": {}, "python": None,
         "isolation": isolation(chain), "image": None,
         "command": f"enginematrix repro {cell.id}", "when": None,
-        "seconds": 0.0,
+        "seconds": 0.0, **grid,
     }  # fmt: skip
     mine = [records[step.key] for step in chain.steps() if step.key in records and step.state in ("stored", "failed")]
     own = [record for record in mine if record.kind in ("build", "run", "measure", "speedup")]
@@ -69,7 +71,7 @@ def outcome(
     if build is not None:
         result["artifact"] = build.record.get("artifact")
     if run is not None:
-        result["comparison"] = run.record["result"].get("comparison")
+        result["comparison"] = _with_noise(run.record["result"].get("comparison"), records.get(chain.reference.key))
     if chain.measure is not None and chain.measure.state == "stored":
         result["measure"] = _measure(records[chain.measure.key].record["result"])
         result["measure"].update(_speed(chain, records, build))
@@ -79,6 +81,11 @@ def outcome(
         _leave_alone(result, chain.against)
     elif stopped is None and chain.run.state == "skip":
         result.update(status="built", stage="build", reason=f"built; {chain.run.skipped}")
+        if result["degraded"]:
+            _degrade(result)
+    elif stopped is None and run is not None and run.record["result"].get("unloaded"):
+        unloaded = run.record["result"]["unloaded"]
+        result.update(status="built", stage="build", reason=f"built; {unloaded}, and the library does not refuse it")
         if result["degraded"]:
             _degrade(result)
     elif stopped is None:
@@ -93,10 +100,31 @@ def outcome(
         )  # fmt: skip
     elif stopped.state == "failed":
         is_own = stopped is not chain.reference and stopped in tuple(chain.steps())
-        _fail(result, stopped, records[stopped.key], records, log, own=is_own)
+        if chain.built_in is not None:  # what it is about is whether this stack loads what another one built
+            is_own = stopped is chain.engine or stopped is chain.run
+        moved = cell.built_on is not None and cell.built_on.id != cell.engine.id
+        _fail(result, stopped, records[stopped.key], records, log, own=is_own, moved=moved)
     else:
         result.update(status="skipped", stage=_last_stage(stages), reason=not_run or "not run")
     return result
+
+
+def _with_noise(comparison: Any, reference: StepRecord | None) -> Any:
+    """A comparison with the reference's noise floor beside each output's error: what the framework in FP32 differs from itself
+    by, computed in another way. By places: exporters rename outputs."""
+    about = (reference.record["result"].get("noise") if reference is not None else None) or {}
+    floors: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in about.get("outputs") or ():
+        floors.setdefault(entry["case"], []).append(entry)
+    if not comparison or not floors:
+        return comparison
+    outputs = []
+    for output in comparison["outputs"]:
+        of = floors.get(output["case"]) or [{}]
+        first = of.pop(0) if output["case"] in floors and of else {}
+        noise = {name: first[name] for name in ("max_abs", "max_rel", "scale") if name in first} or None
+        outputs.append({**output, "noise": noise})
+    return {**comparison, "outputs": outputs, "noise_by": about.get("method")}
 
 
 def _leave_alone(result: dict[str, Any], claim: Claim) -> None:
@@ -121,10 +149,11 @@ def isolation(chain: Chain) -> dict[str, str]:
 def _stopped(chain: Chain, infrastructure: Mapping[Step, str]) -> Step | None:
     """The step that decides a cell that did not get to its end; None when it did. What this machine cannot do comes
     before what failed, since nothing was tried; a step that waits is decided by the one it waits for."""
-    skipped = next((step for step in (chain.engine, chain.exporter) if step.state == "skip"), None)
+    around = (chain.engine, chain.exporter, chain.built_in)
+    skipped = next((step for step in around if step is not None and step.state == "skip"), None)
     if skipped is not None:
         return skipped
-    wanted: list[Step | None] = [chain.exporter, chain.engine, chain.obtain, chain.export]
+    wanted: list[Step | None] = [chain.exporter, chain.built_in, chain.engine, chain.obtain, chain.export]
     wanted += [chain.calibrate, chain.convert, chain.build]
     if chain.run.state != "skip":
         wanted += [chain.reference, chain.run, chain.measure]
@@ -150,8 +179,8 @@ def _judge(result: dict[str, Any]) -> None:
         result.update(
             status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
             diagnosis="The engine ran and its outputs are not those of the reference within the recipe's tolerance.",
-            remedy="Compare the numbers below with the tolerance; try fp32, another opset or another release to see which "
-            "of them brings the difference.",
+            remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another "
+            "release to see which of them brings the difference.",
         )  # fmt: skip
         return
     result.update(status="verified", stage="measure" if result["measure"] else "compare")
@@ -193,7 +222,14 @@ def degraded_by(entry: Mapping[str, Any]) -> str:
 
 
 def _fail(
-    result: dict[str, Any], step: Step, record: StepRecord, records: Mapping[str, StepRecord], log: Log, *, own: bool
+    result: dict[str, Any],
+    step: Step,
+    record: StepRecord,
+    records: Mapping[str, StepRecord],
+    log: Log,
+    *,
+    own: bool,
+    moved: bool = False,
 ) -> None:
     data = record.record
     end = data.get("end") or {}
@@ -220,6 +256,8 @@ def _fail(
         diagnosis=found.diagnosis, remedy=found.remedy, source=found.source,
     )  # fmt: skip
     result["loaded"] = data.get("loaded") or result["loaded"]
+    if moved and own:
+        result.update(portability_grid.refusal(result))
 
 
 _WHAT = {
@@ -260,8 +298,8 @@ def _last_stage(stages: Sequence[Mapping[str, Any]]) -> str:
 def _degraded(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
     """Everything that is not what was asked, from every step."""
     out: list[dict[str, Any]] = []
-    for step in (chain.exporter, chain.engine):
-        if step.key in records:
+    for step in dict.fromkeys((chain.exporter, chain.built_in, chain.engine)):
+        if step is not None and step.key in records:
             out += records[step.key].record.get("differs") or []
     asked = chain.cell.options.get("opset")
     export = records.get(chain.export.key) if chain.export.state == "stored" else None
@@ -288,11 +326,19 @@ def _files(chain: Chain, records: Mapping[str, StepRecord]) -> dict[str, Any]:
     model = records.get(graph.key) if graph.state == "stored" else None
     reference = records.get(chain.reference.key) if chain.reference.state == "stored" else None
     refused = records.get(chain.build.key) if chain.build.state == "failed" else None
+    run = records.get(chain.run.key) if chain.run.state == "stored" else None
     return {
         "model": model.record["artifact"]["path"] if model else None,
         "cases": [case["artifact"]["path"] for case in reference.record["cases"]] if reference else [],
         "subgraphs": [_piece(piece) for piece in refused.record.get("subgraphs", ())] if refused else [],
+        "pictures": [_picture(picture) for picture in run.record.get("pictures", ())] if run else [],
     }
+
+
+def _picture(picture: Mapping[str, Any]) -> dict[str, Any]:
+    """An output drawn beside the reference's, as the report has it."""
+    names = ("case", "name", "kind", "width", "height", "step", "difference", "broken")
+    return {"path": picture["artifact"]["path"], **{name: picture.get(name) for name in names}}
 
 
 def _piece(piece: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,8 +350,8 @@ def _piece(piece: Mapping[str, Any]) -> dict[str, Any]:
 def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     wanted: list[tuple[Step, tuple[str, ...]]] = [
-        (chain.exporter, ("environment",)), (chain.engine, ("environment",)),
-        *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
+        (chain.exporter, ("environment",)), *([(chain.built_in, ("environment",))] if chain.built_in else []),
+        (chain.engine, ("environment",)), *([(chain.obtain, ("obtain",))] if chain.obtain else []), (chain.export, ("export",)),
         *([(chain.calibrate, ("export",))] if chain.calibrate else []),
         *([(chain.convert, ("export",))] if chain.convert else []), (chain.build, ("parse", "build")),
         (chain.run, ("load", "run", "compare")), *([(chain.measure, ("measure",))] if chain.measure else []),
@@ -320,8 +366,9 @@ def _stages(chain: Chain, records: Mapping[str, StepRecord]) -> list[dict[str, A
         log = record.record.get("log") if record else None
         failed = _failed_stage(step, record.record) if record is not None and step.state == "failed" else None
         reached = True
+        unloaded = record is not None and bool((record.record.get("result") or {}).get("unloaded"))
         for name in names:
-            if step.state == "skip":
+            if step.state == "skip" or unloaded:
                 state = "skipped"
             elif record is None or not reached:
                 state = "not-reached"

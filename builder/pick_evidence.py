@@ -40,7 +40,7 @@ _RUNS = "select id, started from runs order by id desc"
 """Runs are named by their start, so that their key gives them newest first; what is not needed is not read."""
 _RESULTS = f"""
     select outcome, cell, status from results where run = ? and status in ({", ".join("?" * len(_STATUSES))})
-        and outcome not like '%.suite'
+        and outcome not like '%.suite' and outcome not like '%.grid'
 """  # noqa: S608
 _OUTCOME = f"select {_EXTRACTED} from outcomes where key = ?"  # noqa: S608
 

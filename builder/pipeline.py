@@ -28,6 +28,7 @@ from builder import (
     locking,
     machine,
     matrix,
+    portability_grid,
     pulls,
     results,
     spec,
@@ -164,9 +165,10 @@ def foresee(work: Work, here: machine.Machine, store: Store, *, skip: bool) -> d
     refuted = {claim: observed for claim, (_, observed) in store.refuted().items()}
     predictor = Predictor(work.spec.families, here, refuted=refuted)
     # Of a suite every case is run, and what becomes of it is the question.
-    predicted = [cell for cell in work.cells if cell.model not in work.spec.suites]
+    predicted = [cell for cell in work.cells if cell.model not in work.spec.suites and cell.built_on is None]
     found = dict.fromkeys((cell.id for cell in work.cells), Prediction(claims=()))
     found.update({cell.id: predictor.predict(cell) for cell in predicted})
+    found.update(portability_grid.foreseen(work.cells, predictor.predict))
     against = {cell: found[cell].against for cell in found} if skip else {}
     work.against = {cell: claim for cell, claim in against.items() if claim is not None}
     return found
@@ -176,7 +178,14 @@ def make_plan(
     work: Work, locked: lock.Lock, here: machine.Machine, *, refused: Mapping[str, str] = MappingProxyType({})
 ) -> Plan:
     """Cells -> steps, not yet held against what is stored. `refused`: stacks that this machine has no room for -> why."""
-    planner = Planner(
+    return make_planner(work, locked, here, refused=refused).plan(work.cells)
+
+
+def make_planner(
+    work: Work, locked: lock.Lock, here: machine.Machine, *, refused: Mapping[str, str] = MappingProxyType({})
+) -> Planner:
+    """What turns the cells of `work` into steps."""
+    return Planner(
         families=work.spec.families,
         recipes=work.spec.recipes,
         reference_stacks={model: work.spec.reference_stack(model) for model in {cell.model for cell in work.cells}},
@@ -194,7 +203,6 @@ def make_plan(
         suites=work.spec.suites,
         quantizers=work.spec.quantizers,
     )
-    return planner.plan(work.cells)
 
 
 def planned(
@@ -322,6 +330,7 @@ def run(
         cells = collect(plan, work, store, result)
         if keep != "none" or todo:
             results.deliver(plan, store, cells, again=bool(todo), new=keep != "none")
+        predictions = _with_grid(cells, predictions)
         both = _both_ways_if_readable(work, locked, here, store, cells)
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
         _refute(work, store, result, cells, predictions, say)
@@ -342,12 +351,22 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True, predict
     result = Result(report={}, ran=0)
     started = time.time()
     cells = collect(plan, work, store, result)
+    predictions = _with_grid(cells, predictions)
     both = _both_ways_if_readable(work, locked, here, store, cells)
     run_id = f"{utc(started)}-stored"
     result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
     if write:
         results.write_report(work.project, result.report)
     return result
+
+
+def _with_grid(cells: Sequence[Mapping[str, Any]], predictions: dict[str, Prediction]) -> dict[str, Prediction]:
+    """With what is said of the cells of the portability grid, once their engines are there to ask about."""
+    if not any("check" in cell for cell in cells):
+        return predictions
+    from builder import portability_grid_check
+
+    return portability_grid_check.predictions(cells, predictions)
 
 
 def _execute(
@@ -498,7 +517,8 @@ def _remember(
     report = result.report
     if not result.ran and not history_keep.moved(store, report, cells):
         return
-    recipes = {cell.model: work.spec.recipes[cell.model].sha256 for cell in work.cells}
+    known = work.spec.recipes  # suites have none
+    recipes = {cell.model: known[cell.model].sha256 for cell in work.cells if cell.model in known}
     history_keep.remember(store, plan, report, cells, history_keep.summary(report, locked, here, recipes))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from builder import calibration, fit
+from builder import calibration, fit, portability_grid
 from builder.isolation import Isolation, Realised, choose
 from builder.lock import Lock, Pins, data_package
 from builder.machine import Machine
@@ -112,6 +112,8 @@ class Chain:
     """The engine against its framework's baseline, where it is timed and there is one. It decides no cell."""
     no_baseline: str = ""
     """Why there is none."""
+    built_in: Step | None = None
+    """The environment that the engine was built in, of a cell of the portability grid: `engine` then is where it is loaded."""
     suite: Suite | None = None
     """Whose case the cell is: then `export` (and `reference`) is the step that exports all cases, `build` (and `run`) the
     one that runs those of the shard."""
@@ -133,8 +135,8 @@ class Chain:
             yield from (self.exporter, self.engine, self.export, self.build)
             return
         for step in (
-            self.exporter, self.engine, self.obtain, self.export, self.calibrate, self.convert, self.build, self.reference,
-            self.run, self.measure, self.speedup,
+            self.exporter, self.built_in, self.engine, self.obtain, self.export, self.calibrate, self.convert, self.build,
+            self.reference, self.run, self.measure, self.speedup,
         ):  # fmt: skip
             if step is not None:
                 yield step
@@ -197,7 +199,7 @@ class Code:
         """From file -> hash (`environment.worker_hashes`)."""
         adapters = {name[9:-3]: value for name, value in files.items() if name.startswith("adapters/")}
         shared = adapters.get("__init__", "")
-        special = ("compare.py", "timing.py")
+        special = ("compare.py", "picture.py", "timing.py", "locate.py", "locate_model.py")
         return cls(
             common=digest(
                 {k: v for k, v in files.items() if "/" not in k and k not in special and not k.startswith("conform")}
@@ -206,7 +208,7 @@ class Code:
             suite=digest({k: v for k, v in files.items() if k in ("conform_export.py", "conform_data.py")}),
             exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
             adapters={name: digest([shared, value]) for name, value in adapters.items()},
-            compare=files.get("compare.py", ""),
+            compare=digest([files.get("compare.py", ""), files.get("picture.py", "")]),
             timing=files.get("timing.py", ""),
         )
 
@@ -292,7 +294,30 @@ class Planner:
         chains = [self._suite(cell) if cell.model in self.suites else self._chain(cell) for cell in cells]
         return Plan(chains=chains, steps=list(self.steps.values()))
 
+    def _loaded_elsewhere(self, cell: Cell) -> Chain:
+        """The chain of a cell of the portability grid: all steps of the cell that builds its engine, but for the last, which
+        loads and runs it in the other stack."""
+        ordinary = portability_grid.ordinary(cell)
+        chain = self._chain(ordinary)
+        recipe, family = self.recipes[cell.model], self.families[cell.engine.family]
+        engine = self._environment(cell.engine)
+        if engine is not chain.engine:
+            precision = cell.options.get("precision", "fp32")
+            run = self._run("run", cell, recipe, family, chain.build, chain.export, chain.reference, precision, engine)
+        else:
+            run = chain.run
+        for step in (engine, run):
+            step.seconds = max(step.seconds, cell.attributes.timeout)
+            step.memory = max(step.memory, cell.attributes.memory)
+            step.retry = max(step.retry, cell.attributes.retry)
+            step.priority = max(step.priority, cell.attributes.priority)
+        return replace(
+            chain, cell=cell, engine=engine, built_in=chain.engine, run=run, against=self.against.get(cell.id)
+        )
+
     def _chain(self, cell: Cell) -> Chain:
+        if cell.built_on is not None:
+            return self._loaded_elsewhere(cell)
         recipe = self.recipes[cell.model]
         family = self.families[cell.engine.family]
         options = cell.options
@@ -396,6 +421,10 @@ class Planner:
         step = Step(seconds=0.0, memory=0, **values)
         self.steps[identity] = step
         return step
+
+    def environment(self, stack: Stack) -> Step:
+        """The step that makes a stack's environment."""
+        return self._environment(stack)
 
     def _environment(self, stack: Stack) -> Step:
         identity = ("environment", stack.id)
@@ -609,20 +638,26 @@ class Planner:
 
     def _run(
         self, kind: Literal["run", "measure"], cell: Cell, recipe: Recipe, family: Family, build: Step, export: Step,
-        reference: Step, precision: str,
+        reference: Step, precision: str, elsewhere: Step | None = None,
     ) -> Step:  # fmt: skip
         # The tolerance is the recipe's for the precision; the inputs and what they must give are the reference's.
-        identity = (kind, id(build), id(reference))
+        identity = (kind, id(build), id(reference), id(elsewhere))
+        environment = elsewhere or build.environment
         if step := self.steps.get(identity):
             return step
-        part = (kind, cell.engine.id, cell.model, precision, tuple(build.data["options"].items()))
+        missing = [need for need in family.run_needs if not self.machine.has(need)]
+        unloadable = ""
+        if elsewhere is not None and missing and portability_grid.tells(family):
+            unloadable, missing = f"loading it {self.machine.lacks(missing[0])}", []
+        part = (kind, cell.engine.id, cell.model, precision, tuple(build.data["options"].items()), unloadable)
         static = self._statics.get(part)
         if static is None:
             static = self._statics[part] = digest(
                 [
-                    build.environment.output if build.environment else "", family.settings, precision, build.data["options"],
+                    environment.output if environment else "", family.settings, precision, build.data["options"],
                     self.code.common, self.code.adapter(family.adapter or ""), self.machine.cpu_key, self.machine.gpu_key,
-                    [recipe.tolerance.get(precision), recipe.data.get("metric"), self.code.compare]
+                    *([unloadable] if unloadable else []),
+                    [recipe.tolerance.get(precision), recipe.data.get("metric"), recipe.data.get("images"), self.code.compare]
                     if kind == "run"
                     else [self.machine.cores, self.code.timing, METHOD],
                 ]
@@ -630,16 +665,15 @@ class Planner:
         step = self._step(
             identity,
             kind=kind,
-            name=build.name,
+            name=f"{build.name} in {cell.engine.id}" if elsewhere else build.name,
             stack=cell.engine,
             static=static,
             # The exported file stands in the key through the engine; its names and order come from its own record.
             needs=(build, reference),
-            environment=build.environment,
-            data={**build.data, "export": export, "build": build, "reference": reference},
+            environment=environment,
+            data={**build.data, "export": export, "build": build, "reference": reference, "unloadable": unloadable},
         )
-        missing = [need for need in family.run_needs if not self.machine.has(need)]
-        if missing and build.environment is not None and build.environment.state != "skip":
+        if missing and environment is not None and environment.state != "skip":
             step.state = "skip"
             step.skipped = f"loading it {self.machine.lacks(missing[0])}"
         return step

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from builder.enginefile import EngineFile
 from builder.facts_records import CATALOG, OnnxRuntime
 from builder.portability_answer import Answer, no, release, same, unknown, yes
-from builder.portability_rules import ACROSS_MAJORS, COMPILED, ONNXRUNTIME_DOMAINS, TRIED_BLOBS
+from builder.portability_rules import ACROSS_MAJORS, COMPILED, OF_SOME_MODELS, ONNXRUNTIME_DOMAINS, TRIED_BLOBS
 
 
 def library(file: EngineFile, name: str, version: str) -> Answer:
@@ -82,6 +82,9 @@ def _blob(file: EngineFile, asked: str, about: str) -> Answer:
             return no(about, f"exported by OpenVINO {built}, which the library compares with its own", rule)
         if asked in TRIED_BLOBS and built in TRIED_BLOBS:
             loads = asked in TRIED_BLOBS[built]
+            if asked in OF_SOME_MODELS.get(built, ()):
+                words = "tried: blobs of some models loaded there, of others were refused"
+                return unknown(about, f"exported by OpenVINO {built}; {words}", rule)
             word = "loaded" if loads else "was refused"
             return (yes if loads else no)(about, f"exported by OpenVINO {built}; tried: such a blob {word} there", rule)
     if not requires and other[:2] >= (2026, 4):

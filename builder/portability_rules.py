@@ -139,6 +139,14 @@ ONNXRUNTIME_DOMAINS = frozenset({
     "com.microsoft.experimental", "org.pytorch.aten", *OPTIMISED,
 })  # fmt: skip
 """Domains that ONNX Runtime 1.15 to 1.31 write into what they optimise."""
+OF_SOME_MODELS: Mapping[str, tuple[str, ...]] = {
+    "2023.0.2": ("2023.3.0",),
+    "2024.3.0": ("2025.2.0", "2026.0.0"),
+    "2024.6.0": ("2025.2.0", "2026.0.0"),
+    "2025.2.0": ("2024.3.0", "2024.6.0"),
+}  # fmt: skip
+"""Of TRIED_BLOBS, those that imported blobs of one model and refused those of another (with a fully connected layer, which is
+kept under a name of the CPU plugin's own)."""
 TRIED_BLOBS: Mapping[str, tuple[str, ...]] = {
     "2023.0.2": ("2023.0.2", "2023.3.0"),
     "2023.3.0": ("2023.3.0",),
@@ -148,6 +156,7 @@ TRIED_BLOBS: Mapping[str, tuple[str, ...]] = {
     "2026.0.0": ("2024.3.0", "2024.6.0", "2025.2.0", "2026.0.0"),
     "2026.4.1": ("2026.4.1",),
 }  # fmt: skip
-"""Release that exported a blob -> those, of all in this table, that imported it and inferred; the others refused it."""
+"""Release that exported a blob -> those, of all in this table, that imported it and inferred, of every model or of some
+(OF_SOME_MODELS); the others refused it."""
 ACROSS_MAJORS = frozenset({(8, 9), (8, 10), (9, 10), (10, 11)})
 """Majors of TensorRT between which the documents state version compatibility, or leave it open."""

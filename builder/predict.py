@@ -34,6 +34,7 @@ RULES = MappingProxyType({
     "gpu": "the engine supports this compute capability",
     "precision": "the release has the precision on this compute capability",
     "driver": "the driver runs programs of this CUDA version",
+    "portable": "an engine of that stack is loaded and run by this one",
 })  # fmt: skip
 """Rule -> what it claims, in the order in which a cell would meet them."""
 _PLACES = {rule: number for number, rule in enumerate(RULES)}

@@ -43,6 +43,7 @@ SHOWS: Mapping[str, Shows] = {
     "gpu": Shows(stages=_ENGINE, proof="build", categories=frozenset({"gpu-unsupported"})),
     "precision": Shows(stages=_ENGINE, proof="build", categories=frozenset({"precision", "precision-fallback"})),
     "driver": Shows(stages=_ENGINE, proof="run", categories=frozenset({"driver-too-old"})),
+    "portable": Shows(stages=frozenset({"load", "run"}), proof="run", categories=frozenset()),
 }  # fmt: skip
 
 
@@ -53,6 +54,8 @@ def seen(claim: Claim, cell: Mapping[str, Any]) -> Seen:
         return "open"
     if claim.rule == "wheel":
         return _wheel(claim, cell)
+    if claim.rule == "portable":
+        return _portable(cell)
     if claim.opsets and (wrote := _wrote(cell)) and wrote not in map(str, claim.opsets):
         return "open"  # the engine was given another file than the one that the claim is about
     if not shows.categories.isdisjoint(degraded_by(entry) for entry in cell["degraded"]):
@@ -80,6 +83,14 @@ def _wheel(claim: Claim, cell: Mapping[str, Any]) -> Seen:
     first = next((name for name, state in states.items() if state == "failed"), "")
     named = re.search(rf"(Because |`){re.escape(claim.project)}(-[\w-]+)?==", str(cell["line"]).replace("_", "-"))
     return "failed" if role == first and named and _blames(SHOWS["wheel"], cell) else "open"
+
+
+def _portable(cell: Mapping[str, Any]) -> Seen:
+    """Whatever the library's word for it: an engine that its own stack runs is refused here, or takes the process with it."""
+    if cell["status"] in ("verified", "mismatch") or (cell["status"] == "degraded" and cell["stage"] != "build"):
+        return "held"
+    refused = cell["status"] in ("failed", "crashed", "out-of-memory") and cell["stage"] in SHOWS["portable"].stages
+    return "failed" if refused else "open"
 
 
 def _environments(cell: Mapping[str, Any]) -> dict[str, str]:

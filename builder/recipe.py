@@ -18,7 +18,7 @@ from builder.values import Recipe, Where
 from builder.values import Source as ModelSource
 
 KEYS = ("recipe", "summary", "exporters", "script", "source", "inputs", "dims", "seeds", "uses", "tolerance", "metric",
-        "calibration", "settings")  # fmt: skip
+        "images", "calibration", "settings")  # fmt: skip
 INPUT_KEYS = ("name", "dtype", "shape", "range", "tensor")
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool")
 TOLERANCE_KEYS = ("atol", "rtol", "cosine", "mismatch", "because")
@@ -66,6 +66,7 @@ def load(path: Path, name: str, errors: list[SpecError]) -> RecipeFile | None:
     dims = _inputs(top)
     tolerance = _tolerance(top)
     _metric(top)
+    _images(top)
     calibration = "calibration" in top
     if calibration:
         calibration_data.check(
@@ -178,6 +179,16 @@ def _metric(top: Section) -> None:
         metric.missing("minimum", "a mapping of precision to the least value")
     for name, value, _ in metric.children("minimum"):
         _number(metric, name, value, -1, 1)
+
+
+def _images(top: Section) -> None:
+    """Outputs that are pictures, by their places."""
+    node = top.get("images")
+    if node is None:
+        return
+    places = nodes.typed(node) if isinstance(node, Seq) else None
+    if not isinstance(places, list) or not places or not all(type(at) is int and at >= 0 for at in places):
+        top.error("images", "'images' must be a list of places of outputs, counted from 0: [0]")
 
 
 def _hash(top: Section, folder: Path, source: ModelSource | None) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builder import errors
+from builder import errors, locate_kept
 from builder.plan import Chain, Plan, Step
 from builder.project import Project, write
 from builder.store import Store
@@ -27,7 +27,7 @@ def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str]
 
     code = _outcome_code()
     # Of suites marked as such: who reads what runs have shown of a stack (pick) passes over their thousands of cases.
-    keys = {id(chain): chain.key() + code + (".suite" if chain.suite is not None else "") for chain in chains}
+    keys = {id(chain): chain.key() + code + _mark(chain) for chain in chains}
     kept = store.outcomes(keys.values())
     fresh = [chain for chain in chains if keys[id(chain)] not in kept]
     steps = [step for chain in fresh for step in chain.steps()]
@@ -45,21 +45,39 @@ def judge(chains: Sequence[Chain], store: Store, infrastructure: dict[Step, str]
     new: dict[str, tuple[str, dict[str, Any]]] = {}
     for chain in fresh:
         found = outcome.outcome(chain, records, infrastructure, not_run, log)
+        if chain.built_in is not None:
+            from builder.portability_grid_check import check
+
+            found["check"] = check(chain, records, found, store.root)
         kept[keys[id(chain)]] = found
         if _lasting(chain, found):
             new[keys[id(chain)]] = (chain.cell.id, found)
     store.put_outcomes(new)
     today = datetime.datetime.now(datetime.timezone.utc).date()
+    located = locate_kept.stored(store.root, {chain.cell.id: chain for chain in chains})
     out = []
     for chain in chains:
         own = dict(kept[keys[id(chain)]])
         own["slug"] = chain.cell.slug
         own["engine"], own["exporter"] = chain.cell.engine.as_dict(), chain.cell.exporter.as_dict()
+        if chain.cell.built_on is not None:
+            own["built_on"] = chain.cell.built_on.as_dict()
         own["key"] = keys[id(chain)]
         own["expected"] = outcome.expectation(chain.cell.expect, own, today)
+        if chain.built_in is not None and chain.cell.expect is None:
+            from builder.portability_grid_check import foreseen
+
+            own["expected"] = foreseen(own)
+        if chain.cell.id in located:
+            own["located"] = located[chain.cell.id]
         own["reused"] = not any(step.wanted for step in chain.steps())
         out.append(own)
     return out
+
+
+def _mark(chain: Chain) -> str:
+    """Cells of the portability grid are no evidence of what a stack builds either: an engine of another one failed there."""
+    return ".suite" if chain.suite is not None else ".grid" if chain.built_in is not None else ""
 
 
 def _lasting(chain: Chain, found: dict[str, Any]) -> bool:
@@ -77,6 +95,8 @@ def _outcome_code() -> str:
         here / "outcome.py",
         here / "conformance.py",
         here / "diagnose.py",
+        *sorted(here.glob("portability*.py")),
+        *sorted(here.glob("enginefile*.py")),
         *sorted((here / "catalog").glob("*.yaml")),
     ):
         sha.update(path.read_bytes())
@@ -93,6 +113,8 @@ def deliver(plan: Plan, store: Store, cells: Sequence[dict[str, Any]], *, again:
     have = {path.name for path in root.iterdir()} if root.is_dir() else set()
     todo = []
     for chain, cell in zip(plan.chains, cells, strict=True):
+        if chain.built_in is not None:
+            continue  # its engine is that of the cell that builds it
         built = chain.build.state == "stored" and cell["artifact"] is not None
         if built and (again or chain.cell.folder not in have):
             name = chain.build.output
@@ -132,7 +154,7 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     content = digest(
         [
             report["counts"],
-            [[c["key"], c["status"], c["expected"]] for c in report["cells"]],
+            [[c["key"], c["status"], c["expected"], (c.get("located") or {}).get("when")] for c in report["cells"]],
             report["isolation"],
             report["predictions"],
             _report_code(),

@@ -123,6 +123,7 @@ def _matrix() -> Schema:
         "suites": _mapping(
             cases, description="cases that somebody else wrote: one cell for each engine stack and case"
         ),
+        "portability": {"type": "string", "description": "cells whose engines every stack of their family loads"},
         "schema": {"enum": [int(spec.SCHEMA), spec.SCHEMA]},
         "name": _NAME,
         "exporters": _mapping(entry, minProperties=1, description="stacks that turn a framework model into ONNX"),
@@ -269,6 +270,12 @@ def _recipe() -> Schema:
         "uses": _list(_NAME),
         "tolerance": _mapping(tolerance, minProperties=1),
         "metric": metric,
+        "images": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0},
+            "minItems": 1,
+            "description": "outputs (their places, from 0) that are pictures: shown beside the reference's",
+        },
         "calibration": _object(
             recipe.CALIBRATION_KEYS,
             {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from builder import calibration, isolation, match, nodes, recipe, sample, select, suite, versions
+from builder import calibration, isolation, match, nodes, portability_grid, recipe, sample, select, suite, versions
 from builder import family as families
 from builder.errors import SpecError, SpecErrors
 from builder.family import FamilyFile
@@ -23,6 +23,7 @@ from builder.fields import FieldError, Fields
 from builder.isolation import Isolation
 from builder.match import Match
 from builder.nodes import Map, Node, Seq, Source, Text
+from builder.portability_grid import Grid
 from builder.recipe import RecipeFile
 from builder.section import NAME, VALUE, Section
 from builder.select import Expr, SelectError
@@ -30,7 +31,7 @@ from builder.suite import Suite
 from builder.values import FAILING, STATUSES, Docker, Expect, Family, Recipe, Role, Stack, Where
 
 KEYS = ("schema", "name", "exporters", "engines", "tools", "suites", "axes", "constraints", "exclude", "include", "set", "expect",
-        "groups", "isolation", "docker")  # fmt: skip
+        "portability", "groups", "isolation", "docker")  # fmt: skip
 ENTRY_KEYS = ("family", "keep", "python")
 AXIS_KEYS = ("values", "when")
 CONSTRAINT_KEYS = ("if", "then", "never", "because", "source", "optional")
@@ -137,6 +138,8 @@ class Spec:
     docker: Docker
     suites: Mapping[str, Suite] = field(default_factory=dict)
     """Cases that somebody else wrote, by the name of the suite; see builder/suite.py."""
+    portability: Grid | None = None
+    """Which engines are loaded in the other stacks of their family; see builder/portability_grid.py."""
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
@@ -219,10 +222,13 @@ class _Reader:
                     options[key].append(value)
         quantizers = self.quantizers(options)
         suites = self.suites(exporters, recipes)
+        if "portability" in top:
+            options.update(portability_grid.options_of(engines))
         self.fields = Fields(exporters, engines, {**options, **suite.options_of(list(suites.values()))})
         self.check_axes(axes)
         rules = (*self.constraints(), *self.excludes(), *self.sets(), *self.expects())
         groups = self.groups()
+        grid = self.portability(groups)
         text = top.choice("isolation", isolation.ISOLATIONS)
         asked: Isolation = next((known for known in isolation.ISOLATIONS if known == text), "auto")
         docker = Docker()
@@ -251,6 +257,7 @@ class _Reader:
             isolation=asked,
             docker=docker,
             suites=suites,
+            portability=grid,
         )
 
     # -- stacks
@@ -379,6 +386,8 @@ class _Reader:
     def check_axes(self, axes: Sequence[Axis]) -> None:
         later = {axis.name for axis in axes}
         for axis in axes:
+            if axis.name in portability_grid.FIELDS:
+                self.source.error(axis.where, f"{axis.name!r} is a field of the portability grid", "rename the axis")
             if axis.name in suite.FIELDS and "suites" in self.top:
                 self.source.error(axis.where, f"{axis.name!r} is a field of suites", "give the axis another name")
             if axis.name in self.fields.ambiguous or self.fields.names.get(axis.name) != axis.name:
@@ -564,11 +573,27 @@ class _Reader:
             budget = section.duration("budget")
             if chosen is not None and expr is not None and suite.mentions(expr):
                 section.error("sample", "the cells of a suite are not sampled", "give the suite a group of its own")
+            if chosen is not None and expr is not None and portability_grid.mentions(expr):
+                section.error(
+                    "sample", "the cells of the portability grid are not sampled", "give it a group of its own"
+                )
             if expr is not None:
                 groups[name] = Group(name=name, select=text, expr=expr, always=always, sample=chosen, order=order,
                                      budget=budget, where=where)  # fmt: skip
         self.check_cycles(groups)
         return groups
+
+    def portability(self, groups: Mapping[str, Group]) -> Grid | None:
+        """`portability:`, a selection of the product's cells."""
+        text = self.top.text("portability", required="portability" in self.top)
+        expr = self.expression(self.top, "portability", tuple(groups)) if text else None
+        if expr is None:
+            return None
+        inner = {name: group.expr for name, group in groups.items()}
+        for fields, of in ((portability_grid.FIELDS, "the portability grid"), (suite.FIELDS, "suites")):
+            if suite.mentions(expr, inner, fields):
+                self.top.error("portability", f"it selects cells of the product, and names a field of {of}")
+        return Grid(select=text, expr=expr, where=self.top.where("portability"))
 
     def expression(self, section: Section, key: str, groups: Sequence[str]) -> Expr | None:
         """A selector, its field and group names checked; errors point into the text where it is on one line."""

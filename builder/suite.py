@@ -188,15 +188,15 @@ def options_of(suites: Sequence[Suite]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def mentions(expr: Expr, groups: Mapping[str, Expr] | None = None) -> bool:
+def mentions(expr: Expr, groups: Mapping[str, Expr] | None = None, fields: Sequence[str] = FIELDS) -> bool:
     """Whether a selector is about suites: whether it, or a group that it takes in, names one of their fields."""
     from builder.select import Compare, Word, leaves
 
     for leaf in leaves(expr):
-        if isinstance(leaf, Compare) and leaf.field in FIELDS:
+        if isinstance(leaf, Compare) and leaf.field in fields:
             return True
         if isinstance(leaf, Word) and groups and leaf.text in groups:
             others = {name: other for name, other in groups.items() if name != leaf.text}
-            if mentions(groups[leaf.text], others):
+            if mentions(groups[leaf.text], others, fields):
                 return True
     return False

@@ -292,22 +292,26 @@ class Cell:
     """Option axes in the file's order: opset, precision, shapes, target... An inactive axis is absent."""
     attributes: Attributes = field(default_factory=Attributes)
     expect: Expect | None = None
+    built_on: Stack | None = None
+    """Of a cell of the portability grid: the stack that builds the engine; `engine` then loads and runs it. None: the same."""
 
     @cached_property
     def id(self) -> str:
         """12 hex digits of the axis values alone: stable over time; history joins on it.
 
         The digest of {"engine": [family, fields], "exporter": [family, fields], "model": ..., "options": ...}, put
-        together from the stacks' parts, which thousands of cells share.
+        together from the stacks' parts, which thousands of cells share; of one that is built elsewhere also "built-on".
         """
         rest = canonical({"model": self.model, "options": dict(self.options)}).decode()
-        text = f'{{"engine":{self.engine.identity},"exporter":{self.exporter.identity},{rest[1:]}'
+        built_on = f'"built-on":{self.built_on.identity},' if self.built_on is not None else ""
+        text = f'{{{built_on}"engine":{self.engine.identity},"exporter":{self.exporter.identity},{rest[1:]}'
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def slug(self) -> str:
         """Readable name: `onnxruntime-1.16.3-py3.11.resnet50.opset17.fp32.static.from-onnx-1.23.2-py3.11`."""
-        options = [f"opset{v}" if k == "opset" else v for k, v in self.options.items()]
+        named = {"opset": "opset{}", "built-on": "built-on-{}"}
+        options = [named[k].format(v) if k in named else v for k, v in self.options.items()]
         return ".".join([self.engine.id, self.model, *options, f"from-{self.exporter.id}"])
 
     @property

@@ -142,7 +142,9 @@ class Jobs:
             metric = recipe.data.get("metric")
             if metric:
                 metric = {"name": metric["name"], "minimum": metric["minimum"].get(data["precision"])}
-            return {**job, "tolerance": tolerance, "metric": metric}
+            if data.get("unloadable"):
+                job["unloadable"] = data["unloadable"]
+            return {**job, "tolerance": tolerance, "metric": metric, "images": recipe.data.get("images") or []}
         return {**job, "method": METHOD}
 
     def _recipe(self, step: Step) -> dict[str, Any]:
@@ -274,6 +276,11 @@ class Jobs:
             return digest(
                 [[case["artifact"]["sha256"] for case in record["cases"]], [c["sha256"] for c in record["calibration"]]]
             )
+        if step.kind == "run" and result.get("pictures"):
+            record["pictures"] = [
+                {**picture, "artifact": self.store.add_object(inside(folder, picture["file"]))}
+                for picture in result["pictures"]
+            ]
         return digest(result)
 
     def _keep(self, record: dict[str, Any], folder: Path, name: str) -> Mapping[str, Any]:

@@ -132,7 +132,7 @@ def build_report(report: dict[str, Any], out: Path, *, choose: bool = False) -> 
     else:
         for name in operators.FILES:  # those of another selection
             (out / name).unlink(missing_ok=True)
-    write(out / "report.html", page.render(full, choose=choose))
+    write(out / "report.html", page.render(full, choose=choose, root=out.parent))
     write(out / "report.md", markdown.render(full))
     write(out / "junit.xml", junit.render(full))
     write(out / "report.json", json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

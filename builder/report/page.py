@@ -36,12 +36,17 @@ def assets() -> list[Path]:
     return [bundle] if bundle.is_file() else []
 
 
-def render(report: Mapping[str, Any], *, choose: bool = False) -> str:
-    """The page for a complete report (with findings). `choose`: choose.html lies beside it."""
+#: Bytes of pictures that the page holds; of what goes beyond it says where they lie.
+PICTURES = 6 << 20
+
+
+def render(report: Mapping[str, Any], *, choose: bool = False, root: Path | None = None) -> str:
+    """The page for a complete report (with findings). `choose`: choose.html lies beside it; `root`: the folder that its paths
+    are relative to, for the pictures of outputs."""
     import jinja2
     from markupsafe import Markup
 
-    data = embedded(view(report))
+    data = embedded({**view(report), "pictures": pictures(report["cells"], root)})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -71,6 +76,8 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
     cells = report["cells"]
     engines = _ordered(cell["engine"] for cell in cells)
     exporters = _ordered(cell["exporter"] for cell in cells)
+    builders = _ordered(cell["built_on"] for cell in cells if "built_on" in cell)
+    builder_at = {stack["id"]: i for i, stack in enumerate(builders)}
     engine_at = {stack["id"]: i for i, stack in enumerate(engines)}
     exporter_at = {stack["id"]: i for i, stack in enumerate(exporters)}
     loaded: dict[str, int] = {}
@@ -78,6 +85,8 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
     for cell in cells:
         row = {k: v for k, v in cell.items() if v not in (None, [], {}, "", False)}
         row["engine"], row["exporter"] = engine_at[cell["engine"]["id"]], exporter_at[cell["exporter"]["id"]]
+        if "built_on" in cell:
+            row["built_on"] = builder_at[cell["built_on"]["id"]]
         if cell["loaded"]:
             row["loaded"] = loaded.setdefault(json.dumps(cell["loaded"], sort_keys=True), len(loaded))
         rows.append(row)
@@ -89,13 +98,34 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "statuses": [[status, MEANING[status]] for status in STATUSES], "failing": sorted(FAILING),
         "findings": [{**f, "where": stacks(by_id[i]["engine"] for i in f["cells"]),
                       "short": stacks((by_id[i]["engine"] for i in f["cells"]), 6)} for f in report["findings"]],
-        "absent": _absent(cells), "engines": engines, "exporters": exporters, "axes": _axes(cells), "cells": rows,
+        "absent": _absent(cells), "engines": engines, "exporters": exporters, "builders": builders,
+        "axes": _axes(cells), "cells": rows,
         "loaded": [json.loads(text) for text in loaded], "isolation": report["isolation"],
         "predictions": report["predictions"],
         "suites": report.get("suites", []), "operators": report.get("operators", False),
         "rules": {**report["rules"], "rules": [{k: v for k, v in r.items() if k != "cells"} for r in report["rules"]["rules"]]},
         "boundaries": report["boundaries"],
     }  # fmt: skip
+
+
+def pictures(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str, str]:
+    """Path -> data: address of the pictures of outputs, each once, those of failing cells first, PICTURES bytes in all. What
+    is no PNG file below `root` is left out."""
+    out: dict[str, str] = {}
+    left = PICTURES
+    for cell in sorted(cells, key=lambda cell: cell["status"] not in FAILING) if root is not None else ():
+        for picture in (cell.get("files") or {}).get("pictures") or ():
+            if root is None or picture["path"] in out:
+                continue
+            path = (root / picture["path"]).resolve()
+            try:
+                data = path.read_bytes() if path.is_relative_to(root.resolve()) else b""
+            except OSError:
+                continue
+            if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) <= left:
+                left -= len(data)
+                out[picture["path"]] = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return out
 
 
 def _ordered(stacks_of: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         ("source", cell["source"]),
         ("expected", _expected(cell.get("expected"))),
         ("engine", _stack(cell["engine"])),
+        ("built on", _stack(cell["built_on"]) if "built_on" in cell else ""),
+        ("check said", f"{cell['check']['verdict']}: {cell['check']['because']}" if cell.get("check") else ""),
         ("exporter", _stack(cell["exporter"])),
         ("python", cell["python"]),
         ("isolation", _isolation(cell)),
@@ -34,6 +36,9 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     if cell["artifact"]:
         folder = artifacts / "engines" / cell["folder"]
         where = folder if folder.exists() else "not kept (`enginematrix run` makes it anew)"
+        if "built_on" in cell:
+            where = Path(cell["artifact"]["path"])
+            where = artifacts / where if (artifacts / where).exists() else "not kept"
         out.append(f"{'engine file':<11} {where} ({cell['artifact']['bytes']} bytes)")
     for claim in claims:
         told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
@@ -41,6 +46,14 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
     for piece in (cell.get("files") or {}).get("subgraphs", ()):
         size = f"{len(piece['nodes'])} of {piece['of']} nodes: {', '.join(piece['nodes'][:4])}"
         out.append(f"{'refused':<11} {artifacts / piece['path']} ({size})")
+    for picture in (cell.get("files") or {}).get("pictures", ()):
+        out.append(f"{'picture':<11} {artifacts / picture['path']} ({picture['name']}: reference, engine, difference)")
+    if cell.get("located"):
+        from builder.locate_kept import lines
+
+        out += lines(cell["located"], artifacts)
+    elif cell["status"] == "mismatch":
+        out.append(f"{'where':<11} `enginematrix locate {cell['id']}` finds the first tensor that goes wrong")
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
@@ -99,7 +112,9 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
             for name in ("mismatched", "max_abs", "p99_abs", "cosine", "snr_db")
             if row.get(name) is not None
         )
-        out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}")
+        noise = (row.get("noise") or {}).get("max_abs")
+        floor = f", noise floor {noise:.3g}" if noise is not None else ""
+        out.append(f"  {row['case']} {row['name']} {row['dtype']}{row['shape']}: {row['verdict']}; {numbers}{floor}")
     if comparison.get("metric"):
         metric = comparison["metric"]
         out.append(f"  {metric['name']} {metric['value']:.4g} (at least {metric['minimum']})")

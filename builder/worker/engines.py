@@ -18,10 +18,13 @@ def build(job):
 
 def run(job):
     """Load the engine, run every case, compare with the reference."""
-    from worker import compare
+    from worker import compare, picture
 
     adapter = _adapter(job)
     with job.stage("load"):
+        if job.input.get("unloadable"):  # this machine cannot; what the library tells of the file all the same
+            adapter.vouch(job, job.input["engine"])
+            return {"unloaded": job.input["unloadable"], "comparison": None, "found": {}, "degraded": []}
         engine = adapter.load(job, job.input["engine"])
     pairs = []
     with job.stage("run"):
@@ -36,7 +39,10 @@ def run(job):
             pairs, names, job.input.get("tolerance") or {}, job.input.get("metric"), job.input.get("precision"),
             extra=[name for name in engine.outputs if name not in names],
         )  # fmt: skip
-    return {"comparison": comparison, "found": proof["found"], "degraded": proof["degraded"]}
+        pictures = picture.draw(job, pairs, names)
+    return {
+        "comparison": comparison, "found": proof["found"], "degraded": proof["degraded"], "pictures": pictures,
+    }  # fmt: skip
 
 
 def measure(job):

@@ -140,11 +140,11 @@ def perform(job):
 def preload():
     """Import what jobs will need of the worker itself, once, so that no job pays for it. None of it imports a
     library."""
-    from worker import adapters, compare, conform, engines, exporters, timing
+    from worker import adapters, compare, conform, engines, exporters, picture, timing
 
     for name in adapters.FILES:
         adapters.get(name)
-    return compare, conform, engines, exporters, timing
+    return compare, conform, engines, exporters, picture, timing
 
 
 def find(job):
@@ -170,11 +170,15 @@ def find(job):
         from worker import conform
 
         return conform.conform
+    if job.kind == "locate":
+        from worker import locate
+
+        return locate.locate
     if job.kind in ENGINE_STAGES:
         from worker import engines
 
         return getattr(engines, job.kind)
-    known = EXPORTER_STAGES + ENGINE_STAGES + ("suite", "conform")
+    known = EXPORTER_STAGES + ENGINE_STAGES + ("locate", "suite", "conform")
     raise BadInput("no stage %r; there are %s" % (job.kind, ", ".join(known)))
 
 

@@ -345,6 +345,9 @@ class _INetworkDefinition:
     def get_output(self, index: int) -> Any:
         return self._outputs[index]
 
+    def mark_output(self, tensor: Any) -> None:
+        self._outputs.append(tensor)
+
 
 class _ILayer:
     num_outputs = property(lambda self: len(self._tensors))

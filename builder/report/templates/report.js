@@ -56,7 +56,7 @@ const millis = s => { const m = s * 1e3; return m >= 100 ? m.toFixed(0) : m >= 1
 const bytes = n => { let u = 0; while (n >= 1024 && u < 3) { n /= 1024; u++; } return `${u && n < 10 ? n.toFixed(1) : Math.round(n)} ${["B", "KiB", "MiB", "GiB"][u]}`; };
 const number = x => x === null || x === undefined ? "–" : x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5 ? String(+x.toPrecision(4)) : x.toExponential(2);
 const when = iso => iso ? iso.replace("T", " ").replace(/(:\d\d)(\.\d+)?Z$/, "$1 UTC") : "";
-const options = c => AXES.filter(a => a in c.axes).map(a => a === "opset" ? `opset ${c.axes[a]}` : c.axes[a]);
+const options = c => AXES.filter(a => a in c.axes).map(a => a === "opset" ? `opset ${c.axes[a]}` : a === "built-on" ? `built on ${c.axes[a]}` : c.axes[a]);
 const isKnown = c => c.expected && c.expected.state === "expected";
 const link = (view, params) => `#/${view}` + (params && Object.keys(params).length ? "?" + Object.entries(params).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&") : "");
 const rich = text => String(text).split(/`([^`]{1,120})`/).map((part, i) => i % 2 ? h("code", {}, part) : part); // `code` in our own sentences
@@ -373,7 +373,7 @@ function cell(id) {
           const k = s.state === "failed" ? (bad ? c.status : "failed") : s.state === "ok" ? "verified" : "skipped";
           return h("li", { class: `s-${k}` }, h("span", { class: "dot" }, icon(s.state === "failed" ? k : s.state === "ok" ? "verified" : s.state === "skipped" ? "skipped" : "not-reached")), h("span", { class: s.state === "ok" || s.state === "failed" ? null : "not" }, whose + s.stage), h("span", { class: "t" }, clock(s.seconds)), h("span", { class: "b", style: s.seconds ? {} : { visibility: "hidden" } }, h("i", { style: { width: `${100 * (s.seconds || 0) / longest}%` } })), h("span", { class: "o" }, s.state === "not-reached" ? "not reached" : s.state === "skipped" ? "skipped" : s.reused ? "reused" : "", s.log && h("a", { href: "../" + s.log.split("/").map(encodeURIComponent).join("/") }, "log")));
         }))),
-        comparison(c),
+        comparison(c), pictures(c), located(c),
         c.measure && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Timing"), h("span", { class: "faint" }, c.measure.status)), c.measure.status === "settled" ? kv([["median", `${millis(c.measure.median)} ms`], ["p90", c.measure.p90 && `${millis(c.measure.p90)} ms`], ["p99", c.measure.p99 && `${millis(c.measure.p99)} ms`], ["samples", String(c.measure.samples)]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number.")),
         c.found && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the engine says")), kv(Object.entries(c.found).slice(0, 24).map(([k, v]) => [k.replace(/_/g, " "), clip(told(v), 400)]))),
         loaded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Loaded")), h("div", { class: "body" }, h("p", {}, Object.entries(loaded.modules || {}).map(([k, v]) => `${k} ${typeof v === "string" ? v : v && v.version || ""}`).join(" · ")), (loaded.libraries || []).length > 0 && h("details", {}, h("summary", {}, plural(loaded.libraries.length, "library").replace("librarys", "libraries")), h("ul", {}, loaded.libraries.map(l => h("li", {}, typeof l === "string" ? l : l.path || l.name))))))),
@@ -387,16 +387,90 @@ function cell(id) {
 function comparison(c) {
   const k = c.comparison; if (!k) return null;
   const tol = Object.entries(k.tolerance || {}).filter(([, v]) => typeof v === "number").map(([n, v]) => `${n} ${number(v)}`).join(", ");
-  const cols = [["mismatched", "beyond tolerance", x => x === null || x === undefined ? "–" : x === 0 ? "0" : `${(100 * x).toPrecision(3)} %`], ["max_abs", "max |a−b|", number], ["p99_abs", "p99", number], ["mean_abs", "mean", number], ["cosine", "cosine", x => x === null || x === undefined ? "–" : x.toFixed(6)], ["snr_db", "SNR dB", x => x === null || x === undefined ? "–" : x.toFixed(1)]];
+  const cols = [["mismatched", "beyond tolerance", x => x === null || x === undefined ? "–" : x === 0 ? "0" : `${(100 * x).toPrecision(3)} %`], ["max_abs", "max |a−b|", number], ["p99_abs", "p99", number], ["mean_abs", "mean", number], ...((k.outputs || []).some(o => o.noise) ? [["noise", "noise floor", n => number(n && n.max_abs)]] : []), ["cosine", "cosine", x => x === null || x === undefined ? "–" : x.toFixed(6)], ["snr_db", "SNR dB", x => x === null || x === undefined ? "–" : x.toFixed(1)]];
   return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Against the reference"), h("span", { class: "faint" }, tol && `tolerance: ${tol}`)),
     h("div", { class: "scroll", style: { "padding-top": "8px" } }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "output"), h("th", { scope: "col" }, "case"), cols.map(x => h("th", { scope: "col", class: "num" }, x[1])), h("th", { scope: "col" }, "verdict"))),
       h("tbody", {}, (k.outputs || []).map(o => h("tr", {}, h("td", { title: `${o.dtype} [${(o.shape || []).join(", ")}]` }, o.name), h("td", { class: "soft" }, o.case), cols.map(([f, , show]) => h("td", { class: "num" }, show(o[f]))), h("td", {}, status(o.verdict === "match" ? "verified" : "mismatch", o.nonfinite_equal === false ? "non-finite differs" : o.verdict))))))),
+    k.noise_by && h("p", { class: "body faint", style: { "font-size": "12.5px" } }, `Noise floor: how far the framework in FP32 is from itself, computed another way (${k.noise_by}).`),
     (k.metric || k.reason && k.reason !== c.line) && h("div", { class: "body", style: { "border-top": "1px solid var(--line)" } }, k.metric && h("p", {}, status(k.metric.verdict === "match" ? "verified" : "mismatch", k.metric.name), ` ${number(k.metric.value)}, at least ${number(k.metric.minimum)} asked`), k.reason && k.reason !== c.line && h("p", { class: "soft" }, k.reason)));
 }
 function copy(text, button) {
   const done = ok => { button.textContent = ok ? "Copied" : "Press Ctrl-C"; said.textContent = button.textContent; setTimeout(() => { button.textContent = "Copy"; }, 1600); };
   const old = () => { const r = document.createRange(); r.selectNodeContents(button.previousSibling); const s = getSelection(); s.removeAllRanges(); s.addRange(r); done(document.execCommand("copy")); };
   if (navigator.clipboard && isSecureContext) navigator.clipboard.writeText(text).then(() => done(true), old); else old();
+}
+
+function pictures(c) { // reference, engine, difference of outputs that are pictures
+  const list = (c.files && c.files.pictures) || []; if (!list.length) return null;
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Side by side"), h("span", { class: "faint" }, "reference, engine, difference")), list.map(p => {
+    const src = D.pictures[p.path], o = ((c.comparison || {}).outputs || []).find(x => x.case === p.case && x.name === p.name) || {}, scale = o.noise && o.noise.scale;
+    const told = [p.difference === null || p.difference === undefined ? "nothing finite to compare" : `white is a difference of ${number(p.difference)}${scale ? `, ${number(100 * p.difference / scale)} % of the reference's largest value` : ""}`, o.snr_db !== undefined && o.snr_db !== null && `SNR ${o.snr_db.toFixed(1)} dB`, o.cosine !== undefined && o.cosine !== null && `cosine ${o.cosine.toFixed(6)}`, p.broken > 0 && `${p.broken.toLocaleString("en")} places are not finite (magenta)`, p.step > 1 && `every ${p.step}th place`].filter(Boolean).join(", ");
+    return h("figure", { class: "beside" }, src ? h("img", { src, alt: `${p.name} of case ${p.case}: reference, engine and difference side by side; ${told}`, width: 3 * p.width + 8, height: p.height }) : h("p", { class: "empty" }, "Kept at ", h("code", {}, p.path)),
+      h("figcaption", {}, h("b", {}, p.name), ` case ${p.case}${p.kind === "classes" ? ", each place in the colour of its class" : ""}: ${told}`));
+  }));
+}
+function located(c) {
+  const f = c.located;
+  if (!f) return c.status === "mismatch" && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Where it goes wrong")), h("div", { class: "body" }, h("p", {}, "Not looked for yet. This finds the first tensor that goes wrong, and the piece of the model that shows it:"), h("div", { class: "cmd" }, h("code", {}, `enginematrix locate ${c.id}`), h("button", { class: "btn", type: "button", onclick: e => copy(`enginematrix locate ${c.id}`, e.target) }, "Copy"))));
+  const told = e => e.reason || (e.error === null || e.error === undefined ? "–" : number(e.error)), row = (e, made, kind) => h("tr", {}, h("td", { style: { "white-space": "normal", "overflow-wrap": "anywhere" } }, e.tensor), h("td", { class: "soft" }, made), h("td", { class: "num", style: { "white-space": "normal" } }, told(e)), h("td", { class: "num soft" }, number(e.noise)), h("td", {}, status(kind ? "mismatch" : "verified", kind ? "wrong" : "right")));
+  const bad = e => e.wrong || e.error > f.limit, healed = f.left.filter(x => x.why === "healed"), table = rows => h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["tensor", "made by", "error", "noise", ""].map((t, i) => h("th", { scope: "col", class: i === 2 || i === 3 ? "num" : null }, t)))), h("tbody", {}, rows)));
+  return h("section", { class: "panel", id: "located" }, h("header", {}, h("h2", {}, "Where it goes wrong"), h("span", { class: "faint" }, `case ${f.case}, more than ${number(f.limit)} is wrong`)),
+    f.first ? [h("div", { class: "body" }, h("p", { class: "lead" }, "First wrong: ", h("code", {}, f.first.tensor), ", made by ", h("b", {}, f.first.operator), ` ${f.first.node}`),
+      !f.first.sudden && h("p", {}, "Its inputs are nearly as far off: the error grows along the way."), !f.confirmed && h("p", {}, "In doubt: it and all its inputs could not be seen in one engine that was still wrong."), !f.finished && h("p", {}, "In doubt: the search ended at its limit."),
+      healed.length > 0 && h("p", {}, `With ${healed.map(x => x.tensor).slice(0, 5).join(", ")} marked the output was right: what the library fuses there is part of it.`), f.absorbed.length > 0 && h("p", {}, `Wrong too, and without consequence: ${f.absorbed.slice(0, 5).join(", ")}.`),
+      f.subgraph && h("p", {}, h("a", { href: "../" + f.subgraph.path.split("/").map(encodeURIComponent).join("/") }, f.subgraph.reproduces ? "The piece of the model that shows it" : "A piece of the model (which alone does not show it)"), ` (${f.subgraph.nodes.length} of ${plural(f.subgraph.of, "node")}), with `, h("a", { href: "../" + f.subgraph.inputs.split("/").map(encodeURIComponent).join("/") }, "its inputs"))),
+      table([row(f.first, f.first.operator, true), ...f.first.inputs.map(e => row(e, "input", bad(e)))])] : h("p", { class: "empty" }, `No tensor goes wrong: ${f.measured.length} of ${f.tensors} measured.`),
+    f.measured.length > 0 && h("details", { class: "body" }, h("summary", {}, `${f.measured.length} of ${plural(f.tensors, "tensor")} measured, with ${plural(f.engines, "engine")}`), table(f.measured.map(e => row(e, e.operator, bad(e)))), h("p", { class: "faint" }, `${f.method} (${f.reference}). Limit: ${f.limit_by}.`)));
+}
+
+// ---------------------------------------------------------------- accuracy against speed
+// A cell's error: the largest |a-b| of any output, as a share of that output's largest reference value.
+function errorOf(c) {
+  const outs = ((c.comparison || {}).outputs || []).map(o => o.nonfinite_equal === false ? Infinity : o.noise && o.noise.scale > 0 && o.max_abs !== null && o.max_abs !== undefined ? o.max_abs / o.noise.scale : null);
+  return !outs.length || outs.includes(null) ? null : Math.max(...outs);
+}
+const floorOf = c => Math.max(0, ...((c.comparison || {}).outputs || []).map(o => o.noise && o.noise.scale > 0 ? o.noise.max_abs / o.noise.scale : 0));
+const compared = D.cells.filter(c => errorOf(c) !== null);
+const timeOf = c => c.measure && c.measure.status === "settled" && c.measure.median || null;
+function frontOf(list) { // Pareto: nothing that matches the reference is both faster and nearer to it
+  const front = new Set(); let best = Infinity;
+  for (const c of list.filter(c => timeOf(c) && (c.status === "verified" || c.status === "degraded")).sort((a, b) => timeOf(a) - timeOf(b) || errorOf(a) - errorOf(b))) if (errorOf(c) < best) { best = errorOf(c); front.add(c); }
+  return front;
+}
+function accuracy(params) {
+  const models = (D.axes.model || []).filter(m => compared.some(c => c.axes.model === m));
+  if (!models.length) return [h("div", { class: "head" }, h("h1", {}, "Accuracy against speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was compared with a reference in this run."))];
+  const model = models.includes(params.model) ? params.model : models[0], list = compared.filter(c => c.axes.model === model), front = frontOf(list), floor = Math.max(...list.map(floorOf));
+  const rank = c => [front.has(c) ? 0 : 1, timeOf(c) || 1e9, errorOf(c)], rows = list.slice().sort((a, b) => { const x = rank(a), y = rank(b); return x[0] - y[0] || x[1] - y[1] || x[2] - y[2]; });
+  const drawn = list.filter(c => timeOf(c) && Number.isFinite(errorOf(c))), plot = h("div", { id: "plot", role: "img", "aria-label": `Error of ${model} against its median time; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));
+  if (drawn.length) drawAccuracy(plot, drawn, front, floor);
+  const go = m => { location.hash = link("accuracy", { model: m }); };
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Accuracy against speed"), h("p", {}, "Error: the largest difference from the reference, as a share of its largest value. On the front: matches the reference, and nothing else that does is both faster and nearer to it.")),
+    h("div", { class: "tools" }, h("span", { class: "hint" }, "Model"), models.length > 7 ? h("select", { "aria-label": "Model", onchange: e => go(e.target.value) }, models.map(m => h("option", { value: m, selected: m === model }, m))) : h("div", { class: "seg", role: "group", "aria-label": "Model" }, models.map(m => h("button", { type: "button", "aria-pressed": String(m === model), onclick: () => go(m) }, m)))),
+    h("div", { class: "stack" }, h("section", { class: "panel" }, drawn.length ? plot : h("p", { class: "empty" }, `No timing of ${model} settled, so there is nothing to hold against; the errors are in the table.`)),
+      h("section", { class: "panel" }, h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["outcome", "engine stack", "options", "median ms", "error", "noise floors", "front"].map((t, i) => h("th", { scope: "col", class: i > 2 && i < 6 ? "num" : null }, t)))),
+        h("tbody", {}, rows.map(c => { const e = errorOf(c), n = floorOf(c); return h("tr", {}, h("td", {}, status(c.status)), h("td", {}, h("a", { href: link("cell/" + c.id) }, `${c.E.family} ${c.E.label}`)), h("td", { class: "soft" }, options(c).join(" · ")), h("td", { class: "num" }, timeOf(c) ? millis(timeOf(c)) : "–"), h("td", { class: "num" }, Number.isFinite(e) ? number(e) : "not finite"), h("td", { class: "num soft" }, n && Number.isFinite(e) ? `${number(+(e / n).toPrecision(2))} ×` : "–"), h("td", {}, front.has(c) ? "on the front" : "")); })))))),
+  ];
+}
+async function drawAccuracy(el, list, front, floor) {
+  let Plotly;
+  try { Plotly = await library(); } catch (e) { el.replaceChildren(h("p", { class: "empty" }, `${e.message}; the table below has the numbers.`)); return; }
+  if (!el.isConnected) return;
+  const css = getComputedStyle(document.documentElement), v = n => css.getPropertyValue(n).trim(), plain = t => String(t).replace(/&/g, "&amp;").replace(/</g, "&lt;"), narrow = el.clientWidth < 620;
+  const least = Math.min(...list.map(errorOf).filter(x => x > 0), floor || 1) / 3, y = c => Math.max(errorOf(c), least); // a logarithm has no place for 0
+  const kinds = [...new Set(list.map(c => `${c.E.family} ${c.axes.precision || ""}`.trim()))];
+  const traces = kinds.map((kind, i) => { const cs = list.filter(c => `${c.E.family} ${c.axes.precision || ""}`.trim() === kind); return { type: "scatter", mode: "markers", name: plain(kind), x: cs.map(c => timeOf(c) * 1e3), y: cs.map(y),
+    marker: { size: cs.map(c => front.has(c) ? 13 : 9), color: SERIES[i % 7], symbol: cs.map(c => c.status === "mismatch" ? "x-thin-open" : MARKS[i % 6]), line: { width: cs.map(c => c.status === "mismatch" ? 2 : 0), color: SERIES[i % 7] } },
+    customdata: cs.map(c => [plain(c.E.id), plain(options(c).join(" · ")), number(errorOf(c)), c.status, c.id]), hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>median %{x:.3~f} ms · error %{customdata[2]}<extra>%{customdata[3]}</extra>" }; });
+  const edge = [...front].filter(c => list.includes(c)).sort((a, b) => timeOf(a) - timeOf(b));
+  if (edge.length) traces.unshift({ type: "scatter", mode: "lines", name: "front", x: edge.map(c => timeOf(c) * 1e3), y: edge.map(y), line: { shape: "hv", dash: "dot", width: 1.5, color: v("--soft") }, hoverinfo: "skip" });
+  if (floor > 0) { const xs = list.map(c => timeOf(c) * 1e3); traces.unshift({ type: "scatter", mode: "lines", name: "noise floor", x: [Math.min(...xs), Math.max(...xs) * 1.001], y: [floor, floor], line: { dash: "dash", width: 1, color: v("--faint") }, hoverinfo: "skip" }); }
+  el.replaceChildren();
+  const axis = { type: "log", gridcolor: v("--line"), zerolinecolor: v("--line2"), linecolor: v("--line2"), tickfont: { color: v("--soft") } }, titled = text => ({ text, font: { size: 12, color: v("--faint") } });
+  await Plotly.newPlot(el, traces, { height: narrow ? 420 : 460, margin: { l: 10, r: 20, t: 14, b: narrow ? 30 + 24 * traces.length : 76 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { family: css.getPropertyValue("--sans"), size: 12.5, color: v("--text") }, showlegend: true, legend: { orientation: "h", y: -0.16, yanchor: "top", x: 0, font: { color: v("--soft") } }, hoverlabel: { bgcolor: v("--surface"), bordercolor: v("--line2"), font: { color: v("--text"), family: css.getPropertyValue("--sans") }, align: "left" },
+    xaxis: { ...axis, title: titled("median ms") }, yaxis: { ...axis, automargin: true, exponentformat: "power", title: titled("error") }, hovermode: "closest", dragmode: narrow ? false : "zoom" }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  el.on("plotly_click", e => { const at = e.points[0].customdata; if (at) location.hash = link("cell/" + at[4]); });
 }
 
 // ---------------------------------------------------------------- speed
@@ -447,7 +521,48 @@ async function draw(el, list) {
     { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
   el.on("plotly_click", e => { location.hash = link("cell/" + e.points[0].customdata[3]); });
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (location.hash.startsWith("#/speed")) route(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (/^#\/(speed|accuracy)/.test(location.hash)) route(); });
+
+// ---------------------------------------------------------------- portability: engines of one stack, loaded by another
+const moved = D.cells.filter(c => c.built_on !== undefined);
+for (const c of moved) c.B = D.builders[c.built_on];
+const SAID = { loads: "loads", "will-not-load": "will not load", unknown: "unknown" };
+const worked = c => c.status === "verified" || c.status === "mismatch" || (c.status === "degraded" && c.stage !== "build");
+const refused = c => ["failed", "crashed", "out-of-memory", "timeout"].includes(c.status) && ["load", "run"].includes(c.stage);
+// What became of it in a word: `refused` is of the loading alone.
+const word = c => c.status === "verified" ? "runs" : c.status === "mismatch" ? "wrong" : c.status === "failed" ? (c.stage === "load" ? "refused" : `${c.stage} failed`) : c.status === "out-of-memory" ? "memory" : c.status;
+const denied = c => c.check && (c.check.verdict === "loads" ? refused(c) && c.status !== "timeout" : c.check.verdict === "will-not-load" && worked(c));
+function carried(c) { // one square: what happened, and below it what `check` says of that file
+  const text = `built by ${c.B.id}, loaded by ${c.E.id}\n${c.status} at ${c.stage}${c.line ? `: ${clip(c.line, 200)}` : c.status !== "verified" && c.reason ? `: ${clip(c.reason, 200)}` : ""}` + (c.check ? `\ncheck: ${c.check.verdict}, ${c.check.because}` : "");
+  return h("a", { class: `sq moved s-${c.status}${isKnown(c) ? " known" : ""}${denied(c) ? " denied" : ""}`, href: link("cell/" + c.id), "data-tip": text, "aria-label": text.replace(/\n/g, "; ") + (denied(c) ? "; the rule is refuted" : "") },
+    h("span", { class: "k" }, icon(c.status), word(c)), c.check && h("small", {}, `${denied(c) ? "≠ " : ""}${SAID[c.check.verdict]}`));
+}
+function portability() {
+  const groups = new Map();
+  for (const c of moved) {
+    const k = JSON.stringify([c.E.family, c.axes.model, AXES.filter(a => a !== "built-on").map(a => c.axes[a] ?? ""), c.exporter]);
+    if (!groups.has(k)) groups.set(k, []);
+    groups.get(k).push(c);
+  }
+  const ran = moved.filter(c => worked(c) || refused(c)), wrong = moved.filter(denied);
+  return [
+    h("div", { class: "head" }, h("h1", {}, "Portability"), h("p", {}, `Engines built in one stack (rows), loaded and run in another (columns), held against the same reference: ${ran.filter(worked).length.toLocaleString("en")} of ${ran.length.toLocaleString("en")} that could be tried are loaded and run. Below each word stands what `, h("code", {}, "enginematrix check"), ` says of the file; ${wrong.length ? `${plural(wrong.length, "cell")} came out otherwise (≠).` : "nothing came out otherwise."}`)),
+    h("div", { class: "stack" }, [...groups.values()].map(grid)),
+  ];
+}
+function grid(list) {
+  const at = new Map(list.map(c => [`${c.built_on}|${c.engine}`, c])), rows = D.builders.map((b, i) => [b, i]).filter(x => list.some(c => c.built_on === x[1])), columns = D.engines.map((e, i) => [e, i]).filter(x => list.some(c => c.engine === x[1]));
+  const first = list[0], lines = new Map();
+  for (const c of list) if (c.line) { const k = `${c.status}|${c.E.id}|${c.line}`; if (!lines.has(k)) lines.set(k, []); lines.get(k).push(c); }
+  const table = h("table", { class: "mx carried", style: { "min-width": `${158 + columns.length * 90}px`, "max-width": `${228 + columns.length * 150}px` } }, h("colgroup", {}, h("col", { style: { width: "152px" } }), columns.map(() => h("col", {}))),
+    h("thead", {}, h("tr", {}, h("th", { class: "corner", scope: "col" }, "built by ↓ loaded by →"), columns.map(([e]) => h("th", { scope: "col", "data-tip": e.id }, h("span", { class: "c" }, e.label))))),
+    h("tbody", {}, rows.map(([b, i]) => h("tr", {}, h("th", { class: "row", scope: "row", "data-tip": b.id }, b.label), columns.map(([, j]) => h("td", {}, at.has(`${i}|${j}`) ? carried(at.get(`${i}|${j}`)) : h("span", { class: "none", "aria-label": "no cell" }, "·")))))));
+  table.addEventListener("keydown", arrows);
+  return h("section", { class: "panel" }, h("header", {}, h("h2", {}, `${first.E.family} · ${first.axes.model}`), h("span", { class: "faint" }, [...options(first).filter(o => o !== `built on ${first.axes["built-on"]}`), `exported by ${first.X.id}`].join(" · "))),
+    h("div", { class: "scroll" }, table),
+    h("div", { class: "key" }, ORDER.filter(s => list.some(c => c.status === s)).map(s => status(s)), list.some(isKnown) && h("span", { class: "faint" }, "dashed: expected")),
+    lines.size > 0 && h("details", { class: "body" }, h("summary", {}, "What the libraries said"), h("ul", { class: "finds" }, [...lines.values()].map(cs => h("li", {}, count({ count: cs.length }), h("div", {}, h("div", { class: "line" }, cs[0].line), h("div", { class: "meta" }, status(cs[0].status), cs[0].category && h("span", { class: "tag" }, cs[0].category), h("span", {}, `${cs[0].E.family} ${cs[0].E.label} of engines of ${cs.map(c => c.B.label).join(", ")}`), h("a", { href: cs.length === 1 ? link("cell/" + cs[0].id) : link("cells", { q: cs.map(c => "#" + c.id).join(" or ") }) }, cs.length === 1 ? "show cell" : "show cells"))))))));
+}
 
 // ---------------------------------------------------------------- facts against observations
 const claims = new Map(D.predictions.claims.map(c => [c.key, c]));
@@ -512,7 +627,7 @@ function rules() {
 }
 
 // ---------------------------------------------------------------- views by fragment
-const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length || null], ["speed", "Speed", timed.length || null], ...(D.predictions.rules.length ? [["facts", "Facts", D.predictions.refuted.length || null]] : []), ...(D.rules.rules.length + D.rules.unexplained.length + D.boundaries.length ? [["rules", "Rules", D.rules.rules.length || null]] : [])];
+const VIEWS = [["overview", "Overview"], ["matrix", "Matrix"], ["cells", "Cells", D.cells.length || null], ["speed", "Speed", timed.length || null], ["accuracy", "Accuracy"], ...(moved.length ? [["portability", "Portability", moved.length]] : []), ...(D.predictions.rules.length ? [["facts", "Facts", D.predictions.refuted.length || null]] : []), ...(D.rules.rules.length + D.rules.unexplained.length + D.boundaries.length ? [["rules", "Rules", D.rules.rules.length || null]] : [])];
 let backTo = link("cells"), last = "";
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
@@ -520,7 +635,7 @@ function route() {
   for (const pair of (query || "").split("&")) { const at = pair.indexOf("="); if (at > 0) { try { params[pair.slice(0, at)] = decodeURIComponent(pair.slice(at + 1)); } catch { /* not ours */ } } }
   tip.hidden = true; all = null;
   const name = view === "cell" ? "cells" : VIEWS.some(v => v[0] === view) ? view : "overview";
-  const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed, facts, rules }[name] ? ({ matrix, cells, speed, facts, rules })[name](params) : overview();
+  const nodes = view === "cell" ? cell(id || "") : { matrix, cells, speed, accuracy, portability, facts, rules }[name] ? ({ matrix, cells, speed, accuracy, portability, facts, rules })[name](params) : overview();
   main.replaceChildren(...nodes.filter(Boolean));
   document.getElementById("nav").replaceChildren(...VIEWS.map(([k, text, n]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, text, n && h("span", {}, n.toLocaleString("en")))), ...(D.operators ? [h("a", { href: "operators.html" }, "Operators")] : []));
   document.title = `${view === "cell" && byId.has(id) ? byId.get(id).slug : (VIEWS.find(v => v[0] === name) || VIEWS[0])[1]} · ${D.run.matrix.name} · EngineMatrix`;
@@ -528,7 +643,7 @@ function route() {
   if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }
   last = now;
 }
-addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (/^#\/(cells|matrix|overview|speed|facts|rules)/.test(from) || !from) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
+addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (/^#\/(cells|matrix|overview|speed|accuracy|portability|facts|rules)/.test(from) || !from) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
 addEventListener("beforeprint", () => { if (all) all(); document.querySelectorAll("details").forEach(d => { d.open = true; }); });
 addEventListener("keydown", e => {
   if (e.target.closest("input,select,textarea") || e.ctrlKey || e.metaKey || e.altKey) { if (e.key === "Escape" && e.target.id === "filter") e.target.blur(); return; }

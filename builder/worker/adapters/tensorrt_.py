@@ -12,6 +12,8 @@ too. docs/tensorrt.md says what was run of this and what was not. The parts:
     tensorrt_engine        loading, running, timing; tensorrt_cuda: the CUDA runtime
 """
 
+import re
+
 from worker import adapters
 from worker.adapters import tensorrt_api as api
 from worker.adapters import (
@@ -23,6 +25,7 @@ from worker.adapters import (
     tensorrt_timing,
 )
 from worker.adapters.tensorrt_parser import refusals, types  # noqa: F401  (for subgraph_search)
+from worker.jobs import Failure
 
 
 def build(job):
@@ -34,6 +37,7 @@ def build(job):
     config = builder.create_builder_config()
     with job.stage("parse"):
         parser = tensorrt_parser.parse(trt, job, network, config, logger)
+        _mark(network, job.input.get("mark") or ())
         layers = tensorrt_layers.parsed(network)
     with job.stage("build"):
         configuration = tensorrt_config.Configuration(trt, job, builder, network, config, logger, typed)
@@ -75,6 +79,28 @@ def build(job):
     return result
 
 
+#: `locate` names the tensors that are to be outputs too, and they are marked in the network.
+MARKS = True
+
+
+def _mark(network, names):
+    """INetworkDefinition::markOutput; the parser gives tensors the names of the file. Raises Failure for one that the network has
+    not: the parser may have done without."""
+    if not names:
+        return
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    tensors = {}
+    for layer in layers:
+        for index in range(layer.num_outputs):
+            tensors[layer.get_output(index).name] = layer.get_output(index)
+    there = {network.get_output(index).name for index in range(network.num_outputs)}
+    for name in names:
+        if name not in tensors:
+            raise Failure("the network has no tensor %s to mark" % name)
+        if name not in there:
+            network.mark_output(tensors[name])
+
+
 def _plan(builder, network, config):
     """The serialized engine, or None. TensorRT 7 has no `build_serialized_network`."""
     if hasattr(builder, "build_serialized_network"):
@@ -90,6 +116,23 @@ def _degraded(job, typed, layers):
     if not typed or asked == "int8":
         return []
     return adapters.shortfall(asked, tensorrt_layers.computing(layers), "in the strongly typed network")
+
+
+def vouch(job, path):
+    """Without a GPU no plan is deserialized. Asked for the plan's validity, TensorRT-RTX (1.4 and newer) tells of another
+    release than its own before it misses the GPU: then that is raised as Failure. It prints the numbers of the plan's version
+    as characters of these codes; a zero ends its message."""
+    trt = api.library(job)
+    logger = api.logger(trt)
+    logger.quiet = True  # that there is no GPU is known, and is not what is asked
+    runtime = trt.Runtime(logger)
+    if not hasattr(runtime, "get_engine_validity"):
+        return
+    with open(path, "rb") as file:
+        runtime.get_engine_validity(file.read())
+    told = [note for note in logger.notes if api.OTHER_RELEASE in note]
+    if told:
+        raise Failure(re.sub("[\x01-\x1f]", lambda found: str(ord(found.group())), told[0]))
 
 
 def load(job, path):

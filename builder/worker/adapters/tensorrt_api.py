@@ -50,6 +50,7 @@ def logger(trt):
         def __init__(self):
             trt.ILogger.__init__(self)
             self.errors, self.warnings, self.notes = [], [], []
+            self.quiet = False
 
         def log(self, severity, message):
             kinds = trt.ILogger.Severity
@@ -58,10 +59,11 @@ def logger(trt):
             elif severity == kinds.WARNING:
                 self.warnings.append(message.strip())
             else:
-                if "DLA" in message:
+                if "DLA" in message or OTHER_RELEASE in message:
                     self.notes.append(message.strip())  # where a layer went is told as information
                 return
-            sys.stderr.write("[%s] %s\n" % (severity.name, message))
+            if not self.quiet:
+                sys.stderr.write("[%s] %s\n" % (severity.name, message))
 
         def refusal(self, what):
             """Failure with the first error logged: those after it are mostly its echoes."""
@@ -70,6 +72,8 @@ def logger(trt):
     return Logger()
 
 
+#: Said, as information, of a plan that another release built.
+OTHER_RELEASE = "engine has been created with TensorRT"
 #: trt.DataType -> our names of precisions.
 PRECISIONS = {
     "FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8", "INT32": "int32", "INT64": "int64",
