@@ -190,7 +190,7 @@ def earlier(store: Store, cells: Sequence[str], before: str, *, without: Iterabl
         marks = ",".join("?" * len(part))
         query = (
             f"select results.run, cell, status, outcome, expected, tools from results join runs on runs.id = results.run "  # noqa: S608
-            f"where cell in ({marks}) and started < ? order by started desc, runs.id desc"
+            f"where cell in ({marks}) and started < ? order by started desc, runs.rowid desc"
         )
         rows = [_seen(*row) for row in store.read(query, [*part, before]) if row[0] not in left]
         while rows:  # by cell the newest first, and the next one only where that told nothing

@@ -252,7 +252,7 @@ class Store:
     def latest_status(self) -> dict[str, str]:
         """cell id -> status of its newest result in any run."""
         rows = self._read(
-            "select results.cell, results.status from results join runs on runs.id = results.run order by runs.started"
+            "select results.cell, results.status from results join runs on runs.id = results.run order by runs.started, runs.rowid"
         )
         return dict(rows)
 
@@ -352,7 +352,7 @@ class Store:
         self._write_many("insert or replace into refuted values (?,?,?)", new)
 
     def runs(self) -> list[dict[str, Any]]:
-        rows = self._read("select id, started, finished, record from runs order by started, id")
+        rows = self._read("select id, started, finished, record from runs order by started, rowid")
         return [{**json.loads(r[3]), "id": r[0], "started": r[1], "finished": r[2]} for r in rows]
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:

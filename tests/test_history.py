@@ -430,6 +430,14 @@ def test_a_run_is_kept_whole_or_not_at_all(store: Store) -> None:
     assert [row["id"] for row in store.runs()] == [OLD]
 
 
+def test_runs_of_one_second_stand_in_the_order_in_which_they_were_kept(store: Store) -> None:
+    started = "2026-11-21T01:00:00Z"
+    for mark, status in (("ffff", "failed"), ("0000", "verified")):
+        store.put_run(f"{started}-{mark}", started, started, {}, {"a": (status, f"key-{mark}")})
+    assert [row["id"][-4:] for row in store.runs()] == ["ffff", "0000"]
+    assert store.latest_status() == {"a": "verified"}
+
+
 def test_equal_pins_are_kept_once(store: Store) -> None:
     for number in range(5):
         run(store, f"2026-11-2{number}T01:00:00Z-aaaa", [cell("a")])
