@@ -252,7 +252,8 @@ class Store:
     def latest_status(self) -> dict[str, str]:
         """cell id -> status of its newest result in any run."""
         rows = self._read(
-            "select results.cell, results.status from results join runs on runs.id = results.run order by runs.started, runs.rowid"
+            "select results.cell, results.status from results join runs on runs.id = results.run "
+            "order by runs.started, runs.rowid"
         )
         return dict(rows)
 
