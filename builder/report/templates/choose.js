@@ -402,7 +402,7 @@ function needRow(i) {
 let parts = [], rows = 1;
 function build() {
   const driver = typed("driver", { placeholder: "any, or 550.54.14", list: "branches", inputmode: "decimal", "aria-describedby": "error-driver" }, v => { if (v !== (current.driver || "")) go({ driver: v }); });
-  const frame = h("select", { id: "framework", onchange: () => { go({ framework: frame.value && frame.value + clauses.value.trim() }); } }, h("option", { value: "" }, "any"), FRAMEWORKS.map(([n, t]) => h("option", { value: n }, t)));
+  const frame = h("select", { id: "framework", onchange: () => { clauses.disabled = !frame.value; go({ framework: frame.value && frame.value + clauses.value.trim() }); } }, h("option", { value: "" }, "any"), FRAMEWORKS.map(([n, t]) => h("option", { value: n }, t)));
   const clauses = typed("framework-version", { "aria-label": "Versions of the framework", placeholder: "any, or >=2.3", "aria-describedby": "error-framework" }, v => { if (frame.value) go({ framework: frame.value + v }); });
   const python = h("select", { id: "python", onchange: () => go({ python: python.value }) }, h("option", { value: "" }, "any"), [...D.values.python].reverse().map(v => h("option", { value: v }, v)));
   const gpu = gpuBox(), precision = radios("precision", "Precision", D.values.precision), platform = radios("platform", "Platform", D.values.platform);
