@@ -13,13 +13,12 @@ import sqlite3
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from builder import merge_files, merge_rows
 from builder.errors import InfrastructureError, UsageError
 from builder.merge_files import Files, Merged
 from builder.merge_rows import Row, Run, Table
-from builder.store import SCHEMA, Store, StoreError
+from builder.store import SCHEMA, Store, StoreError, open_readonly
 
 DATABASE = "results.sqlite"
 
@@ -52,7 +51,7 @@ def _copy(place: Path, folder: Path) -> Store:
     """A copy that this program's schema describes; the original is only read. Raises UsageError."""
     folder.mkdir()
     try:
-        with contextlib.closing(_open(place)) as source:
+        with contextlib.closing(open_readonly(place)) as source:
             version = source.execute("pragma user_version").fetchone()[0]
             if version < 1 or source.execute("pragma application_id").fetchone()[0]:
                 msg = f"{place}: not a results database of EngineMatrix"
@@ -75,18 +74,6 @@ def _copy(place: Path, folder: Path) -> Store:
         msg = f"{place}: not a readable results database ({error})"
         raise UsageError(msg) from error
     return store
-
-
-def _open(place: Path) -> sqlite3.Connection:
-    """Read-only; a folder that cannot be written has no place for the write-ahead log's index: then the file as it is."""
-    name = f"file:{quote(str(place.resolve()))}"
-    db = sqlite3.connect(f"{name}?mode=ro", uri=True, timeout=10)
-    try:
-        db.execute("pragma user_version")
-    except sqlite3.OperationalError:
-        db.close()
-        db = sqlite3.connect(f"{name}?immutable=1", uri=True)
-    return db
 
 
 _COLUMNS = {

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from builder.store import SCHEMA, StoreError
+from builder.store import SCHEMA, StoreError, open_readonly
 from builder.values import FAILING
 
 LIMIT = 8_000
@@ -93,7 +93,7 @@ def read(database: Path, *, limit: int = LIMIT) -> dict[Key, list[Observation]]:
     if not database.is_file():
         return {}
     try:
-        with contextlib.closing(_open(database)) as db:
+        with contextlib.closing(open_readonly(database)) as db:
             version = db.execute("pragma user_version").fetchone()[0]
             if version > SCHEMA:
                 msg = f"{database}: written by a newer EngineMatrix (schema {version}, this one reads {SCHEMA})"
@@ -106,20 +106,6 @@ def read(database: Path, *, limit: int = LIMIT) -> dict[Key, list[Observation]]:
         msg = f"{database}: damaged ({error}); move it away and pick again"
         raise StoreError(msg) from error
     return _by_stack(rows, runs)
-
-
-def _open(database: Path) -> sqlite3.Connection:
-    """A folder that cannot be written has no place for the write-ahead log's index: then the file as it is."""
-    from urllib.parse import quote
-
-    name = f"file:{quote(str(database.resolve()))}"
-    db = sqlite3.connect(f"{name}?mode=ro", uri=True, timeout=10)
-    try:
-        db.execute("pragma user_version")
-    except sqlite3.OperationalError:
-        db.close()
-        db = sqlite3.connect(f"{name}?immutable=1", uri=True)
-    return db
 
 
 def _newest(db: sqlite3.Connection, limit: int) -> list[tuple[Any, ...]]:

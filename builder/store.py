@@ -515,6 +515,21 @@ class Store:
                     shutil.rmtree(path, ignore_errors=True)
 
 
+def open_readonly(database: Path) -> sqlite3.Connection:
+    """A results database that is only read, be it another program's. A folder that cannot be written has no place for the
+    write-ahead log's index: then the file as it is. Raises sqlite3.DatabaseError."""
+    from urllib.parse import quote
+
+    name = f"file:{quote(str(database.resolve()))}"
+    db = sqlite3.connect(f"{name}?mode=ro", uri=True, timeout=10)
+    try:
+        db.execute("pragma user_version")
+    except sqlite3.OperationalError:
+        db.close()
+        db = sqlite3.connect(f"{name}?immutable=1", uri=True)
+    return db
+
+
 def text(record: Mapping[str, Any]) -> str:
     """A record as JSON. What is no text (a lone surrogate from a library's message) becomes `?`."""
     return json.dumps(record, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace").decode()

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
-class Server:
+class Server(ABC):
     """Answers by path; keeps what was asked. A context manager."""
 
     def __init__(self) -> None:
@@ -38,8 +39,8 @@ class Server:
         self.http.daemon_threads = True
         self.base = f"http://127.0.0.1:{self.http.server_port}"
 
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, handler: BaseHTTPRequestHandler) -> None: ...
 
     def __enter__(self) -> Any:
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
