@@ -28,6 +28,8 @@ BOOKWORM_LIBRARIES = (
 )
 SUITES = {"bullseye": "", "bookworm": BOOKWORM_LIBRARIES, "trixie": ""}
 """Debian release -> packages beside python3 (3.9, 3.11, 3.13): what a CPython copied into bookworm needs."""
+ATTEMPTS = 4
+"""How often debootstrap is tried: it gives up at the first package that a mirror does not hand over."""
 
 
 def cache() -> Path:
@@ -89,10 +91,22 @@ def rootfs(suite: str) -> Path:
             folder = cache() / f"{suite}.part"
             shutil.rmtree(folder, ignore_errors=True)
             packages = ",".join(filter(None, ["python3", "ca-certificates", SUITES[suite]]))
-            subprocess.run(
-                ["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(folder)],
-                check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-            )  # fmt: skip
+            archives = cache() / "archives"  # what one attempt fetched is there for the next
+            archives.mkdir(exist_ok=True)
+            for attempt in range(1, ATTEMPTS + 1):
+                shutil.rmtree(folder, ignore_errors=True)
+                done = subprocess.run(
+                    ["debootstrap", f"--cache-dir={archives}", "--variant=minbase", f"--include={packages}", suite, str(folder)],
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                    env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+                )  # fmt: skip
+                if not done.returncode:
+                    break
+                log = folder / "debootstrap/debootstrap.log"
+                told = done.stdout[-2000:] + (log.read_text(errors="replace")[-2000:] if log.is_file() else "")
+                print(f"debootstrap {suite}, attempt {attempt} of {ATTEMPTS}:\n{told}", file=sys.stderr, flush=True)
+                time.sleep(10 * attempt)  # a mirror that is away for a moment
+            done.check_returncode()
             for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
                 shutil.rmtree(folder / waste, ignore_errors=True)
                 (folder / waste).mkdir(parents=True)
