@@ -65,6 +65,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(trouble)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How `make test` deals the tests out to its processes (pytest-xdist's loadgroup): a module stays together, since its
+    fixtures are dear, and so does all that needs Docker, since those tests look at what the engine holds. The long ones
+    come first, so that no process is left with one at the end."""
+
+    def order(item: pytest.Item) -> int:
+        marks = {mark.name for mark in item.iter_markers()}
+        return min([number for number, name in enumerate(("docker", "real", "browser")) if name in marks], default=3)
+
+    for item in items:
+        in_docker = item.get_closest_marker("docker")
+        item.add_marker(pytest.mark.xdist_group("docker" if in_docker else item.nodeid.split("::")[0]))
+    items.sort(key=order)
+
+
 @pytest.fixture(scope="session")
 def _container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     import dockerparts
