@@ -136,6 +136,46 @@ def resolve(stack: Stack, cutoff: str) -> Pins:
     return Pins(python=stack.python, requirements=lines(stack), packages=tuple(sorted(hashes)), hashes=hashes)
 
 
+def hashes_of(packages: Sequence[str], python: str, cutoff: str) -> dict[str, tuple[str, ...]]:
+    """The hashes of exactly these pins ("name==version"), as the index had them at the cut-off; nothing is resolved. Raises
+    PackageError when one cannot be had, InfrastructureError when the index is away."""
+    return parse_requirements(
+        _compile(packages, python, cutoff, "the pins of a lock", "--no-deps", "--generate-hashes")
+    )
+
+
+def misfit(packages: Sequence[str], python: str, cutoff: str) -> str:
+    """Why these pins are no set that a resolver would give: requirements that contradict each other, or that lack a package.
+    '' where they fit. Raises InfrastructureError when the index is away."""
+    try:
+        answer = _compile(packages, python, cutoff, "these versions", "--no-annotate")
+    except PackageError as error:
+        return str(error).partition("\n")[0]
+    has = {_name(pin) for pin in packages}
+    lacks = sorted(
+        {_name(line) for line in answer.splitlines() if "==" in line and not line.startswith((" ", "#"))} - has
+    )
+    return f"they ask for {', '.join(lacks)} as well" if lacks else ""
+
+
+def _name(pin: str) -> str:
+    """The project of a pin, as indexes compare names (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", pin.partition("==")[0].partition("[")[0].strip()).lower()
+
+
+def _compile(packages: Sequence[str], python: str, cutoff: str, what: str, *options: str) -> str:
+    env = environ()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requirements.in")
+        source.write_text("\n".join(packages) + "\n", encoding="utf-8")
+        return _call(
+            ["pip", "compile", "--quiet", "--no-header", "--no-build", "--python", sys.executable, "--python-version", python,
+             "--exclude-newer", cutoff, *options, *_torch_backend(packages, env), str(source)],
+            env,
+            what,
+        ).text  # fmt: skip
+
+
 def resolve_data(name: str, cutoff: str) -> tuple[str, ...]:
     """Hashes of one package taken as data ("name==version"). Raises PackageError when it cannot be had,
     InfrastructureError when the index is away."""
