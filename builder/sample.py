@@ -127,13 +127,78 @@ def _count(partners: Mapping[Context, int], strength: int) -> int:
     return sum(bits.bit_count() - (strength - 1) for bits in partners.values()) // strength
 
 
-def _covered(rows: Sequence[int], contexts: Sequence[Sequence[Context]], chosen: Sequence[int], strength: int) -> int:
+def _covered(
+    rows: Sequence[int],
+    contexts: Mapping[int, Sequence[Context]] | Sequence[Sequence[Context]],
+    chosen: Sequence[int],
+    strength: int,
+) -> int:
     """Combinations in the chosen rows, counted from scratch: nothing that the cover kept is believed."""
     return _count(_partners((rows[i] for i in chosen), (contexts[i] for i in chosen)), strength)
 
 
 def _own(context: Context) -> int:
     return 1 << context if isinstance(context, int) else sum(1 << value for value in context)
+
+
+class Cover:
+    """Which combinations of values are still uncovered, while rows are taken one after the other."""
+
+    def __init__(
+        self, rows: Sequence[int], contexts: Sequence[Sequence[Context]], partners: Mapping[Context, int]
+    ) -> None:
+        self.rows, self.contexts = rows, contexts
+        # A combination counts once per context; the context itself is no partner of its own.
+        self.uncovered = {context: bits & ~_own(context) for context, bits in partners.items()}
+
+    @classmethod
+    def of(cls, rows: Sequence[int]) -> Cover:
+        """Nothing covered yet of the pairs that occur in any of the rows (sets of values, as bits)."""
+        contexts = [_contexts(row, 2) for row in rows]
+        return cls(rows, contexts, _partners(rows, contexts))
+
+    @property
+    def left(self) -> int:
+        """Combinations (pairs, when made by `of`) that no row taken so far holds."""
+        return sum(bits.bit_count() for bits in self.uncovered.values()) // 2
+
+    def gain(self, index: int) -> int:
+        row = self.rows[index]
+        return sum([(self.uncovered[context] & row).bit_count() for context in self.contexts[index]])
+
+    def take(self, index: int) -> None:
+        row = self.rows[index]
+        for context in self.contexts[index]:
+            self.uncovered[context] &= ~row
+
+    def greedy(self, waiting: Sequence[int], shared: Sequence[int], used: set[int]) -> list[int]:
+        """Take of the rows `waiting` always one with the most combinations still uncovered, in their order where several
+        have as many, until none has any; those taken. `shared`: what rows share with others; where it is in `used` they
+        come first among equals. Lazy: a row's gain only falls, so it is counted again only when it stands first; rows wait
+        in buckets by the gain they had when last counted."""
+        picked: list[int] = []
+        most = max((len(self.contexts[index]) * self.rows[index].bit_count() for index in waiting), default=0)
+        buckets: list[list[int]] = [[] for _ in range(most + 1)]
+        buckets[most] = list(waiting[::-1])
+        level = most
+        while level > 0:
+            if not buckets[level]:
+                level -= 1
+                continue
+            groups: dict[int, list[int]] = {}
+            for index in reversed(buckets[level]):
+                groups.setdefault(shared[index], []).append(index)
+            buckets[level] = []
+            for group in sorted(groups, key=lambda group: group not in used):
+                for index in groups[group]:
+                    now = self.gain(index)
+                    if now == level:
+                        picked.append(index)
+                        used.add(group)
+                        self.take(index)
+                    elif now:
+                        buckets[now].append(index)
+        return picked
 
 
 def _cover(
@@ -144,48 +209,19 @@ def _cover(
     fixed: Sequence[int],
     shared: Sequence[int],
 ) -> list[int]:
-    """Greedy: always a row with the most combinations still uncovered. Lazy: a row's gain only falls, so it is counted
-    again only when it stands first; rows wait in buckets by the gain they had when last counted."""
-    # A combination counts once per context; the context itself is no partner of its own.
-    uncovered = {context: bits & ~_own(context) for context, bits in partners.items()}
-
-    def gain(index: int) -> int:
-        row = rows[index]
-        return sum([(uncovered[context] & row).bit_count() for context in contexts[index]])
-
-    def take(index: int) -> None:
-        row = rows[index]
-        for context in contexts[index]:
-            uncovered[context] &= ~row
-
-    picked = list(fixed)
-    for index in picked:
-        take(index)
-    inside = set(picked)
+    """The rows `fixed`, and those that the greedy method takes with them."""
+    cover = Cover(rows, contexts, partners)
+    for index in fixed:
+        cover.take(index)
+    inside = set(fixed)
     waiting = [index for index in order(len(rows), seed) if index not in inside]
-    most = max((len(of_row) * row.bit_count() for row, of_row in zip(rows, contexts, strict=True)), default=0)
-    buckets: list[list[int]] = [[] for _ in range(most + 1)]
-    buckets[most] = waiting[::-1]
-    level = most
-    used = {shared[index] for index in picked}
-    while level > 0:
-        if not buckets[level]:
-            level -= 1
-            continue
-        groups: dict[int, list[int]] = {}
-        for index in reversed(buckets[level]):
-            groups.setdefault(shared[index], []).append(index)
-        buckets[level] = []
-        for group in sorted(groups, key=lambda group: group not in used):
-            for index in groups[group]:
-                now = gain(index)
-                if now == level:
-                    picked.append(index)
-                    used.add(group)
-                    take(index)
-                elif now:
-                    buckets[now].append(index)
-    return picked
+    return [*fixed, *cover.greedy(waiting, shared, {shared[index] for index in fixed})]
+
+
+def pairs(rows: Sequence[int], chosen: Iterable[int] | None = None) -> int:
+    """How many pairs of values occur in rows (sets of values, as bits), or in the chosen ones of them."""
+    picked = range(len(rows)) if chosen is None else list(chosen)
+    return _covered(rows, {index: _contexts(rows[index], 2) for index in picked}, picked, 2)
 
 
 def rows_of(cells: Sequence[Cell]) -> list[int]:
