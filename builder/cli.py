@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import sys
 import traceback
 from collections import Counter
@@ -474,7 +475,7 @@ def _one(options: argparse.Namespace) -> Work:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from builder import pipeline
+    from builder import near, pipeline
     from builder.report.show import text
 
     work = _one(options)
@@ -492,7 +493,16 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(cell, indent=1))
         return EXIT_OK
-    print(text(cell, work.project.artifacts, logs=options.log, claims=report["predictions"]["claims"]))
+    print(
+        text(
+            cell,
+            work.project.artifacts,
+            logs=options.log,
+            claims=report["predictions"]["claims"],
+            near=near.cells(work),
+            width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
+        )
+    )
     return EXIT_OK
 
 

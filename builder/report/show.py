@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.report import story
 
-def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[Mapping[str, Any]] = ()) -> str:
+
+def text(
+    cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[Mapping[str, Any]] = (),
+    near: Sequence[Mapping[str, Any]] = (), width: int = 0,
+) -> str:  # fmt: skip
     """Everything known of a cell, for a terminal. `logs` prints the logs themselves instead of where they are; `claims` is
-    what the facts say of it (`predictions` of the report)."""
+    what the facts say of it (`predictions` of the report); `near` other cells, of which those that differ in one axis are told;
+    `width`: columns that sentences are folded to, 0 for none."""
     rows = [
         ("cell", f"{cell['id']}  {cell['slug']}"),
         ("outcome", f"{cell['status']} at {cell['stage']}: {cell['reason']}"),
@@ -20,6 +27,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         ("source", cell["source"]),
         ("expected", _expected(cell.get("expected"))),
         ("engine", _stack(cell["engine"])),
+        *(("not loaded", line) for line in _declared(cell)),
         ("built on", _stack(cell["built_on"]) if "built_on" in cell else ""),
         ("check said", f"{cell['check']['verdict']}: {cell['check']['because']}" if cell.get("check") else ""),
         ("exporter", _stack(cell["exporter"])),
@@ -29,9 +37,11 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         ("run", cell["when"]),
         ("reproduce", cell["command"]),
     ]
-    out = [f"{name:<11} {value}" for name, value in rows if value]
+    out = [_folded(name, value, width) for name, value in rows if value]
+    out += _excerpt(cell, artifacts) if not logs else []
+    out += _neighbours(cell, near)
     for entry in cell["degraded"]:
-        out.append(f"{'differs':<11} asked {entry['asked']}, got {entry['got']}: {entry['how']}")
+        out.append(_folded("differs", f"asked {entry['asked']}, got {entry['got']}: {entry['how']}", width))
     out += _left(cell.get("found") or {})
     if cell["artifact"]:
         folder = artifacts / "engines" / cell["folder"]
@@ -42,7 +52,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         out.append(f"{'engine file':<11} {where} ({cell['artifact']['bytes']} bytes)")
     for claim in claims:
         told = f"refuted, {claim['refuted']}" if claim["refuted"] else f"{claim['state']}: {claim['because']}"
-        out.append(f"{'facts':<11} {claim['subject']}: {told}")
+        out.append(_folded("facts", f"{claim['subject']}: {told}", width))
     for piece in (cell.get("files") or {}).get("subgraphs", ()):
         size = f"{len(piece['nodes'])} of {piece['of']} nodes: {', '.join(piece['nodes'][:4])}"
         out.append(f"{'refused':<11} {artifacts / piece['path']} ({size})")
@@ -69,6 +79,7 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         measure = cell["measure"]
         timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
         out.append(f"timing      {timing} ({measure['samples']} samples)")
+        out += _windows(measure)
         speedup = measure.get("speedup")
         if speedup and speedup["low"] is not None:
             ratio = f"{speedup['ratio']:.2f} x" if speedup["ratio"] else "unstable, between"
@@ -81,6 +92,61 @@ def text(cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[
         out.append(f"loaded libraries ({len(libraries)})")
         out += [f"  {library.get('path') or library['name']}" for library in libraries]
     return "\n".join(out)
+
+
+def _folded(name: str, value: Any, width: int) -> str:
+    """A row, its value folded to the columns of a terminal that has enough of them."""
+    line = f"{name:<11} {value}"
+    if width < 40 or len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+        replace_whitespace=False,
+    )  # fmt: skip
+
+
+def _excerpt(cell: Mapping[str, Any], artifacts: Path) -> list[str]:
+    """The log around the line that matters, of a cell that failed."""
+    if cell["status"] in story.GOOD or cell["status"] in ("unsupported", "skipped"):
+        return []
+    found = story.excerpt(cell, artifacts)
+    if found is None:
+        return []
+    last = found["first"] + len(found["lines"]) - 1
+    told = f"lines {found['first']} to {last} of {found['of']}{' and more' if found['cut'] else ''}, stage {found['stage']}"
+    if found["at"] is None:
+        told += "; the error line is not in it"
+    out = [f"{'log':<11} {artifacts / found['log']} ({told})"]
+    for number, line in enumerate(found["lines"], start=found["first"]):
+        out.append(f"  {'>' if number == found['at'] else ' '}{number:>6} | {line}".rstrip())
+    return out
+
+
+def _declared(cell: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['role']} {row['name']}: {row['declared']} was declared, {row['loaded']} was loaded"
+        for row in story.declared(cell)
+        if row["same"] is False
+    ]
+
+
+def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = story.neighbours(cell, near)
+    out = ["differs from this cell in one axis only"] if rows else []
+    sign = {"lower": "below", "higher": "above", "": ""}
+    for row in rows:
+        axis = row["axis"].removeprefix("engine.")
+        value = row["cell"]["engine"]["id"] if axis == "family" else row["value"] or "none"
+        other = row["cell"]
+        why = f": {other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
+        out.append(f"  {other['id']}  {axis + ' ' + value:<34} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
+    return out
+
+
+def _windows(measure: Mapping[str, Any]) -> list[str]:
+    """The medians of the windows, in the order in which they were taken."""
+    medians = [window["median"] * 1e3 for window in measure.get("windows") or () if window.get("median")]
+    return [f"  windows   {', '.join(f'{value:.3f}' for value in medians)} ms"] if medians else []
 
 
 def _left(found: dict[str, Any]) -> list[str]:
