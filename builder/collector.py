@@ -69,8 +69,12 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
         }
         freed = {kind: (len(paths), sum(_size(path) for path in paths)) for kind, paths in unused.items()}
         freed["records"] = (len(gone), 0)
+        named = {entry["sha256"] for record in kept for entry in record.get("samples", ())}
+        samples = {name: size for name, size in store.sample_sizes().items() if name not in named}
+        freed["samples"] = (len(samples), sum(samples.values()))
         if not dry_run:
             store.forget(sorted(gone))
+            store.forget_samples(samples)
             _untag([_image(path) for path in unused["images"]])
             for path in (path for paths in unused.values() for path in paths):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

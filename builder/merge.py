@@ -78,6 +78,7 @@ def _copy(place: Path, folder: Path) -> Store:
 
 _COLUMNS = {
     "steps": 10, "outcomes": 3, "runs": 4, "results": 6, "pins": 2, "run_pins": 3, "refuted": 3, "conflicts": 4,
+    "samples": 2,
 }  # fmt: skip
 
 
@@ -101,6 +102,10 @@ def _check(store: Store, place: Path) -> None:
             if not good:
                 msg = f"{place}: {table} {str(name)[:80]!r}: not a record"
                 raise UsageError(msg)
+    for name, data in store.read("select sha256, data from samples"):
+        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != name:
+            msg = f"{place}: samples {str(name)[:80]!r}: other bytes than their name says"
+            raise UsageError(msg)
 
 
 # Records -----------------------------------------------------------------------------------------------------------
@@ -117,7 +122,8 @@ def _merge(store: Store, other: Store, folder: Path, objects: Files) -> Merged:
     with store.beside(other.path) as db:
         for table in merge_rows.TABLES:
             merged.new[table.name] = _table(db, table, merged)
-        db.execute("insert or ignore into main.pins select * from other.pins")
+        for named_by_content in ("pins", "samples"):
+            db.execute(f"insert or ignore into main.{named_by_content} select * from other.{named_by_content}")  # noqa: S608
         merged.new["runs"] = _runs(db, merged)
     return merged
 

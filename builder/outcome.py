@@ -409,14 +409,20 @@ def _speed(chain: Chain, records: Mapping[str, StepRecord], build: StepRecord | 
     """What stands beside the latency: throughput by batch, build time, engine size, memory, and the speed-up over the
     framework's baseline with its interval, or why there is none."""
     assert chain.measure is not None
-    result = records[chain.measure.key].record["result"]
+    timed = records[chain.measure.key].record
+    result = timed["result"]
     out: dict[str, Any] = {name: result.get(name) for name in ("batch", "throughput", "batches", "device", "memory")}
+    out["device"] = _without_file(out["device"])
+    out["batches"] = [
+        {**(_without_file(entry) or {}), "device": _without_file(entry.get("device"))} for entry in out["batches"] or ()
+    ]
     out.update(build_seconds=None, build_memory=None, engine_bytes=None, baseline=None, speedup=None)
     if build is not None:
         entries = build.record.get("stages") or ()
         out["build_seconds"] = sum(entry.get("seconds") or 0.0 for entry in entries) or None
         out["build_memory"] = (build.record.get("usage") or {}).get("max_rss")
         out["engine_bytes"] = (build.record.get("artifact") or {}).get("bytes")
+    out["raw"] = list(timed.get("samples") or ())
     step = chain.speedup
     out["no_baseline"] = chain.no_baseline or None
     if step is None:
@@ -424,6 +430,7 @@ def _speed(chain: Chain, records: Mapping[str, StepRecord], build: StepRecord | 
     record = records.get(step.key)
     if step.state == "stored" and record is not None:
         out["baseline"], out["speedup"] = record.record["result"]["baseline"], record.record["result"]["speedup"]
+        out["raw"] += record.record.get("samples") or ()
     elif step.state == "failed" and record is not None:
         text = str((record.record.get("error") or {}).get("message", "")).splitlines() or [""]
         out["no_baseline"] = f"timing the {record.record.get('side')} beside the other failed: {text[0]}"
@@ -431,6 +438,11 @@ def _speed(chain: Chain, records: Mapping[str, StepRecord], build: StepRecord | 
         lost = next((need for need in before(step) if need.state == "failed"), None)
         out["no_baseline"] = f"{lost.kind} {lost.name} failed" if lost else "the comparison was not run"
     return out
+
+
+def _without_file(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A series' figures without the name of a file that is gone: `raw` names the samples."""
+    return None if entry is None else {name: value for name, value in entry.items() if name != "samples_file"}
 
 
 #: Failures that may only show when an engine is loaded and run.

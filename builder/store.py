@@ -23,11 +23,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import EngineMatrixError, InfrastructureError
 
-SCHEMA = 3
+if TYPE_CHECKING:
+    from builder.samples import Series
+
+SCHEMA = 4
 CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is made by EngineMatrix.\n"
 
 _TABLES = """
@@ -56,10 +59,12 @@ update results set outcome = coalesce(
     (select key from outcomes where key > results.outcome and key < results.outcome || 'g' order by outcomes.rowid limit 1),
     outcome) where length(outcome) = 64;
 """
-MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT, 3: f"{_REFUTED}; {_MENDED}"}
+_SAMPLES = "create table samples (sha256 text primary key, data blob not null) without rowid;"
+MIGRATIONS: Mapping[int, str] = {1: _TABLES, 2: _KEPT, 3: f"{_REFUTED}; {_MENDED}", 4: _SAMPLES}
 """Schema -> what makes it of the one before. 2 (docs/history.md): what each stack of a run was locked to, how each result
 stood to its `expect:` entry and which tools stacks made its model, and what `merge` found twice and otherwise. 3: every store
-has `refuted`; results of the first runs of all, which named their outcomes without the code that judged them, find them."""
+has `refuted`; results of the first runs of all, which named their outcomes without the code that judged them, find them.
+4: the raw samples of timings (builder/samples.py), which records name; those of older measurements were not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,14 +204,16 @@ class Store:
                 )  # fmt: skip
         return found
 
-    def put_step(self, record: StepRecord) -> None:
-        self._write(
-            "insert or replace into steps values (?,?,?,?,?,?,?,?,?,?)",
-            (
-                record.key, record.kind, record.name, record.state, record.output, json.dumps(dict(record.limits)),
-                record.seconds, record.created, record.run, text(record.record),
-            ),
+    def put_step(self, record: StepRecord, samples: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Keep a finished step, and the packed samples (SHA-256 -> bytes) that it names, in one transaction."""
+        row = (
+            record.key, record.kind, record.name, record.state, record.output, json.dumps(dict(record.limits)),
+            record.seconds, record.created, record.run, text(record.record),
         )  # fmt: skip
+        self.write_all([
+            *([("insert or ignore into samples values (?,?)", list(samples.items()))] if samples else []),
+            ("insert or replace into steps values (?,?,?,?,?,?,?,?,?,?)", [row]),
+        ])  # fmt: skip
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop step records, so that the steps run again."""
@@ -222,6 +229,38 @@ class Store:
             else:
                 gone.append(key)
         return gone, kept
+
+    def timing_samples(self, cell: str | Mapping[str, Any]) -> list[Series]:
+        """Every raw sample of a cell's timing, by series: of a cell as the report has it, or by its id, of its newest result.
+
+        [] where it was not timed, or its samples are gone (`gc`) or were never kept (stores before schema 4). Raises
+        StoreError where the bytes are not what the record says."""
+        from builder.samples import unpack
+
+        if isinstance(cell, str):
+            query = (
+                "select outcomes.record from results join runs on runs.id = results.run "
+                "join outcomes on outcomes.key = results.outcome where results.cell = ? "
+                "order by runs.started desc, runs.rowid desc limit 1"
+            )
+            rows = self._read(query, (cell,))
+            cell = json.loads(rows[0][0]) if rows else {}
+        found = []
+        for entry in (cell.get("measure") or {}).get("raw") or ():
+            rows = self._read("select data from samples where sha256 = ?", (entry["sha256"],))
+            try:
+                found += [unpack(entry, data) for (data,) in rows]
+            except ValueError as error:
+                msg = f"{self.path}: {error}; run `gc`, and measure again"
+                raise StoreError(msg) from error
+        return found
+
+    def sample_sizes(self) -> dict[str, int]:
+        """SHA-256 -> bytes of all packed samples."""
+        return dict(self._read("select sha256, length(data) from samples"))
+
+    def forget_samples(self, names: Iterable[str]) -> None:
+        self._write_many("delete from samples where sha256 = ?", [(name,) for name in names])
 
     # Outcomes and runs ------------------------------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small import MATRIX, Small
 
-from builder import cli, machine, pipeline
+from builder import cli, machine, pipeline, samples
 from builder.errors import EXIT_USAGE
 from builder.lock import LockError
 from builder.plan import reconcile
@@ -67,6 +68,17 @@ def test_the_record_of_a_source_that_is_gone_goes(small: Small) -> None:
     small.run("2")
     assert small.sources() == {"weights of alpha", "weights of beta"}, "fetched again"
     assert small.world.jobs == [], "and with the same bytes, all else still holds"
+
+
+def test_samples_that_no_kept_record_names_go(small: Small) -> None:
+    store = small.run("1")
+    told, data = samples.entry("call", [[0.25]], 0)
+    key = next(iter(store.light()))
+    named = store.steps([key])[key]
+    store.put_step(replace(named, record={**named.record, "samples": [told]}), {told["sha256"]: data})
+    store.write_all([("insert into samples values (?,?)", [("of a measurement that is gone", b"x")])])
+    assert small.collect()["samples"] == 1
+    assert list(store.sample_sizes()) == [told["sha256"]]
 
 
 def test_without_a_lock_nothing_is_removed(small: Small, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from builder import samples as timings
 from builder import sources
 from builder.errors import InfrastructureError, UsageError
 from builder.execute import beside
@@ -216,13 +218,15 @@ class Jobs:
             "result": output.get("result") or {}, "error": error, "loaded": output.get("loaded") or {},
             "attempts": attempts, "flaky": attempts > 1 and ok,
         }  # fmt: skip
-        result_digest = ""
+        result_digest, samples = "", dict[str, bytes]()
         if ok:
             try:
+                if step.kind == "measure":
+                    samples = keep_samples(record, timings.of_job(folder, record["result"]))
                 result_digest = self._ingest(step, record, folder)
                 if step.kind == "build":
                     self.caches.take(step, job, record["result"], folder)
-            except (KeyError, TypeError, AttributeError, BadOutput) as trouble:
+            except (KeyError, TypeError, AttributeError, ValueError, BadOutput) as trouble:
                 ok = False
                 text = f"{type(trouble).__name__}: {trouble}: not what a {step.kind} gives"
                 record["error"] = {"stage": step.kind, "type": "BadOutput", "message": text}
@@ -234,9 +238,8 @@ class Jobs:
         if record["log"]:
             self.log(self.store.root / record["log"])
         limits = {name: end.end[name] for name in ("timeout", "memory") if name in end.end}
-        return self.finish(
-            step, "ok" if ok else "failed", result_digest, record, float(end.usage.get("seconds") or 0.0), limits
-        )
+        seconds = float(end.usage.get("seconds") or 0.0)
+        return self.finish(step, "ok" if ok else "failed", result_digest, record, seconds, limits, samples)
 
     def _smallest(
         self, step: Step, job: dict[str, Any], error: Mapping[str, Any], folder: Path
@@ -301,13 +304,14 @@ class Jobs:
         record: Mapping[str, Any],
         seconds: float,
         limits: Mapping[str, float],
+        samples: Mapping[str, bytes] = MappingProxyType({}),
     ) -> StepRecord:
         done = StepRecord(
             key=step.key, kind=step.kind, name=step.name, state=state, output=output, limits=limits,
             seconds=round(seconds, 4), created=now(), run=self.run,
             record={**record, "machine": self.machine},
         )  # fmt: skip
-        self.store.put_step(done)
+        self.store.put_step(done, samples)
         return done
 
     # Sources ----------------------------------------------------------------------------------------------------
@@ -376,6 +380,13 @@ def no_evidence(end: Any, *, stopped: bool) -> str:
     if end.end.get("signal") in _OUTSIDE:
         return f"killed from outside ({signal.Signals(end.end['signal']).name})"
     return "its worker ended under it" if lost else ""
+
+
+def keep_samples(record: dict[str, Any], series: Mapping[str, tuple[timings.Windows, int]]) -> dict[str, bytes]:
+    """Name the samples of a timing in its record (`samples`); what the store keeps of them: SHA-256 -> packed bytes."""
+    packed = [timings.entry(name, windows, used) for name, (windows, used) in series.items()]
+    record["samples"] = [told for told, _ in packed]
+    return {told["sha256"]: data for told, data in packed}
 
 
 def on(gpu: str | None, job: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder import samples
 from builder.errors import InfrastructureError
 from builder.plan import Step
 from builder.speed import ROUND_METHOD, ROUNDS, order, speedup
@@ -25,7 +25,7 @@ def do(
 
     A side that fails is a failed step, with its name, and no cell's failure: what a cell's own timing is worth, its own
     `measure` says. Raises InfrastructureError."""
-    from builder.execute.jobs import no_evidence
+    from builder.execute.jobs import keep_samples, no_evidence
 
     assert step.environment is not None
     sides: dict[str, Step] = {"engine": step.data["measure"], "baseline": step.data["baseline"]}
@@ -63,13 +63,13 @@ def do(
         },
     }  # fmt: skip
     record = {"end": {"exit": 0}, "error": None, "stages": [{"stage": "measure", "seconds": seconds}], "result": result}
-    return jobs.finish(step, "ok", step.key, record, seconds, {})
+    packed = keep_samples(record, {f"speedup {name}": (taken, len(taken)) for name, taken in windows.items()})
+    return jobs.finish(step, "ok", step.key, record, seconds, {}, packed)
 
 
 def _samples(folder: Path, result: dict[str, Any]) -> list[float]:
     """Every sample of the one window (s)."""
-    found = json.loads((folder / Path(result["samples_file"]).name).read_text(encoding="utf-8"))
-    return [float(sample) for window in found["windows"] for sample in window]
+    return [sample for window in samples.read(folder, result["samples_file"]) for sample in window]
 
 
 def _failed(name: str, side: Step, end: Any) -> dict[str, Any]:

@@ -39,13 +39,13 @@ def speed(job, load, inputs):
 
 
 def device_time(engine, inputs, method, path):
-    """{"settled", "median", "p90", "p99", "samples", "windows"} (s) of the GPU's own time for one run, without copies; None for
-    an adapter that has no `device_timer`, or an engine on the CPU."""
+    """{"settled", "median", "p90", "p99", "samples", "samples_file", "windows"} (s) of the GPU's own time for one run, without
+    copies; None for an adapter that has no `device_timer`, or an engine on the CPU."""
     timer = engine.device_timer(inputs) if hasattr(engine, "device_timer") else None
     if timer is None:
         return None
     found = measure(timer, method, path, own=True)
-    return {name: found[name] for name in ("settled", "median", "p90", "p99", "samples", "windows")}
+    return {name: found[name] for name in ("settled", "median", "p90", "p99", "samples", "samples_file", "windows")}
 
 
 def batch_of(arrays):
@@ -74,7 +74,8 @@ def batch_sizes(profile, names):
 
 
 def over_batches(job, engine, inputs, method, device):
-    """[{"batch", "settled", "median", "throughput", "device"}] at the sizes of the profile, the inputs repeated or cut.
+    """[{"batch", "settled", "median", "throughput", "device", "samples_file", "windows"}] at the sizes of the profile, the
+    inputs repeated or cut.
 
     What would begin after `batch_seconds` is there with a reason (`skipped`) in place of a figure."""
     import numpy
@@ -88,15 +89,15 @@ def over_batches(job, engine, inputs, method, device):
             entry["skipped"] = "the time for batch sizes (%g s) was over" % limit
             continue
         arrays = [numpy.take(array, [index % len(array) for index in range(size)], axis=0) for array in inputs]
-        path = job.path("batch-%d.json" % size)
         try:
-            found = measure(lambda given=arrays: engine.run(given), method, path)
-            on_device = device_time(engine, arrays, method, path)
+            found = measure(lambda given=arrays: engine.run(given), method, job.path("batch-%d.json" % size))
+            on_device = device_time(engine, arrays, method, job.path("batch-%d-device.json" % size))
         except Exception as error:  # the figure at the recipe's own case stands all the same
             entry["error"] = "%s: %s" % (type(error).__name__, error)
             continue
         device.look()
         entry.update({"settled": found["settled"], "median": found["median"], "device": on_device})
+        entry.update({"samples_file": found["samples_file"], "windows": found["windows"]})
         entry["throughput"] = throughput(size, found["median"])
     return out
 
