@@ -28,6 +28,7 @@ from builder import (
     locking,
     machine,
     matrix,
+    nightly_order,
     portability_grid,
     pulls,
     results,
@@ -69,12 +70,14 @@ class Work:
     budget: float | None = None
     """Seconds, from the group."""
     order: tuple[str, ...] = ()
-    """The group's order of work: `failed`, `changed`, `oldest`."""
+    """The group's order of work: `failed`, `changed`, `oldest`, `uncovered`."""
     selection: Selection | None = None
     asked: Isolation | None = None
     """How stacks are to be realised, where the command line says so."""
     against: Mapping[str, Claim] = field(default_factory=dict)
     """Cells that are left alone -> the fact that says that they cannot work; see `foresee`."""
+    insist: frozenset[str] = frozenset()
+    """Ids of cells that are tried whatever the facts say."""
 
     @property
     def isolation(self) -> Isolation:
@@ -169,7 +172,7 @@ def foresee(work: Work, here: machine.Machine, store: Store, *, skip: bool) -> d
     found = dict.fromkeys((cell.id for cell in work.cells), Prediction(claims=()))
     found.update({cell.id: predictor.predict(cell) for cell in predicted})
     found.update(portability_grid.foreseen(work.cells, predictor.predict))
-    against = {cell: found[cell].against for cell in found} if skip else {}
+    against = {cell: found[cell].against for cell in found if cell not in work.insist} if skip else {}
     work.against = {cell: claim for cell, claim in against.items() if claim is not None}
     return found
 
@@ -260,27 +263,6 @@ def realise(step: Step, work: Work, store: Store) -> environment.Environment:
     return Venv(store, step.name, step.data["pins"])
 
 
-def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
-    """Give the steps of the cells that a group's `order` puts first the higher priority: `failed` last time, then
-    `changed` since they last ran, then the `oldest` evidence (never run before all)."""
-    if not order:
-        return
-    status, times = store.latest_status(), store.latest_times()
-
-    def rank(chain: Chain) -> tuple[Any, ...]:
-        keys: dict[str, Any] = {
-            "failed": status.get(chain.cell.id) not in (*FAILING, "blocked"),
-            "changed": chain.cell.id not in status,
-            "oldest": times.get(chain.cell.id, ""),
-        }
-        return tuple(keys[name] for name in order)
-
-    waiting = [chain for chain in plan.chains if any(step.wanted for step in chain.steps())]
-    for place, chain in enumerate(sorted(waiting, key=rank, reverse=True), start=1):
-        for step in chain.steps():
-            step.priority = max(step.priority, place)
-
-
 # Running -----------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +288,7 @@ def run(
     with in_use(store):
         predictions = foresee(work, here, store, skip=predict and not again)
         plan, _ = planned(work, locked, here, store, again=again, engines=keep == "all")
-        prioritise(plan, work.order, store)
+        nightly_order.prioritise(plan, work.order, store)
         todo = plan.todo()
         run_id = f"{utc(started)}-{secrets.token_hex(2)}"
         result = Result(report={}, ran=len(todo))
