@@ -27,6 +27,7 @@ from builder import (
     pick_cli,
     recipe_cli,
     rules_cli,
+    trace_cli,
 )
 from builder.errors import (
     EXIT_BUG,
@@ -108,9 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--explain", action="store_true", help="name the reason for each step that would run")
     plan.add_argument("--cells", action="store_true", help="list the selected cells")
     _predicting(plan)
+    _part(plan)
 
     run = command("run", _run, "Build what is missing, prove it, and write the report.")
     _selection(run)
+    _part(run)
     _running(run)
     run.add_argument(
         "--json", action="store_true", help="print the report as JSON at the end (default: a summary table)"
@@ -173,6 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     diff_cli.add(command("diff", _not_reached, diff_cli.HELP), _project)
     diff_cli.add_merge(command("merge", _not_reached, diff_cli.MERGE_HELP), _project)
 
+    trace_cli.add(command("trace", _not_reached, trace_cli.HELP), _project, _seconds, _say)
+
     rules_cli.add(command("rules", lambda options: rules_cli.call(options, _work(options)), rules_cli.HELP), _selection)
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")
@@ -226,6 +231,13 @@ def _predicting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-predict", dest="predict", action="store_false",
         help="try as well what the facts say cannot work (default: it is left alone and reported `unsupported`)",
+    )  # fmt: skip
+
+
+def _part(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--part", metavar="K/N", help="only the K-th of N parts of the selection, the same on every machine: what "
+        "jobs of a CI system run side by side (docs/ci.md; default: all of it)",
     )  # fmt: skip
 
 
@@ -301,6 +313,14 @@ def _work(options: argparse.Namespace) -> Work:
         _project(options), group=options.group, expression=options.select, failed=getattr(options, "failed", False),
         asked=getattr(options, "isolation", None),
     )  # fmt: skip
+    if (part := getattr(options, "part", None)) is not None:
+        from builder import ci_parts
+
+        if options.failed:
+            raise UsageError(
+                "--failed follows from what is stored on each machine, so that it has no parts; leave one out"
+            )
+        return ci_parts.narrow(work, part, (options.group, options.select))
     if not work.cells and not getattr(options, "failed", False):
         msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
         raise UsageError(msg)
@@ -381,7 +401,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     work = _work(options)
     if not work.cells:
-        print("Nothing to do: no cell failed last time.")
+        print("Nothing to do: " + ("this part has no cell." if options.part else "no cell failed last time."))
         return EXIT_OK
     result = _go(work, options, "failed" if options.failed else "")
     report = result.report

@@ -494,11 +494,12 @@ def _report(
 def _remember(
     work: Work, store: Store, plan: Plan, result: Result, locked: lock.Lock, here: machine.Machine, cells: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    from builder import history_keep
+    from builder import history_keep, trace_locks
 
     report = result.report
     if not result.ran and not history_keep.moved(store, report, cells):
         return
+    trace_locks.keep(store, locked)
     known = work.spec.recipes  # suites have none
     recipes = {cell.model: known[cell.model].sha256 for cell in work.cells if cell.model in known}
     history_keep.remember(store, plan, report, cells, history_keep.summary(report, locked, here, recipes))
