@@ -21,6 +21,8 @@ from builder.values import Attributes, Expect, Recipe, Stack, Where
 
 MAX_CANDIDATES = 1_000_000
 """Of the whole product. More is a mistake in the file (or an attack), not a plan."""
+ONNX_EXPORTERS = frozenset({"onnx", "tensorflow", "torch"})
+"""Those of worker/exporters/ that write ONNX, all of an opset that they are told."""
 Options = Mapping[str, str]
 Verdict = tuple[str, str, Where | None]
 """Rule, because, where."""
@@ -103,6 +105,7 @@ class Expander:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.errors: list[SpecError] = []
+        self.always_opset = any(axis.name == "opset" and axis.when is None for axis in spec.axes)
         self.models = spec.axes[0].values
         self.axes = spec.axes[1:]
         self.whens = [CompiledRule(None, axis.when, None, spec) if axis.when else None for axis in self.axes]
@@ -158,6 +161,8 @@ class Expander:
             if block is not None:
                 blocks.append(block)
                 start += 1
+        if any(map(self.lacks_opset, blocks)):
+            self.error(spec.axes[0].where, "models are to be exported to ONNX, and no axis gives an opset", "opset: [17]")
         self.suites = self.suite_blocks(start)
         self.dead_rules()
         if not self.errors and start == 0:
@@ -202,6 +207,13 @@ class Expander:
             return frozenset({"opset"})
         read = {axis for recipe in self.spec.recipes.values() for axis in recipe.uses}
         return frozenset(read - {"shapes", "precision"}) | {calibration.AXIS}
+
+    def lacks_opset(self, block: Block) -> bool:
+        """Whether a cell of the block is exported to ONNX without an opset: which one is meant cannot be guessed."""
+        if self.always_opset or self.spec.families[self.spec.engines[block.engine].family].takes != "onnx":
+            return False
+        exporter = self.spec.families[self.spec.exporters[block.exporter].family].exporter
+        return exporter in ONNX_EXPORTERS and any("opset" not in point.options for point in block.points.kept)
 
     def candidates_of(self, x: int, e: int, m: int) -> list[dict[str, str]]:
         """The option product of these three, before any rule."""

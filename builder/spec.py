@@ -46,6 +46,7 @@ SCHEMA = "1"
 DEFAULT_TOOLS = "onnx-tools"
 DEFAULT_PRECISION = "fp32"
 """What a cell asks for in a matrix without a `precision` axis."""
+OPSET = re.compile(r"[1-9][0-9]{0,3}")
 _CATEGORY = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RuleKind = Literal["when", "constraints", "exclude", "set", "expect"]
 
@@ -381,6 +382,9 @@ class _Reader:
             for shape in axis.values if axis.name == "shapes" else ():
                 if shape not in recipe.SHAPES:
                     self.source.error(axis.where, f"{shape!r} is not a value of 'shapes'", "there are static, dynamic")
+            for opset in axis.values if axis.name == "opset" else ():
+                if not OPSET.fullmatch(opset):
+                    self.source.error(axis.where, f"{opset!r} is no opset of ONNX", "opset: [17], a whole number")
         return tuple(axes)
 
     def check_axes(self, axes: Sequence[Axis]) -> None:

@@ -196,6 +196,21 @@ def test_an_include_lives_where_its_axes_do(project: Project) -> None:
     assert len(made.select("opset=21").cells) == 1
 
 
+def test_what_is_exported_to_onnx_has_an_opset(project: Project) -> None:
+    """Exporters of the worker read it; which one is meant is not guessed. Others (here `source`) may do without."""
+    without = MATRIX.replace("  opset: [13, 17]\n", "")
+    assert len(project.matrix(without)) == 2
+    family = project.folder / "images" / "source" / "family.yaml"
+    family.write_text(family.read_text().replace("exporter: source", "exporter: onnx"))
+    recipe = project.folder / "recipes" / "alpha" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("exporters: [source, other]", "exporters: [onnx]"))
+    assert len(project.matrix(MATRIX)) == 4
+    sometimes = without + "  shapes: [static, dynamic]\n  opset: {values: [13], when: {shapes: dynamic}}\n"
+    for text in (without, sometimes):
+        with pytest.raises(SpecErrors, match="no axis gives an opset; opset: \\[17\\]"):
+            project.matrix(text)
+
+
 def test_find_by_id_prefix_slug_and_glob(project: Project) -> None:
     made = project.matrix()
     cell = made.cells[1]

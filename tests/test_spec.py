@@ -149,6 +149,7 @@ BAD: dict[str, str | bytes] = {
     "axis-reserved": MATRIX + "  changed: [a]\n",
     "axis-depends-on-later": MATRIX + "  target: {values: [a], when: {kind: b}}\n  kind: [b, c]\n",
     "bad-shapes": MATRIX + "  shapes: [static, dynamc]\n",
+    "bad-opset": MATRIX.replace("[13, 17]", '[13, "1.5", seventeen, "0"]'),
     "because": MATRIX + "exclude: [{match: {opset: 13}}]\nconstraints: [{never: {opset: 13}}]\nexpect: [{match: {opset: 13}, fail: crashed}]\n",
     "unknown-field": MATRIX + "exclude: [{match: {opsets: 13}, because: x}]\n",
     "ambiguous-field": MATRIX + 'exclude: [{match: {python: "3.12"}, because: x}, {match: {family: engine}, because: x}]\n',
