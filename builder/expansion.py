@@ -162,7 +162,9 @@ class Expander:
                 blocks.append(block)
                 start += 1
         if any(map(self.lacks_opset, blocks)):
-            self.error(spec.axes[0].where, "models are to be exported to ONNX, and no axis gives an opset", "opset: [17]")
+            self.error(
+                spec.axes[0].where, "models are to be exported to ONNX, and no axis gives an opset", "opset: [17]"
+            )
         self.suites = self.suite_blocks(start)
         self.dead_rules()
         if not self.errors and start == 0:
