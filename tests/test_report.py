@@ -281,7 +281,8 @@ def test_any_text_is_valid_xml_and_html(text: str) -> None:
     assert text[:1] in "\n\r" or markdown.text(text).count("\n") == 0
     data = page.embedded(page.view(full))
     assert not re.search("[<>&\u2028\u2029]", data)
-    assert json.loads(data)["cells"][0].get("slug", "") == text
+    shown = json.loads(data)
+    assert shown["odd"].get("0", full["cells"][0]["engine"]["id"] + shown["slugs"][0]) == text
 
 
 # ---------------------------------------------------------------- report.md
@@ -341,7 +342,7 @@ def test_html_fetches_nothing_and_hostile_text_makes_no_tag(folder: Path) -> Non
 
 def test_view_says_what_repeats_once(whole: dict[str, Any]) -> None:
     view = page.view(whole)
-    assert len(view["cells"]) == len(whole["cells"]) and len(view["engines"]) == 24
+    assert len(view["columns"]["id"]) == view["n"] == len(whole["cells"]) and len(view["engines"]) == 24
     families = [engine["family"] for engine in view["engines"]]
     assert families == sorted(families, key=families.index)
     ort = [engine["version"] for engine in view["engines"] if engine["family"] == "onnxruntime"]

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,18 +132,36 @@ def build_report(report: dict[str, Any], out: Path, *, choose: bool = False) -> 
     else:
         for name in operators.FILES:  # those of another selection
             (out / name).unlink(missing_ok=True)
-    write(out / "report.html", page.render(full, choose=choose, root=out.parent))
+    html = page.render(full, choose=choose, root=out.parent, out=out)
+    write(out / "report.html", html)
+    page.sweep(out, html)
     write(out / "report.md", markdown.render(full))
     write(out / "junit.xml", junit.render(full))
-    write(out / "report.json", json.dumps(full, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write(out / "report.json", document(full))
 
 
-def write(path: Path, text: str) -> None:
-    """The whole file or none of it. What UTF-8 cannot hold (lone surrogates of undecodable paths) becomes `?`."""
+def document(report: Mapping[str, Any]) -> Iterator[str]:
+    """report.json in pieces: a line for each cell and for each other entry, so that it can be searched by line, and that it is
+    never in memory as a whole (a cell is about 7 KB)."""
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    for at, (name, value) in enumerate(report.items()):
+        yield ("{\n" if at == 0 else ",\n") + encode(name) + ": "
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield ("[\n" if number == 0 else ",\n") + encode(item)
+            yield "\n]" if value else "[]"
+        else:
+            yield encode(value)
+    yield "\n}\n"
+
+
+def write(path: Path, text: str | Iterable[str]) -> None:
+    """The whole file, given at once or in pieces, or none of it. What UTF-8 cannot hold (lone surrogates of undecodable paths)
+    becomes `?`."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
         Path(name).chmod(0o644)
         os.replace(name, path)
     except BaseException:

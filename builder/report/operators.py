@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from builder.report.page import _ordered
+from builder.report.stacks import ordered
 from builder.values import STATUSES
 
 FEW = 200
@@ -58,7 +58,7 @@ def table(report: Mapping[str, Any], cases: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _suite(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
-    stacks = _ordered(cell["engine"] for cell in cells)
+    stacks = ordered(cell["engine"] for cell in cells)
     at = {stack["id"]: index for index, stack in enumerate(stacks)}
     rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for cell in cells:

@@ -1,4 +1,5 @@
-"""report.html: one page that needs nothing but itself, and plotly beside it for the view of timings.
+"""report.html: one page that needs nothing but itself, plotly beside it for the views that plot, and beyond some thousand
+cells the folder with their details (builder/report/data.py).
 
 Everything in it that came from a log, a model or a file name is hostile: the page is made by Jinja2 with autoescape,
 the data is JSON that no parser of HTML can leave, the script makes text nodes only, and a content policy forbids the
@@ -8,15 +9,19 @@ rest.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
+from builder.report import data
 from builder.report.assemble import stacks
 from builder.report.words import MEANING, duration, size
 from builder.values import FAILING, STATUSES
@@ -40,26 +45,97 @@ def assets() -> list[Path]:
     return [bundle] if bundle.is_file() else []
 
 
+#: Characters of details that the page holds; where they are more, all of them lie beside it.
+INLINE = 8 << 20
+#: What the names of folders with details begin with.
+FOLDER = "cells-"
+KEPT = 600
+#: Keys of the report that only their own views read.
+ANALYSIS = ("predictions", "rules", "boundaries")
 #: Bytes of pictures that the page holds; of what goes beyond it says where they lie.
 PICTURES = 6 << 20
 
 
-def render(report: Mapping[str, Any], *, choose: bool = False, root: Path | None = None) -> str:
+def render(
+    report: Mapping[str, Any], *, choose: bool = False, root: Path | None = None, out: Path | None = None
+) -> str:
     """The page for a complete report (with findings). `choose`: choose.html lies beside it; `root`: the folder that its paths
-    are relative to, for the pictures of outputs."""
+    are relative to, for the pictures of outputs; `out`: the folder for details that are too many for the page (they are in it
+    otherwise), which `sweep` clears of those of older pages."""
     import jinja2
     from markupsafe import Markup
 
-    data = embedded({**view(report), "pictures": pictures(report["cells"], root)})
+    shared: dict[str, data.Texts] = {}
+    with Parts(out) as parts:
+        for rows in data.parts(report["cells"], shared):
+            parts.add(embedded(rows))
+    head = embedded({**view(report), "part": data.PART, "parts": parts.folder})
+    blocks = {
+        "numbers": data.numbers(report["cells"]), "analysis": {name: report[name] for name in ANALYSIS},
+        "shared": {name: texts.values for name, texts in shared.items()}, "pictures": pictures(report["cells"], root),
+    }  # fmt: skip
+    scripts = [("data", head), *((name, embedded(value)) for name, value in blocks.items()),
+               *((f"part-{at}", text) for at, text in enumerate(parts.texts))]  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    nonce = base64.b64encode(hashlib.sha256(data.encode()).digest()[:18]).decode()
+    nonce = base64.b64encode(hashlib.sha256(head.encode()).digest()[:18]).decode()
     return environment.get_template("report.html.j2").render(
         report=report, statuses=[(s, report["counts"][s], MEANING[s]) for s in STATUSES if report["counts"][s]],
-        nonce=nonce, choose=choose, css=Markup(_source("report.css")), js=Markup(script()), data=Markup(data),  # noqa: S704
+        nonce=nonce, choose=choose, css=Markup(_source("report.css")), js=Markup(script()),  # noqa: S704
+        scripts=[(name, Markup(text)) for name, text in scripts],  # noqa: S704
     )  # fmt: skip
+
+
+class Parts:
+    """The texts of details: kept for the page up to INLINE bytes, and beyond that written as scripts into a folder named by
+    what is in it, complete before any page names it. Without `out` all are kept."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.out, self.texts, self.folder = out, list[str](), ""
+        self._bytes, self._number, self._sha = 0, 0, hashlib.sha256()
+        self._beside: Path | None = None
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self._bytes += len(text)
+        if self.out is not None and (self._beside is not None or self._bytes > INLINE):
+            self._flush(self.out)
+
+    def _flush(self, out: Path) -> None:
+        if self._beside is None:
+            self._beside = Path(tempfile.mkdtemp(dir=out, prefix=f".{FOLDER}"))
+        for text in self.texts:
+            script = f"enginematrixPart({self._number},{text});\n".encode("utf-8", "replace")
+            self._sha.update(script)
+            (self._beside / f"{self._number}.js").write_bytes(script)
+            self._number += 1
+        self.texts = []
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._beside is None:
+            return
+        target = self._beside.with_name(f"{FOLDER}{self._sha.hexdigest()[:16]}")
+        self.folder = target.name
+        if kind is None:
+            self._beside.chmod(0o755)
+            with contextlib.suppress(OSError):  # it is there: the same details under the same name
+                self._beside.rename(target)
+            os.utime(target)
+        shutil.rmtree(self._beside, ignore_errors=True)
+
+
+def sweep(out: Path, html: str) -> None:
+    """Remove details that the page does not name, once they are KEPT seconds old: another run may be about to name them, and a
+    page of before may still be open."""
+    for path in (*out.glob(f"{FOLDER}*"), *out.glob(f".{FOLDER}*")):
+        with contextlib.suppress(OSError):
+            if f'"{path.name}"' not in html and path.stat().st_mtime < time.time() - KEPT:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def script() -> str:
@@ -81,40 +157,35 @@ def embedded(value: Any) -> str:
 
 
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's script gets: the report with what repeats (stacks, loaded libraries) said once."""
+    """What the page's script gets at once: all cells as columns (`data.columns`), and what the overview says of them."""
     cells = report["cells"]
-    engines = _ordered(cell["engine"] for cell in cells)
-    exporters = _ordered(cell["exporter"] for cell in cells)
-    builders = _ordered(cell["built_on"] for cell in cells if "built_on" in cell)
-    builder_at = {stack["id"]: i for i, stack in enumerate(builders)}
-    engine_at = {stack["id"]: i for i, stack in enumerate(engines)}
-    exporter_at = {stack["id"]: i for i, stack in enumerate(exporters)}
-    loaded: dict[str, int] = {}
-    rows = []
-    for cell in cells:
-        row = {k: v for k, v in cell.items() if v not in (None, [], {}, "", False)}
-        row["engine"], row["exporter"] = engine_at[cell["engine"]["id"]], exporter_at[cell["exporter"]["id"]]
-        if "built_on" in cell:
-            row["built_on"] = builder_at[cell["built_on"]["id"]]
-        if cell["loaded"]:
-            row["loaded"] = loaded.setdefault(json.dumps(cell["loaded"], sort_keys=True), len(loaded))
-        rows.append(row)
     by_id = {cell["id"]: cell for cell in cells}
     machine = report["run"]["machine"]
+    failing = [cell for cell in cells if cell["status"] in FAILING]
     return {
         **{k: report[k] for k in ("version", "run", "counts", "selected", "exit", "undiagnosed")},
         "took": duration(report["run"]["seconds"]), "memory": size(machine["memory"]) if machine["memory"] else "",
         "statuses": [[status, MEANING[status]] for status in STATUSES], "failing": sorted(FAILING),
-        "findings": [{**f, "where": stacks(by_id[i]["engine"] for i in f["cells"]),
+        "findings": [{**{k: v for k, v in f.items() if k not in ("cells", "engines")}, "first": f["cells"][0],
+                      "where": stacks(by_id[i]["engine"] for i in f["cells"]),
                       "short": stacks((by_id[i]["engine"] for i in f["cells"]), 6)} for f in report["findings"]],
-        "absent": _absent(cells), "engines": engines, "exporters": exporters, "builders": builders,
-        "axes": _axes(cells), "cells": rows,
-        "loaded": [json.loads(text) for text in loaded], "isolation": report["isolation"],
-        "predictions": report["predictions"],
+        "absent": _absent(cells), "axes": _axes(cells), **data.columns(cells, report["findings"]),
+        "tally": {
+            "failing": len(failing), "known": sum(_state(cell) == "expected" for cell in failing),
+            "fixed": [at for at, cell in enumerate(cells) if _state(cell) not in (None, "expected")],
+            "timed": sum(bool(cell["measure"]) for cell in cells), "moved": sum("built_on" in cell for cell in cells),
+            "compared": sum(bool(cell["comparison"]) for cell in cells),
+            "facts": len(report["predictions"]["rules"]), "refuted": len(report["predictions"]["refuted"]),
+            "rules": len(report["rules"]["rules"]),
+            "explained": bool(report["rules"]["rules"] or report["rules"]["unexplained"] or report["boundaries"]),
+        },
+        "isolation": report["isolation"],
         "suites": report.get("suites", []), "operators": report.get("operators", False),
-        "rules": {**report["rules"], "rules": [{k: v for k, v in r.items() if k != "cells"} for r in report["rules"]["rules"]]},
-        "boundaries": report["boundaries"],
     }  # fmt: skip
+
+
+def _state(cell: Mapping[str, Any]) -> str | None:
+    return cell["expected"]["state"] if cell["expected"] else None
 
 
 def pictures(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str, str]:
@@ -137,32 +208,6 @@ def pictures(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str,
     return out
 
 
-def _ordered(stacks_of: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stacks once each: families as they come, versions in their own order."""
-    unique = {stack["id"]: dict(stack) for stack in stacks_of}
-    families = list(dict.fromkeys(stack["family"] for stack in unique.values()))
-    for stack in unique.values():
-        more = [f"{k} {v}" for k, v in stack["fields"].items() if k not in (stack["family"], "python")]
-        stack["version"] = stack["fields"].get(stack["family"]) or (more.pop(0) if more else stack["id"])
-        stack["more"] = ", ".join(more)
-        stack["label"] = f"{stack['version']} {stack['more']}".strip()
-    return sorted(
-        unique.values(),
-        key=lambda s: (
-            families.index(s["family"]),
-            [_version(v) for k, v in s["fields"].items() if k != "python"],
-            s["id"],
-        ),
-    )
-
-
-def _version(text: str) -> tuple[int, Version | str]:
-    try:
-        return 0, Version(text)
-    except InvalidVersion:
-        return 1, text
-
-
 def _axes(cells: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Axis -> values, as they come; numbers in their order."""
     axes: dict[str, dict[str, None]] = {}
@@ -179,7 +224,6 @@ def _absent(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if cell["status"] in ("skipped", "unsupported"):
             groups.setdefault((cell["status"], cell["reason"]), []).append(cell)
     return [
-        {"status": status, "reason": reason, "count": len(group), "where": stacks(cell["engine"] for cell in group),
-         "cells": [cell["id"] for cell in group]}
+        {"status": status, "reason": reason, "count": len(group), "where": stacks(cell["engine"] for cell in group)}
         for (status, reason), group in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]  # fmt: skip

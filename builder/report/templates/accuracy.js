@@ -1,11 +1,5 @@
 // accuracy against speed
-// A cell's error: the largest |a-b| of any output, as a share of that output's largest reference value.
-function errorOf(c) {
-  const outs = ((c.comparison || {}).outputs || []).map(o => o.nonfinite_equal === false ? Infinity : o.noise && o.noise.scale > 0 && o.max_abs !== null && o.max_abs !== undefined ? o.max_abs / o.noise.scale : null);
-  return !outs.length || outs.includes(null) ? null : Math.max(...outs);
-}
-const floorOf = c => Math.max(0, ...((c.comparison || {}).outputs || []).map(o => o.noise && o.noise.scale > 0 ? o.noise.max_abs / o.noise.scale : 0));
-const compared = D.cells.filter(c => errorOf(c) !== null);
+const errorOf = c => c.error, floorOf = c => c.floor;
 const timeOf = c => c.measure && c.measure.status === "settled" && c.measure.median || null;
 function frontOf(list) { // Pareto: nothing that matches the reference is both faster and nearer to it
   const front = new Set(); let best = Infinity;
@@ -13,6 +7,7 @@ function frontOf(list) { // Pareto: nothing that matches the reference is both f
   return front;
 }
 function accuracy(params) {
+  const compared = D.tally.compared ? D.cells.filter(c => errorOf(c) !== null) : [];
   const models = (D.axes.model || []).filter(m => compared.some(c => c.axes.model === m));
   if (!models.length) return [h("div", { class: "head" }, h("h1", {}, "Accuracy against speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was compared with a reference in this run."))];
   const model = models.includes(params.model) ? params.model : models[0], own = compared.filter(c => c.axes.model === model);

@@ -4,9 +4,9 @@ const opening = text => text.charAt(0).toUpperCase() + text.slice(1);
 function cell(id) {
   const c = byId.get(id);
   if (!c) return [h("div", { class: "head" }, h("h1", {}, "No such cell")), h("p", {}, `This report has no cell ${clip(id, 40)}. `, h("a", { href: link("cells") }, "All cells"))];
-  const at = current.indexOf(c), list = at < 0 ? D.cells : current, i = at < 0 ? c.at : at, bad = FAILING.has(c.status);
+  const at = current ? current.indexOf(c) : -1, list = at < 0 ? D.cells : current, i = at < 0 ? c.at : at, bad = FAILING.has(c.status);
   const kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
-  const longest = Math.max(...(c.stages || []).map(s => s.seconds || 0), 1e-9), loaded = c.loaded === undefined ? null : D.loaded[c.loaded];
+  const longest = Math.max(...(c.stages || []).map(s => s.seconds || 0), 1e-9), loaded = c.loaded;
   const stack = (s, cells, way, image) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, cells)), kv([["stack", h("a", { href: link("cells", { q: `${cells === "Engine stack" ? "engine" : "exporter"}.id=${quote(s.id)}` }) }, s.id)], ["entry", s.entry], ...Object.entries(s.fields), ["realised in", way === "docker" ? "Docker" : "a virtual environment"], ...(image ? [["image", image.tag], ["base", `${image.base}@${image.digest}`]] : [])]));
   return [
     h("div", { class: "cellhead" },

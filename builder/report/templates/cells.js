@@ -3,13 +3,13 @@ const COLUMNS = [
   ["status", "outcome", c => WORST.indexOf(c.status), "180px"], ["engine", "engine stack", c => c.engine, "198px"], ["model", "model", c => c.axes.model, "104px"],
   ["opts", "options", c => options(c).join(" "), "196px"], ["exp", "exporter", c => c.exporter, "136px"], ["stage", "stage", c => c.stage, "100px"], ["why", "why", c => why(c), "auto"], ["sec", "took", c => c.seconds, "76px"],
 ];
-let current = D.cells; // what the last table showed, in its order: the neighbours on the page of a cell
+let current = null; // what the last table showed, in its order: the neighbours on the page of a cell
 function cells(params) {
   const box = h("input", { type: "search", id: "filter", placeholder: "model=resnet50 and status!=verified, or any words", value: params.q || "", "aria-label": "Filter", autocomplete: "off", spellcheck: "false" });
   const hint = h("span", { class: "hint", role: "status" }), chips = h("div", { class: "chips", role: "group", "aria-label": "Outcomes" });
   const picked = new Set((params.status || "").split(",").filter(s => ORDER.includes(s)));
   let [key, down] = (params.sort || "").startsWith("-") ? [params.sort.slice(1), true] : [params.sort || "", false];
-  const group = params.finding !== undefined && D.findings[+params.finding], ids = group && new Set(group.cells);
+  const group = params.finding !== undefined && D.findings[+params.finding], only = +params.finding;
   const tbody = h("tbody", {}), sentinel = h("div", { class: "more" });
   const heads = COLUMNS.map(([k, text]) => h("th", { scope: "col", class: k === "sec" ? "r" : null }, h("button", { type: "button", onclick: () => { if (key !== k) [key, down] = [k, false]; else if (!down) down = true; else [key, down] = ["", false]; update(); } }, text)));
   let rows = [], shown = 0;
@@ -21,12 +21,12 @@ function cells(params) {
   }
   function update() {
     const [accept, problem] = selector(box.value);
-    const base = D.cells.filter(c => accept(c) && (!ids || ids.has(c.id)));
+    const base = D.cells.filter(c => accept(c) && (!group || c.finding === only));
     rows = picked.size ? base.filter(c => picked.has(c.status)) : base;
     const column = COLUMNS.find(c => c[0] === key);
     if (column) { const f = column[2], sign = down ? -1 : 1; rows = rows.map((c, i) => [f(c), i, c]).sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : a[1] - b[1])).map(x => x[2]); }
     heads.forEach((th, i) => COLUMNS[i][0] === key ? th.setAttribute("aria-sort", down ? "descending" : "ascending") : th.removeAttribute("aria-sort"));
-    hint.textContent = problem || `${rows.length.toLocaleString("en")} of ${plural(D.cells.length, "cell")}`;
+    hint.textContent = problem || `${rows.length.toLocaleString("en")} of ${plural(D.n, "cell")}`;
     chips.replaceChildren(...ORDER.filter(s => D.counts[s]).map(s => h("button", { type: "button", class: `s-${s}`, "aria-pressed": String(picked.has(s)), onclick: e => { picked.has(s) ? picked.delete(s) : picked.add(s); update(); const again = chips.querySelector(`.s-${s}`); if (again && e.detail === 0) again.focus(); } }, icon(s), `${s} `, h("span", { class: "faint" }, String(base.filter(c => c.status === s).length)))));
     tbody.replaceChildren(); shown = 0; more(120); current = rows;
     if (!rows.length) tbody.append(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No cell fits.")));
@@ -52,4 +52,4 @@ function line(c) {
   tr.addEventListener("click", e => { if (!e.target.closest("a") && !String(getSelection())) location.hash = to; });
   return tr;
 }
-addView("cells", "Cells", cells, { badge: D.cells.length });
+addView("cells", "Cells", cells, { badge: D.n });

@@ -1,12 +1,79 @@
 // The data is foreign text: it only ever becomes text nodes and attributes, never markup.
 const D = JSON.parse(document.getElementById("data").textContent);
+const lazy = make => { let value, made = false; return () => made ? value : (made = true, value = make()); };
+// Blocks of the page that are parsed when a view first asks: builder/report/data.py says what is in them.
+const block = name => lazy(() => JSON.parse(document.getElementById(name).textContent));
+const numbers = block("numbers"), analysis = block("analysis"), shared = block("shared"), images = block("pictures");
+for (const name of ["predictions", "rules", "boundaries"]) Object.defineProperty(D, name, { get: () => analysis()[name] });
+Object.defineProperty(D, "pictures", { get: () => images() });
 const main = document.getElementById("main"), tip = document.getElementById("tip"), said = document.getElementById("said");
 const FAILING = new Set(D.failing), ORDER = D.statuses.map(s => s[0]), MEANING = Object.fromEntries(D.statuses);
 // What a square shows when its cells differ: the worst of them, a failure nobody expected before all else.
 const WORST = ["crashed", "out-of-memory", "timeout", "failed", "mismatch", "degraded", "blocked", "unsupported", "skipped", "built", "verified"];
-const byId = new Map(D.cells.map((c, i) => [c.id, (c.at = i, c)]));
 const AXES = Object.keys(D.axes).filter(a => a !== "model");
-for (const c of D.cells) { c.E = D.engines[c.engine]; c.X = D.exporters[c.exporter]; }
+const column = name => { const values = D.columns[name]; return Array.isArray(values) ? i => values[i] : () => values; };
+
+// A cell: what the columns say of it. What only its part says (stages, comparison, files...) is there once `details` gave it.
+class Cell {
+  constructor(i, get) {
+    this.at = i; this.id = get.id(i); this.status = ORDER[get.status(i)]; this.stage = D.stages[get.stage(i)];
+    this.engine = get.engine(i); this.exporter = get.exporter(i); this.E = D.engines[this.engine]; this.X = D.exporters[this.exporter];
+    this.axes = D.options[get.options(i)]; this.tail = get.slug(i); this.cause = get.cause(i); this.lineAt = get.line(i); this.reasonAt = get.reason(i);
+    this.expected = D.expected[get.expected(i)]; this.finding = get.finding(i) - 1; this.flags = get.flags(i); this.seconds = get.seconds(i); this.whenAt = get.when(i);
+    this.built_on = get.built_on(i) ? get.built_on(i) - 1 : undefined;
+  }
+  get slug() { return D.odd[this.at] === undefined ? this.E.id + D.slugs[this.tail] : D.odd[this.at]; }
+  get category() { return D.causes[this.cause][0]; }
+  get signature() { return D.causes[this.cause][1]; }
+  get diagnosis() { return D.causes[this.cause][2]; }
+  get remedy() { return D.causes[this.cause][3]; }
+  get source() { return D.causes[this.cause][4]; }
+  get line() { return D.texts[this.lineAt]; }
+  get reason() { return D.texts[this.reasonAt]; }
+  get when() { return D.times[this.whenAt]; }
+  get flaky() { return (this.flags & 1) > 0; }
+  get reused() { return (this.flags & 2) > 0; }
+  get measure() { return numbers().measure[this.at]; }
+  get check() { return numbers().check[this.at]; }
+  // Of its worst output, the largest |a-b| as a share of the largest reference value; null where that is not known.
+  get error() { const e = numbers().error[this.at]; return e === undefined ? null : e < 0 ? Infinity : e; }
+  get floor() { return numbers().floor[this.at] || 0; }
+  get bytes() { return numbers().bytes[this.at]; } // of its engine file
+}
+const cellsOf = lazy(() => {
+  const get = Object.fromEntries(Object.keys(D.columns).map(name => [name, column(name)]));
+  return Array.from({ length: D.n }, (_, i) => new Cell(i, get));
+});
+Object.defineProperty(D, "cells", { get: cellsOf });
+const ids = lazy(() => new Map(D.cells.map(c => [c.id, c])));
+const byId = { get: id => ids().get(id), has: id => ids().has(id) };
+for (const [i, f] of D.findings.entries()) Object.defineProperty(f, "cells", { get: lazy(() => D.cells.filter(c => c.finding === i).map(c => c.id)) });
+
+// The details of a cell come with those of its part: from the page, or from a script beside it. A promise of the cell, or
+// the cell itself where they are there.
+const arriving = new Map();
+function filled(part, rows) {
+  rows.forEach((row, i) => {
+    for (const name of ["loaded", "machine", "image"]) if (row[name] !== undefined) row[name] = shared()[name][row[name]];
+    Object.assign(D.cells[part * D.part + i], row, { detailed: true });
+  });
+}
+window.enginematrixPart = filled;
+function details(c) {
+  if (c.detailed) return c;
+  const part = Math.floor(c.at / D.part);
+  if (!D.parts) { filled(part, JSON.parse(document.getElementById(`part-${part}`).textContent)); return c; }
+  if (!arriving.has(part)) arriving.set(part, script(`${D.parts}/${part}.js`, "The report was written again, or moved without that folder").catch(e => { arriving.delete(part); throw e; }));
+  return arriving.get(part).then(() => c);
+}
+function script(src, hint) { // a page from disk may not fetch, and may load scripts
+  return new Promise((resolve, reject) => {
+    const s = document.createElement("script");
+    s.src = src; s.nonce = document.querySelector("script[nonce]").nonce;
+    s.onload = resolve; s.onerror = () => { s.remove(); reject(new Error(`${src} is not beside this page${hint ? `. ${hint}` : ""}`)); };
+    document.head.append(s);
+  });
+}
 
 const SVG = "http://www.w3.org/2000/svg";
 const SHAPES = { // [filled path, stroked path] on 16 x 16

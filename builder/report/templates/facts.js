@@ -1,5 +1,5 @@
 // facts against observations
-const claims = new Map(D.predictions.claims.map(c => [c.key, c]));
+const claims = lazy(() => new Map(D.predictions.claims.map(c => [c.key, c])));
 const STATE = { supported: "verified", unsupported: "unsupported", unknown: "skipped" };
 const state = s => h("span", { class: `st s-${STATE[s]}` }, icon(STATE[s]), s);
 const sources = c => c.facts.map(f => h("li", {}, f.text, f.doubt && h("span", { class: "faint" }, ` (${f.doubt})`), h("div", { class: "faint" }, f.sources.map((s, i) => { const m = /https:\/\/\S+/.exec(s); return [i ? "; " : "", m ? h("a", { href: m[0], rel: "noreferrer noopener" }, clip(s.replace(m[0], "").replace(/[\s(–-]+$/, "") || m[0], 90)) : clip(s, 120)]; }), `, ${f.where}`)));
@@ -24,8 +24,8 @@ function facts() {
   ];
 }
 function foreseen(c) {
-  const mine = (c.prediction ? c.prediction.claims : []).map(k => claims.get(k)).filter(Boolean);
+  const mine = (c.prediction ? c.prediction.claims : []).map(k => claims().get(k)).filter(Boolean);
   return mine.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the facts say"), h("span", { class: "faint" }, c.prediction.state)),
     h("ul", { class: "finds" }, mine.map(p => h("li", {}, h("span", { class: "n" }, icon(STATE[p.refuted ? "unknown" : p.state])), h("div", {}, h("div", { class: "t" }, p.subject), h("div", { class: "meta" }, h("span", {}, p.refuted ? `refuted: ${p.refuted}` : p.state), h("span", { class: "tag" }, p.rule), p.facts.length > 0 && h("details", {}, h("summary", {}, "facts"), h("ul", {}, sources(p)))))))));
 }
-addView("facts", "Facts", facts, { badge: D.predictions.refuted.length, when: D.predictions.rules.length > 0 });
+addView("facts", "Facts", facts, { badge: D.tally.refuted, when: D.tally.facts > 0 });

@@ -1,9 +1,9 @@
 // overview
 function overview() {
-  const n = D.cells.length + D.suites.reduce((a, x) => a + x.cells, 0), good = (D.counts.verified || 0), failing = D.cells.filter(c => FAILING.has(c.status)), known = failing.filter(isKnown).length;
-  const fixed = D.cells.filter(c => c.expected && c.expected.state !== "expected");
+  const n = D.n + D.suites.reduce((a, x) => a + x.cells, 0), good = (D.counts.verified || 0), known = D.tally.known;
+  const fixed = D.tally.fixed.slice(0, 20).map(i => D.cells[i]);
   const shown = ORDER.filter(s => D.counts[s]), zero = ORDER.filter(s => !D.counts[s]);
-  const bits = [`${plural(new Set([...D.engines, ...D.suites.map(x => x.engine)].map(e => e.id)).size, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(failing.length + D.suites.reduce((a, x) => a + ORDER.reduce((b, s) => b + (FAILING.has(s) ? x.counts[s] : 0), 0), 0), "failing cell")}${known ? `, ${known} of them expected` : ""}`];
+  const bits = [`${plural(new Set([...D.engines, ...D.suites.map(x => x.engine)].map(e => e.id)).size, "engine stack")}`, plural(D.axes.model ? D.axes.model.length : 0, "model"), `${plural(D.tally.failing + D.suites.reduce((a, x) => a + ORDER.reduce((b, s) => b + (FAILING.has(s) ? x.counts[s] : 0), 0), 0), "failing cell")}${known ? `, ${known} of them expected` : ""}`];
   const m = D.run.machine, kv = rows => h("dl", { class: "kv" }, rows.filter(r => r && r[1]).map(([k, v]) => [h("dt", {}, k), h("dd", {}, v)]));
   return [
     h("div", { class: "head" }, h("h1", {}, `${good.toLocaleString("en")} of ${plural(n, "cell")} verified`), h("p", {}, bits.join(" · ")),
@@ -19,8 +19,8 @@ function overview() {
         D.suites.length > 0 && suitesPanel(),
         findingPanel("Findings", D.findings.filter(f => !f.expected), "equal failures across cells", n === good ? "Nothing failed." : "No unexpected failure."),
         D.findings.some(f => f.expected) && findingPanel("Expected failures", D.findings.filter(f => f.expected), "named under expect: in the matrix; reported, not red"),
-        fixed.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Expectations that no longer hold"), h("span", { class: "faint" }, `${fixed.length}`)),
-          h("ul", { class: "finds" }, fixed.slice(0, 20).map(c => h("li", {}, h("span", { class: "n" }, icon(c.status)), h("div", {}, h("a", { href: link("cell/" + c.id) }, c.slug), h("div", { class: "fix" }, `${c.expected.state}: ${c.expected.because} (${c.expected.where})`)))))),
+        fixed.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Expectations that no longer hold"), h("span", { class: "faint" }, `${D.tally.fixed.length}`)),
+          h("ul", { class: "finds" }, fixed.map(c => h("li", {}, h("span", { class: "n" }, icon(c.status)), h("div", {}, h("a", { href: link("cell/" + c.id) }, c.slug), h("div", { class: "fix" }, `${c.expected.state}: ${c.expected.because} (${c.expected.where})`)))))),
         D.absent.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not run here"), h("span", { class: "faint" }, plural(D.absent.reduce((a, x) => a + x.count, 0), "cell"))),
           h("ul", { class: "finds" }, D.absent.map(a => h("li", {}, count(a), h("div", {}, h("div", { class: "t" }, a.reason), h("div", { class: "meta" }, status(a.status), a.where, h("a", { href: link("cells", { q: `status=${a.status} and reason=${quote(a.reason)}` }) }, "show cells"))))))),
         D.isolation && D.isolation.compared > 0 && bothWays(D.isolation)),
@@ -61,7 +61,7 @@ function finding(f) {
   return h("li", {}, count(f), h("div", {}, h("div", { class: "t" }, rich(f.title)),
     f.remedy && h("div", { class: "fix" }, rich(f.remedy)),
     h("div", { class: "meta" }, status(f.status), f.category && h("span", { class: "tag" }, f.category), h("span", f.short !== f.where ? { "data-tip": f.where, tabindex: 0 } : {}, f.short), h("span", { class: "faint" }, f.models.length > 4 ? plural(f.models.length, "model") : f.models.join(", ")),
-      h("a", { href: f.count === 1 ? link("cell/" + f.cells[0]) : link("cells", { finding: i }) }, f.count === 1 ? "show cell" : "show cells"), /^https:/.test(f.source || "") && sourceLink(f.source),
+      h("a", { href: f.count === 1 ? link("cell/" + f.first) : link("cells", { finding: i }) }, f.count === 1 ? "show cell" : "show cells"), /^https:/.test(f.source || "") && sourceLink(f.source),
       f.line && f.line !== f.title && h("details", {}, h("summary", {}, "error line"), h("div", { class: "line" }, f.lines > 1 ? `${f.line}\n(one of ${f.lines} wordings)` : f.line)))));
 }
 const sourceLink = s => s && (/^https:\/\//.test(s) ? h("a", { href: s, rel: "noreferrer noopener" }, "source") : h("span", { class: "faint" }, s));

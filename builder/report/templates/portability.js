@@ -1,6 +1,4 @@
 // portability: engines of one stack, loaded by another
-const moved = D.cells.filter(c => c.built_on !== undefined);
-for (const c of moved) c.B = D.builders[c.built_on];
 const SAID = { loads: "loads", "will-not-load": "will not load", unknown: "unknown" };
 const worked = c => c.status === "verified" || c.status === "mismatch" || (c.status === "degraded" && c.stage !== "build");
 const refused = c => ["failed", "crashed", "out-of-memory", "timeout"].includes(c.status) && ["load", "run"].includes(c.stage);
@@ -13,6 +11,8 @@ function carried(c) { // one square: what happened, and below it what `check` sa
     h("span", { class: "k" }, icon(c.status), word(c)), c.check && h("small", {}, `${denied(c) ? "≠ " : ""}${SAID[c.check.verdict]}`));
 }
 function portability() {
+  const moved = D.cells.filter(c => c.built_on !== undefined);
+  for (const c of moved) c.B = D.builders[c.built_on];
   const groups = new Map();
   for (const c of moved) {
     const k = JSON.stringify([c.E.family, c.axes.model, AXES.filter(a => a !== "built-on").map(a => c.axes[a] ?? ""), c.exporter]);
@@ -38,4 +38,4 @@ function grid(list) {
     h("div", { class: "key" }, ORDER.filter(s => list.some(c => c.status === s)).map(s => status(s)), list.some(isKnown) && h("span", { class: "faint" }, "dashed: expected")),
     lines.size > 0 && h("details", { class: "body" }, h("summary", {}, "What the libraries said"), h("ul", { class: "finds" }, [...lines.values()].map(cs => h("li", {}, count({ count: cs.length }), h("div", {}, h("div", { class: "line" }, cs[0].line), h("div", { class: "meta" }, status(cs[0].status), cs[0].category && h("span", { class: "tag" }, cs[0].category), h("span", {}, `${cs[0].E.family} ${cs[0].E.label} of engines of ${cs.map(c => c.B.label).join(", ")}`), h("a", { href: cs.length === 1 ? link("cell/" + cs[0].id) : link("cells", { q: cs.map(c => "#" + c.id).join(" or ") }) }, cs.length === 1 ? "show cell" : "show cells"))))))));
 }
-addView("portability", "Portability", portability, { badge: moved.length, when: moved.length > 0 });
+addView("portability", "Portability", portability, { badge: D.tally.moved, when: D.tally.moved > 0 });

@@ -5,6 +5,15 @@ function route() {
   const params = {};
   for (const pair of (query || "").split("&")) { const at = pair.indexOf("="); if (at > 0) { try { params[pair.slice(0, at)] = decodeURIComponent(pair.slice(at + 1)); } catch { /* not ours */ } } }
   tip.hidden = true; all = null;
+  const one = view === "cell" && byId.get(id || "");
+  if (one && !one.detailed) {
+    const found = details(one), here = location.hash;
+    if (found !== one) {
+      main.replaceChildren(h("p", { class: "empty", role: "status" }, "Reading the details…"));
+      found.then(() => { if (location.hash === here) route(); }, e => { if (location.hash === here) main.replaceChildren(h("h1", {}, one.slug), h("p", { class: "empty" }, `${e.message}.`)); });
+      return;
+    }
+  }
   const name = view === "cell" ? "cells" : VIEWS.has(view) ? view : "overview";
   const nodes = view === "cell" ? cell(id || "") : VIEWS.get(name).show(params);
   main.replaceChildren(...nodes.filter(Boolean));

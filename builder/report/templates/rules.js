@@ -28,4 +28,4 @@ function rules() {
       kinds.map(([kind, title]) => { const list = D.boundaries.filter(b => b.kind === kind); return list.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, title), h("span", { class: "faint" }, "along releases and opsets; all else equal")), h("ul", { class: "finds" }, list.map(boundaryItem))); })),
   ];
 }
-addView("rules", "Rules", rules, { badge: D.rules.rules.length, when: D.rules.rules.length + D.rules.unexplained.length + D.boundaries.length > 0 });
+addView("rules", "Rules", rules, { badge: D.tally.rules, when: D.tally.explained });

@@ -6,7 +6,7 @@ FIELDS.set("expected", c => c.expected && c.expected.state);
 FIELDS.set("flaky", c => c.flaky ? "yes" : "no");
 for (const [role, at] of [["engine", "E"], ["exporter", "X"]]) {
   FIELDS.set(role, c => c[at].entry); FIELDS.set(`${role}.id`, c => c[at].id); FIELDS.set(`${role}.family`, c => c[at].family);
-  for (const c of D.cells) for (const f of Object.keys(c[at].fields)) FIELDS.set(`${role}.${f}`, x => x[at].fields[f]);
+  for (const stack of role === "engine" ? D.engines : D.exporters) for (const f of Object.keys(stack.fields)) FIELDS.set(`${role}.${f}`, x => x[at].fields[f]);
 }
 for (const name of [...FIELDS.keys()].filter(n => n.includes("."))) {
   const bare = name.split(".")[1];

@@ -1,6 +1,6 @@
 // speed
-const timed = D.cells.filter(c => c.measure), settled = timed.filter(c => c.measure.status === "settled" && c.measure.median);
 function speed(params) {
+  const timed = D.tally.timed ? D.cells.filter(c => c.measure) : [], settled = timed.filter(c => c.measure.status === "settled" && c.measure.median);
   const models = (D.axes.model || []).filter(m => settled.some(c => c.axes.model === m)), unstable = timed.filter(c => c.measure.status !== "settled");
   if (!timed.length) return [h("div", { class: "head" }, h("h1", {}, "Speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was timed in this run. A cell is timed when a `set` rule of the matrix gives it `measure: true`."))];
   const model = models.includes(params.model) ? params.model : models[0];
@@ -18,12 +18,7 @@ function speed(params) {
 }
 let plotly = null; // loaded when this view opens first
 function library() {
-  return plotly || (plotly = new Promise((resolve, reject) => {
-    const s = document.createElement("script");
-    s.src = "assets/plotly.min.js"; s.nonce = document.querySelector("script[nonce]").nonce;
-    s.onload = () => resolve(window.Plotly); s.onerror = () => { plotly = null; reject(new Error("assets/plotly.min.js is not beside this page")); };
-    document.head.append(s);
-  }));
+  return plotly || (plotly = script("assets/plotly.min.js").then(() => window.Plotly, e => { plotly = null; throw e; }));
 }
 const SERIES = ["#3b82d4", "#12906f", "#c08a1e", "#b45a9e", "#d2622f", "#7a6bd0", "#6b7686"], MARKS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "x"];
 async function draw(el, list) {
@@ -47,4 +42,4 @@ async function draw(el, list) {
   el.on("plotly_click", e => { location.hash = link("cell/" + e.points[0].customdata[3]); });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (/^#\/(speed|accuracy)/.test(location.hash)) route(); });
-addView("speed", "Speed", speed, { badge: timed.length });
+addView("speed", "Speed", speed, { badge: D.tally.timed });
