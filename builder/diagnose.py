@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.values import FAILING
+
 #: Categories that say something about this machine or the network and nothing about versions: never evidence, never
 #: reused. The catalogue states the same; a test compares them.
 INFRASTRUCTURE = frozenset(
@@ -67,6 +69,15 @@ class Signature:
     source: str
     example: str
 
+    def concerns(self, versions: Mapping[str, str]) -> bool:
+        """Whether every module that the signature is about was loaded in a release that it is about."""
+        from packaging.specifiers import SpecifierSet
+
+        return all(
+            module in versions and SpecifierSet(wanted).contains(versions[module], prereleases=True)
+            for module, wanted in self.versions.items()
+        )
+
     def search(self, text: str) -> re.Match[str] | None:
         """The first match; the pattern is compiled only when the text holds what it cannot match without."""
         if not self.regex:
@@ -76,8 +87,11 @@ class Signature:
             return None
         return _compiled(self.regex).search(text)
 
-    def explain(self, match: re.Match[str]) -> str:
-        return self.diagnosis.format_map({k: clean(v).strip() if v else "?" for k, v in match.groupdict().items()})
+    def explain(self, match: re.Match[str], versions: Mapping[str, str]) -> str:
+        found = {name: clean(value).strip() if value else "?" for name, value in match.groupdict().items()}
+        if "operators" in found:  # a list of nodes: how often and in which order says nothing of what is missing
+            found["operators"] = ", ".join(sorted(set(re.split(r",\s*", found["operators"]))))
+        return self.diagnosis.format_map({**versions, **found})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,23 +188,24 @@ def diagnose(
     `stage` is where it stopped and `status` its outcome (builder/values.py); `error` is `{"type", "message",
     "traceback"}` and `end` as builder/worker/README.md has them; `log` is everything the step printed (put the
     environment's own log before it, where a library complains at import only); `versions` are the module versions
-    loaded, for the crashes that say nothing. Raises nothing for any input text.
+    loaded: some signatures are of some releases alone. Raises nothing for any input text.
     """
     message = _message(error)
     rest = _bounded(str((error or {}).get("traceback") or ""), MESSAGE_LIMIT) + "\n" + _bounded(log, LOG_LIMIT)
     texts = [_readable(message), _readable(rest), _innermost(rest)]
     name = str((end or {}).get("name") or "")
+    loaded = {module: release[0] for module, text in (versions or {}).items() if (release := _RELEASE.match(str(text)))}
     if status in ("timeout", "mismatch"):
         # An error line in the log of something that then hung, or ran with wrong numbers, is not shown to be its cause.
         return _undiagnosed(stage, status, texts, end)
     if status == "degraded":
         severities = ("error", "secondary", "silent", "warning", "info")
-        return _matched(stage, texts[:2], severities, status) or _undiagnosed(stage, status, texts, end)
-    if name and (found := _by_end(name, versions or {})):
+        return _matched(stage, texts[:2], severities, status, loaded) or _undiagnosed(stage, status, texts, end)
+    if name and (found := _by_end(name, loaded)):
         return found
     if name in _FOREIGN_SIGNALS and status != "out-of-memory":
         return _undiagnosed(stage, status, texts, end)
-    found = _matched(stage, texts[:2], ("error", "secondary"), status)
+    found = _matched(stage, texts[:2], ("error", "secondary"), status, loaded)
     if found is None or (name and found.category == "crash"):  # "Segmentation fault" says no more than the signal does
         return _undiagnosed(stage, status, texts, end)
     return found
@@ -199,18 +214,33 @@ def diagnose(
 def group_key(status: str, category: str | None, name: str | None, line: str | None, diagnosis: str | None) -> str:
     """What equal failures share; made from what a stored cell has, so that a report can group what it reads.
 
-    A signature that fills its diagnosis from the text makes failures equal that got the same diagnosis (the operator
-    and the version count, the name of the node does not); otherwise the line counts, without what always differs.
+    A signature names a cause: failures that got the same diagnosis from it are equal (the operator and the version count,
+    the name of the node does not). A secondary one says where it broke and not why: there the line counts too, and where
+    there is no signature the line alone, without what always differs.
     """
     known = signature(name) if name else None
-    detail = diagnosis if known and (not known.regex or "{" in known.diagnosis) else normalised(line or "")
-    return "|".join((status, category or "", name or "", detail or ""))
+    detail = [] if known is None else [diagnosis or ""]
+    if known is None or known.severity == "secondary":
+        detail.append(normalised(line or ""))
+    return "|".join((status, category or "", name or "", *detail))
+
+
+def undiagnosed(cell: Mapping[str, Any]) -> bool:
+    """Whether the catalogue does not know why a cell failed, so that its category is a guess from the stage and the end.
+
+    A limit of time or memory, numbers that are wrong and something else than was asked explain themselves."""
+    category = str(cell.get("category") or "")
+    return cell["status"] in FAILING and not cell.get("signature") and (
+        category == "crash" or category.endswith("-error") or not category
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- matching
 
 
-def _matched(stage: str, texts: Sequence[str], severities: Sequence[str], status: str) -> Diagnosis | None:
+def _matched(
+    stage: str, texts: Sequence[str], severities: Sequence[str], status: str, versions: Mapping[str, str]
+) -> Diagnosis | None:
     """The best match: primary before secondary; message before log; in a log infrastructure first (it taints every
     conclusion about versions), then the earliest line; on one line the catalogue's order."""
     for severity in (("error",), tuple(s for s in severities if s != "error")):
@@ -219,20 +249,21 @@ def _matched(stage: str, texts: Sequence[str], severities: Sequence[str], status
             for s in catalog().signatures:
                 if s.severity not in severity or (s.stages and stage not in s.stages):
                     continue
-                if match := s.search(text):
+                match = s.search(text)
+                if match and (not s.versions or s.concerns(versions)):
                     tainted = s.category in INFRASTRUCTURE
                     key = (-1 if tainted else text.count("\n", 0, match.start()), s.order)
                     if best is None or key < best[0]:
                         best = (key, s, match)
             if best:
-                return _diagnosis(best[1], best[2], status)
+                return _diagnosis(best[1], best[2], status, versions)
     return None
 
 
-def _diagnosis(s: Signature, match: re.Match[str], status: str) -> Diagnosis:
+def _diagnosis(s: Signature, match: re.Match[str], status: str, versions: Mapping[str, str]) -> Diagnosis:
     start = match.start("line") if "line" in match.groupdict() and match["line"] else match.start()
     line = _line_at(match.string, start, match.end())
-    text = s.explain(match)
+    text = s.explain(match, versions)
     return Diagnosis(
         category=s.category,
         signature=s.id,
@@ -247,17 +278,8 @@ def _diagnosis(s: Signature, match: re.Match[str], status: str) -> Diagnosis:
 
 def _by_end(name: str, versions: Mapping[str, str]) -> Diagnosis | None:
     """A crash that prints nothing, known by its signal and the versions loaded."""
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
-
     for s in catalog().signatures:
-        if s.end != name or s.regex or not all(module in versions for module in s.versions):
-            continue
-        try:
-            holds = all(SpecifierSet(spec).contains(versions[m], prereleases=True) for m, spec in s.versions.items())
-        except InvalidVersion:
-            continue
-        if holds:
+        if s.end == name and not s.regex and s.concerns(versions):
             line, text = f"killed by {name}", s.diagnosis.format_map(versions)
             return Diagnosis(
                 category=s.category,
@@ -338,8 +360,10 @@ _NOISE = re.compile(
 #: Lines that say where, not what.
 _WHERE = re.compile(
     r"^(?:Check '.{0,300}' failed at .{1,300}:\d+:?|Exception from .{1,300}:\d+:?|FrontEnd API failed with \w+:?"
-    r"|Errors during ONNX translation:?|While validating .{1,300}:|#+ Exception summary|Traceback \(most recent.*)$"
+    r"|Errors during ONNX translation:?|While validating .{1,4000}|Shape inference input shapes .{1,1000}"
+    r"|#+ Exception summary|Traceback \(most recent.*)$"
 )
+_CONDITION = re.compile(r"^Check '(?!false')(.{1,300})' failed at .{1,300}:\d+:?$")
 
 
 def first_line(texts: Sequence[str]) -> str:
@@ -348,8 +372,8 @@ def first_line(texts: Sequence[str]) -> str:
     for line in lines:
         if not _WHERE.match(line.strip()) and not _NOISE.search(line):
             return clean(line).strip()
-    if lines:
-        return clean(lines[0]).strip()
+    if lines:  # what did not hold says more than where
+        return clean(next((line for line in reversed(lines) if _CONDITION.match(line.strip())), lines[0])).strip()
     log = texts[1].splitlines()
     for pattern in (_ERROR, _WEAK):
         for i, line in enumerate(log):
@@ -416,6 +440,8 @@ def _without_frames(lines: Iterable[str]) -> Iterator[str]:
 
 # ---------------------------------------------------------------- text
 
+#: What comes first in "2023.0.2-11065-e662b1a3301-releases/2023/0" and "2.13.0+cpu".
+_RELEASE = re.compile(r"\d+(?:\.\d+)*(?:(?:a|b|rc|\.dev|\.post)\d+)?")
 _FAULT = re.compile(r'\(most recent call first\):\n\s*File "(.{1,300})", line (\d+) in (\S{1,80})')
 _FRAME = re.compile(r'\s*File ".{1,500}", line \d+')
 _ESCAPES = re.compile(

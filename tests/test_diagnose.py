@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from builder import diagnose as d
 from builder.values import STAGES
@@ -20,6 +21,16 @@ BY_TEXT = [s for s in SIGNATURES if s.regex]
 
 def error(message: str, kind: str = "RuntimeError") -> dict[str, str]:
     return {"stage": "build", "type": kind, "message": message, "traceback": ""}
+
+
+def loaded(s: d.Signature) -> dict[str, str]:
+    """Releases, as libraries tell them, that a signature is about."""
+    told = {"openvino": ("2023.0.2-11065-e662b1a3301-releases/2023/0", "2024.3.0-16041-1e3b88e4e3f-releases/2024/3"),
+            "onnxruntime": ("1.23.2",)}  # fmt: skip
+    return {
+        module: next(text for text in told[module] if text.split("-")[0] in SpecifierSet(wanted))
+        for module, wanted in s.versions.items()
+    }
 
 
 def test_catalogue_is_closed_and_whole() -> None:
@@ -50,7 +61,7 @@ def test_example_matches_its_own_signature_first(s: d.Signature) -> None:
     stage = min(s.stages) if s.stages else "build"
     status = "failed" if s.severity in ("error", "secondary") else "degraded"
     for message, log in ((s.example, ""), ("", s.example)):
-        found = d.diagnose(stage, status, error(message, "") if message else None, None, log)
+        found = d.diagnose(stage, status, error(message, "") if message else None, None, log, loaded(s))
         assert found.signature == s.id
         assert found.category == s.category
         assert found.infrastructure == (s.category in d.INFRASTRUCTURE)
@@ -58,6 +69,13 @@ def test_example_matches_its_own_signature_first(s: d.Signature) -> None:
         assert found.diagnosis and "{" not in found.diagnosis
         stored = d.group_key(status, found.category, found.signature, found.line, found.diagnosis)
         assert stored == found.group_key
+
+
+@pytest.mark.parametrize("s", [s for s in BY_TEXT if s.versions], ids=lambda s: s.id)
+def test_a_signature_of_some_releases_says_nothing_of_others(s: d.Signature) -> None:
+    stage = min(s.stages) if s.stages else "build"
+    for versions in ({}, dict.fromkeys(s.versions, "9999.1.0"), dict.fromkeys(s.versions, "none")):
+        assert d.diagnose(stage, "failed", error(s.example, ""), None, "", versions).signature != s.id
 
 
 @pytest.mark.parametrize("s", BY_TEXT, ids=lambda s: s.id)
