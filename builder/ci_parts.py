@@ -9,7 +9,7 @@ processing time first: R. L. Graham, "Bounds on Multiprocessing Timing Anomalies
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -30,7 +30,9 @@ MOST = 256
 _PART = re.compile(r"([0-9]{1,6})/([0-9]{1,6})$")
 _FINE = 4
 """What cells share is dealt out apart where it is more than this share of a part's work: 1/4."""
-_NEARLY = 33 / 32
+_COMMON = 0.75
+"""Nor where more than this share of their work is what all of them need: it would only be done twice."""
+_NEARLY = 1.03
 #: Dividing must not depend on the machine, so it is planned for this one. What needs a GPU is skipped there, and counts
 #: `_SKIPPED` of its time: hardly anything beside what runs, and all the same among its like.
 _NEUTRAL = Machine(cpu="", flags="", cores=1, memory=0, gpus=(), driver=None)
@@ -185,13 +187,14 @@ class Division:
         atoms = []
         for group in groups.values():
             steps = set[int]().union(*(self.steps[at] for at in group))
-            if len(levels) == 1 or self._milliseconds(steps) <= limit:
+            work, common = self._milliseconds(steps), frozenset.intersection(*(self.steps[at] for at in group))
+            if len(levels) == 1 or work <= limit or self._milliseconds(common) > work * _COMMON:
                 atoms.append(_Atom(cells=group, steps=steps))
             else:
                 atoms += self._atoms(group, levels[1:], limit)
         return atoms
 
-    def _milliseconds(self, steps: set[int]) -> int:
+    def _milliseconds(self, steps: Set[int]) -> int:
         return sum(map(self.cost.__getitem__, steps))
 
 
