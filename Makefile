@@ -12,11 +12,13 @@ SELECT ?=
 GROUP ?=
 JOBS ?=
 ISOLATION ?=
+BUDGET ?=
+LOCK ?=
 ARGS ?=
 SELECTED = $(if $(SELECT),--select '$(SELECT)') $(if $(GROUP),--group $(GROUP))
 FLAGS = $(SELECTED) $(if $(ISOLATION),--isolation $(ISOLATION))
 
-.PHONY: help setup setup-dev plan matrix images report lock test test-fast test-docker lint bench golden gc clean requirements
+.PHONY: help setup setup-dev plan matrix nightly images report lock test test-fast test-docker lint bench golden gc clean requirements
 
 help: ## list what there is
 	@echo "EngineMatrix. Two commands: 'make matrix' builds and proves every combination, 'make test' tests this program."
@@ -44,6 +46,10 @@ plan: setup ## what would run, and why (starts nothing)
 
 matrix: setup ## build and prove every combination; report in artifacts/report/
 	@$(RUN) run $(FLAGS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+
+nightly: setup ## what is new since last night: refresh the lock (LOCK=frozen: not), run the group (BUDGET=90m), tell
+	@$(RUN) nightly $(if $(GROUP),--group $(GROUP)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(LOCK),--lock $(LOCK)) \
+	$(if $(ISOLATION),--isolation $(ISOLATION)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 report: setup ## write the report again from stored results
 	@$(RUN) report $(FLAGS) $(ARGS)

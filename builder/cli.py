@@ -24,6 +24,7 @@ from builder import (
     doctor_cli,
     facts_cli,
     images_cli,
+    nightly_cli,
     pick_cli,
     recipe_cli,
     rules_cli,
@@ -41,7 +42,7 @@ from builder.errors import (
 
 if TYPE_CHECKING:
     from builder.execute.local import Listener
-    from builder.pipeline import Result, Work
+    from builder.pipeline import Listeners, Result, Work
     from builder.plan import Chain
     from builder.project import Project
 
@@ -174,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     facts_cli.add(command("facts", facts_cli.call, facts_cli.HELP))
     recipe_cli.add(command("recipe", _not_reached, recipe_cli.HELP), _place)
     diff_cli.add(command("diff", _not_reached, diff_cli.HELP), _project)
+    nightly_cli.add(command("nightly", _not_reached, nightly_cli.HELP), _project, _seconds, _positive, _listeners)
     diff_cli.add_merge(command("merge", _not_reached, diff_cli.MERGE_HELP), _project)
 
     trace_cli.add(command("trace", _not_reached, trace_cli.HELP), _project, _seconds, _say)
@@ -425,21 +427,27 @@ def _go(
 ) -> Result:
     from builder import pipeline
 
+    command = "enginematrix " + " ".join(sys.argv[1:])
+    return pipeline.run(
+        work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
+        policy=options.fail_on, listener=_listeners(options.quiet), say=_say, on_log=on_log or (lambda path: None), write=write,
+        keep=getattr(options, "keep", "all"), predict=getattr(options, "predict", False),
+    )  # fmt: skip
+
+
+def _listeners(quiet: bool) -> Listeners:
+    """Who is told of what a run does."""
+
     @contextlib.contextmanager
     def listener(cells: int, steps: int, judge: Callable[[Chain], dict[str, Any]]) -> Iterator[Listener]:
         from builder.execute.tell import Tell
         from builder.report.console import Progress
 
-        with Progress(quiet=options.quiet) as progress:
+        with Progress(quiet=quiet) as progress:
             progress.total(cells, steps)
             yield Tell(progress, judge)
 
-    command = "enginematrix " + " ".join(sys.argv[1:])
-    return pipeline.run(
-        work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
-        policy=options.fail_on, listener=listener, say=_say, on_log=on_log or (lambda path: None), write=write,
-        keep=getattr(options, "keep", "all"), predict=getattr(options, "predict", False),
-    )  # fmt: skip
+    return listener
 
 
 def _close(work: Work, result: Result) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.environment import worker_hashes
-from builder.lock import Lock
+from builder.lock import Lock, Pins
 from builder.machine import Machine
 from builder.plan import Chain, Plan, Step
 from builder.store import Store
@@ -35,10 +35,7 @@ def entry(step: Step) -> dict[str, Any]:
     if locked is None:
         return {**out, "unresolved": "not in the lock"}
     out["python"] = locked.python
-    out["packages"] = {
-        name: [version, digest(sorted(locked.hashes[pin]))[:12]]
-        for pin in locked.packages for name, _, version in (pin.partition("=="),)
-    }  # fmt: skip
+    out["packages"] = packages(locked)
     if locked.unresolved:
         out["unresolved"] = locked.unresolved
     if locked.refused:
@@ -47,6 +44,14 @@ def entry(step: Step) -> dict[str, Any]:
         base = _DIGEST.search(rendered.dockerfile)
         out["image"] = {"base": base[0] if base else step.stack.base, "dockerfile": rendered.key[:12]}
     return out
+
+
+def packages(locked: Pins) -> dict[str, list[str]]:
+    """Name -> [version, digest of its files' hashes], of what a stack is locked to."""
+    return {
+        name: [version, digest(sorted(locked.hashes[pin]))[:12]]
+        for pin in locked.packages for name, _, version in (pin.partition("=="),)
+    }  # fmt: skip
 
 
 def tools(chain: Chain) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def besides(row: Mapping[str, Any]) -> list[str]:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """For a terminal, none wider than WIDTH but where a name is."""
     for line in (*header(found), headline(found)):
-        yield from _wrap(line, "")
+        yield from wrap(line, "")
     for kind, meaning in KINDS.items():
         rows = found["kinds"][kind]
         if not rows:
@@ -108,11 +108,11 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{TITLES[kind]}: {_cells(len(rows))} ({meaning})"
         for became, beside, cells in groups(rows):
-            yield from _wrap(f"{_cells(len(cells))}: {became}", "  ")
+            yield from wrap(f"{_cells(len(cells))}: {became}", "  ")
             for line in beside:
-                yield from _wrap(f"beside: {line}", "      ")
+                yield from wrap(f"beside: {line}", "      ")
             if remedy := next((row["remedy"] for row in cells if row["remedy"]), None):
-                yield from _wrap(f"remedy: {remedy}", "      ")
+                yield from wrap(f"remedy: {remedy}", "      ")
             yield from (_fit(f"      {row['id']}  {row['slug']}") for row in cells[:NAMES])
             if len(cells) > NAMES:
                 yield f"      and {len(cells) - NAMES} more (--json names them)"
@@ -129,7 +129,7 @@ def _timing(timing: Mapping[str, Any]) -> Iterator[str]:
         return
     noise = "not known" if timing["noise"] is None else f"{timing['noise'] * 100:.1f} %"
     yield ""
-    yield from _wrap(f"times: {'; '.join(parts)}; threshold {timing['threshold'] * 100:.1f} %, noise floor {noise}", "")
+    yield from wrap(f"times: {'; '.join(parts)}; threshold {timing['threshold'] * 100:.1f} %, noise floor {noise}", "")
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -163,7 +163,8 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.4g} ms"
 
 
-def _wrap(line: str, indent: str) -> Iterable[str]:
+def wrap(line: str, indent: str) -> Iterable[str]:
+    """At most four lines of WIDTH."""
     return textwrap.wrap(plain(line), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=4) or [
         ""
     ]

@@ -161,7 +161,9 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
     [
         line
         for line in TABLE
-        if not line.startswith(("repro", "locate", "lock", "images", "compare", "check", "diff", "merge", "recipe"))
+        if not line.startswith(
+            ("repro", "locate", "lock", "images", "compare", "check", "diff", "merge", "recipe", "nightly")
+        )
     ],
 )
 def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,288 @@
+"""One night: the lock is refreshed, the group is run within its budget, and what is new is told against the night before.
+
+refresh -> run -> compare -> trace -> cover -> exit code -> keep, write. Nothing here judges a cell: `pipeline.run` does, and
+`history` compares. What the night found is the report's part `nightly` (docs/nightly.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from builder import (
+    errors,
+    history,
+    history_changes,
+    history_runs,
+    history_words,
+    machine,
+    nightly_coverage,
+    nightly_keep,
+    nightly_order,
+    nightly_words,
+    pipeline,
+    results,
+)
+from builder.errors import InfrastructureError, UsageError
+from builder.history import Kind
+from builder.history_changes import Change
+from builder.isolation import Isolation
+from builder.pipeline import Keep, Listeners, Result, Work
+from builder.project import Project
+from builder.store import Store
+from builder.values import Cell
+
+if TYPE_CHECKING:
+    from builder.nightly_lock import Refreshed
+
+SCHEMA = 1
+GROUP = "nightly"
+Policy = Literal["never", "new", "unexpected", "failed", "infra"]
+REFRESH = 0.25
+"""Share of the budget that the lock may take."""
+RESERVE = 0.1
+"""Share of the budget that is kept for tracing new failures, where there is a night to compare with."""
+LEAST = 0.5
+"""Share of the budget that the cells have in any case: a night that does nothing else must still get on."""
+TOLD: tuple[Kind, ...] = ("new-failures", "changed-cause", "pass-to-skip", "stale", "fixed", "flaky", "slower")
+"""What the summary names the cells of; of the rest it gives the number."""
+WAITING = frozenset({history_runs.INTERRUPTED, history_runs.OVER_BUDGET})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a night is asked for."""
+
+    group: str | None = None
+    budget: float | None = None
+    """Seconds; None for the group's."""
+    frozen: bool = False
+    """Leave the lock as it is."""
+    policy: Policy = "unexpected"
+    jobs: int | None = None
+    keep: Keep = "failing"
+    predict: bool = True
+    isolation: Isolation | None = None
+    command: str = "enginematrix nightly"
+
+
+def night(project: Project, asked: Asked, *, listener: Listeners, say: Callable[[str], None]) -> dict[str, Any]:
+    """Do a night and write its report, summary included; the report, with `nightly` and the night's own `exit`.
+
+    Raises UsageError without such a group or cells, InfrastructureError where another night is at work on these artifacts,
+    and what `pipeline.run` raises."""
+    began = time.monotonic()
+    work = selected(project, asked)
+    store = Store(project.artifacts)
+    with alone(store):
+        earlier = nightly_keep.nights(store, work.select, work.spec.name)
+        known = nightly_order.evidence(store)
+        work = replace(work, **trying(work, known))
+        budget = asked.budget if asked.budget is not None else work.budget
+        refreshed = _refresh(work, asked, None if budget is None else budget * REFRESH, say)
+        compared = bool(earlier or store.runs())
+        result = _run(work, asked, _seconds(budget, began, compared), listener, say)
+        report = result.report
+        old, new = sides(store, report["run"], earlier)
+        found = history.diff(store, old, new) if old and new and old != new else None
+        refreshed.moved = _moved(store, old, new) if found else refreshed.moved
+        part = _part(report, found, refreshed, old, new)
+        part["coverage"] = covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
+        part.update(group=work.select.removeprefix("group "), budget=budget, seconds=round(time.monotonic() - began, 1))
+        report["nightly"] = part
+        code, because = exit_code(report, asked.policy)
+        report["exit"] = {"code": code, "policy": asked.policy, "because": because}
+        nightly_keep.put(store, report["run"]["id"], report["run"]["started"], _record(work, report, new or old))
+        results.write_report(project, report, always=True)
+        store.write_text(project.report / nightly_words.SUMMARY, nightly_words.markdown(report))
+    return report
+
+
+# Before the run ----------------------------------------------------------------------------------------------------
+
+
+def selected(project: Project, asked: Asked) -> Work:
+    """The cells of the night. Raises UsageError."""
+    group = asked.group or GROUP
+    loaded, _ = pipeline.load(project)
+    if group not in loaded.groups:
+        have = ", ".join(sorted(loaded.groups)) or "none"
+        msg = (
+            f"{project.matrix}: no group {group!r} (there are: {have}); add one, such as\n"
+            f"    nightly: {{select: all, order: [{', '.join(nightly_order.DEFAULT)}], budget: 90m}}\n"
+            f"or name another with --group"
+        )
+        raise UsageError(msg)
+    work = pipeline.select(project, group=group, expression=None, asked=asked.isolation)
+    if not work.cells:
+        msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
+        raise UsageError(msg)
+    return replace(work, order=work.order or nightly_order.DEFAULT)
+
+
+@contextlib.contextmanager
+def alone(store: Store) -> Iterator[None]:
+    """One night at a time on a store. Raises InfrastructureError where there is another one."""
+    with (store.root / "night").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = "another night is at work on these artifacts, and goes on; this one did nothing"
+            raise InfrastructureError(msg) from error
+        yield
+
+
+def trying(work: Work, known: nightly_order.Known) -> dict[str, Any]:
+    """Cells that worked before are tried whatever the facts say of them now, and once more where a worker dies: what is told of
+    them is told of a change, and must be no whim of the machine."""
+    worked = frozenset(cell.id for cell in work.cells if cell.id in known and not known[cell.id].bad)
+
+    def patient(cell: Cell) -> Cell:
+        if cell.id not in worked or cell.attributes.retry:
+            return cell
+        return replace(cell, attributes=replace(cell.attributes, retry=1))
+
+    return {"cells": tuple(patient(cell) for cell in work.cells), "insist": worked}
+
+
+def _refresh(work: Work, asked: Asked, seconds: float | None, say: Callable[[str], None]) -> Refreshed:
+    from builder.nightly_lock import Refreshed, refresh
+
+    if asked.frozen:
+        return Refreshed(asked="frozen")
+    say("refreshing the lock")
+    return refresh(work, machine.read(), pipeline.in_docker(work, here=True), seconds=seconds, say=say)
+
+
+def _seconds(budget: float | None, began: float, compared: bool) -> float | None:
+    if budget is None:
+        return None
+    rest = budget - (time.monotonic() - began) - (budget * RESERVE if compared else 0)
+    return max(rest, budget * LEAST)
+
+
+def _run(work: Work, asked: Asked, seconds: float | None, listener: Listeners, say: Callable[[str], None]) -> Result:
+    return pipeline.run(
+        replace(work, budget=None), frozen=asked.frozen, jobs=asked.jobs, budget=seconds, command=asked.command, policy="never",
+        listener=listener, say=say, write=False, keep=asked.keep, predict=asked.predict,
+    )  # fmt: skip
+
+
+# After the run -----------------------------------------------------------------------------------------------------
+
+
+def sides(store: Store, run: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The runs to compare: that of the night before (else the last one of the same cells, else the last of the same matrix), and
+    this night's, or where nothing had to run and none was kept, the last that was. "" where there is none."""
+    known = store.runs()
+    of_matrix = [one for one in known if one.get("matrix", {}).get("name") == run["matrix"]["name"]]
+    alike = [one for one in of_matrix if one.get("select") == run["select"]]
+    ids = {str(one["id"]) for one in known}
+    new = run["id"] if run["id"] in ids else (str(alike[-1]["id"]) if alike else "")
+    before = [str(night["run"]) for night in earlier if night.get("run") in ids and night["run"] != run["id"]]
+    if before:
+        return before[-1], new
+    others = [
+        one for one in (alike if len(alike) > 1 else of_matrix)
+        if one["id"] not in (new, run["id"]) and not str(one.get("select")).startswith("#")
+    ]  # fmt: skip
+    return (str(others[-1]["id"]) if others else ""), new
+
+
+def _moved(store: Store, old: str, new: str) -> list[Change]:
+    """What the stacks that both runs had are locked to otherwise."""
+    was, now = history_runs.pins(store, old), history_runs.pins(store, new)
+    return [
+        one for name in sorted(was.keys() & now.keys()) for one in history_changes.stack(name, was, now) or []
+    ]  # fmt: skip
+
+
+def _part(
+    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: Refreshed, old: str, new: str
+) -> dict[str, Any]:
+    """The report's `nightly`, without coverage and times."""
+    kinds = found["kinds"] if found else {}
+    cells = report["cells"]
+    states = {
+        name: [c["id"] for c in cells if (c["expected"] or {}).get("state") == name] for name in ("overdue", "fixed")
+    }
+    return {
+        "schema": SCHEMA, "run": new or None, "against": old or None, "asked": found["asked"] if found else True,
+        "backwards": found["backwards"] if found else False, "lock": refreshed.as_dict(),
+        "counts": found["counts"] if found else {}, "unchanged": found["unchanged"] if found else None,
+        "regressions": found["regressions"] if found else 0,
+        "beside": history_changes.words(one for one in found["changes"] if one["component"] != "lock") if found else [],
+        "changes": [_group(kind, *group) for kind in TOLD if kind in kinds for group in history_words.groups(kinds[kind])],
+        "red": _red(cells), "overdue": states["overdue"], "expected-fixed": states["fixed"],
+        "left": [cell["id"] for cell in cells if cell["reason"] in WAITING],
+    }  # fmt: skip
+
+
+def _red(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What fails and was not expected to, be it new or old: how many cells, of how many kinds, the largest; None for nothing."""
+    from builder.report import findings
+
+    found = [one for one in findings(cells) if not one["expected"]]
+    if not found:
+        return None
+    return {"cells": sum(one["count"] for one in found), "findings": len(found), "title": found[0]["title"]}
+
+
+def _group(kind: Kind, became: str, beside: list[str], rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Cells that changed alike."""
+    first = rows[0]
+    seen = first["new"] or first["old"]
+    return {
+        "kind": kind, "cells": [row["id"] for row in rows], "slugs": [row["slug"] for row in rows[:3]], "became": became,
+        "status": seen["status"], "stage": seen["stage"], "category": seen["category"],
+        "line": seen["line"] or seen["reason"], "expected": first["expected"],
+        "remedy": next((row["remedy"] for row in rows if row["remedy"]), None), "beside": beside,
+        "unexplained": all(row["unexplained"] for row in rows), "since": first["old"]["run"] if first["old"] else None,
+    }  # fmt: skip
+
+
+def covered(
+    cells: Sequence[Cell], report: Mapping[str, Any], known: set[str], earlier: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The coverage after this night, and that of the nights before, oldest first."""
+    now = nightly_coverage.coverage(cells, report["cells"], known, WAITING).as_dict()
+    before = [
+        {"night": night["id"], "fresh": night["coverage"]["fresh"], "pairs": night["coverage"]["pairs"]}
+        for night in earlier[-9:]
+    ]  # fmt: skip
+    return {**now, "before": before}
+
+
+def exit_code(report: dict[str, Any], policy: Policy) -> tuple[int, str]:
+    """DESIGN's exit codes. `new`: cells that got worse since the night before and that nobody expected to, and expectations past
+    their date; without a night before there is nothing new. A lock that could not be refreshed is infrastructure."""
+    part = report["nightly"]
+    if policy == "new" and not report["run"]["interrupted"]:
+        if bad := part["regressions"] + len(part["overdue"]):
+            return errors.EXIT_FAILURES, f"{_cells(bad)} got worse since the night before and nobody expected it"
+        code, because = results.exit_code(report, "infra")
+    else:
+        code, because = results.exit_code(report, policy)
+    if code in (errors.EXIT_OK, errors.EXIT_BUDGET) and part["lock"]["away"] and policy != "never":
+        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed: {part['lock']['away']}"
+    if code == errors.EXIT_BUDGET:
+        return code, f"the time budget ended before {_cells(len(part['left']))}; the next night goes on there"
+    return code, because
+
+
+def _record(work: Work, report: Mapping[str, Any], run: str) -> dict[str, Any]:
+    part = report["nightly"]
+    locked = part["lock"]
+    return {
+        "select": work.select, "matrix": work.spec.name, "run": run, "coverage": part["coverage"], "exit": report["exit"],
+        "budget": part["budget"], "seconds": part["seconds"], "over_budget": report["run"]["over_budget"],
+        "interrupted": report["run"]["interrupted"], "regressions": part["regressions"],
+        "lock": {"asked": locked["asked"], "cutoff": locked["cutoff"], "kept": len(locked["kept"]), "away": locked["away"]},
+    }  # fmt: skip
+
+
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"

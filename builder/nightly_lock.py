@@ -1,0 +1,129 @@
+"""The lock of a night: asked anew what each stack resolves to now, within a time, keeping what cannot be asked.
+
+A stack whose index is away, whose packages do not go together any more, or that the time did not reach keeps its pins and its
+cut-off, and says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from builder import history_changes, history_keep, lock, locking, machine
+from builder.errors import InfrastructureError
+from builder.history_changes import Change
+from builder.project import utc
+from builder.values import Stack
+
+if TYPE_CHECKING:
+    from builder.pipeline import Work
+
+BATCH = 4
+"""Stacks that are asked for at a time, as many as `locking.update_lock` asks at once."""
+AWAY = 2
+"""Batches of which none was answered, one after the other: then the index is away, and the rest is not asked for."""
+
+
+@dataclass(kw_only=True)
+class Refreshed:
+    """What a refresh did."""
+
+    asked: str
+    """`refresh`, or `frozen`: nobody was asked."""
+    cutoff: str = ""
+    """No package newer than this was looked at; "" where nobody was asked."""
+    stacks: int = 0
+    """That were to be asked for."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Stack id -> why it keeps what it was locked to."""
+    troubles: list[str] = field(default_factory=list)
+    """What else could not be had: packages of models, base images."""
+    away: str = ""
+    """The first thing that did not answer: infrastructure; "" where all did."""
+    moved: list[Change] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "asked": self.asked, "cutoff": self.cutoff or None, "stacks": self.stacks, "kept": self.kept,
+            "troubles": self.troubles, "away": self.away or None, "moved": self.moved,
+        }  # fmt: skip
+
+
+def refresh(
+    work: Work, here: machine.Machine, docker: frozenset[str], *, seconds: float | None, say: Callable[[str], None]
+) -> Refreshed:
+    """Resolve every stack of the work that can run here up to now, `seconds` long at most, and write the lock after each few, so
+    that an interruption loses nothing. A project without a lock is left to the run, which makes one. Raises LockError for one
+    that cannot be read."""
+    before = lock.read(work.project.lock)
+    until = utc()
+    found = Refreshed(asked="refresh", cutoff=until)
+    if before is None:
+        return found
+    stacks, _ = locking.lockable(work, here)
+    stacks = [stack for stack in stacks if before.entry(stack) is not None]  # what is new is locked by the run
+    found.stacks = len(stacks)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    mirrors = work.docker.mirrors if docker else {}
+    silent = 0
+    for start in range(0, len(stacks), BATCH):
+        batch = stacks[start : start + BATCH]
+        if silent >= AWAY:
+            found.kept.update({stack.id: f"not asked for: {found.away}" for stack in batch})
+            continue
+        if deadline is not None and time.monotonic() > deadline:
+            found.kept.update({stack.id: "not asked for: the time for the lock was over" for stack in batch})
+            continue
+        away = ""
+        troubles: list[str] = []
+        try:
+            _, troubles = locking.update_lock(
+                work, here, lock.read(work.project.lock), batch, [], cutoff=until, whole=True, say=lambda text: None,
+                docker=docker & {stack.id for stack in batch}, mirrors=mirrors, update=True,
+            )  # fmt: skip
+        except InfrastructureError as error:
+            away = str(error)
+        now = lock.read(work.project.lock)
+        assert now is not None
+        old = [stack for stack in batch if now.cutoff_of(stack.id) != until]
+        silent = silent + 1 if away and len(old) == len(batch) else 0
+        found.away = found.away or away.partition("\n")[0]
+        for stack in old:
+            found.kept[stack.id] = _reason(stack, [*troubles, *away.splitlines()])
+        mine = {stack.id for stack in old}
+        found.troubles += [line for line in troubles if line.partition(":")[0] not in mine]
+        for stack in old:
+            say(f"{stack.id} keeps what it was locked to: {found.kept[stack.id]}")
+    after = lock.read(work.project.lock)
+    assert after is not None
+    found.moved = moved(before, after, stacks)
+    return found
+
+
+def _reason(stack: Stack, lines: Sequence[str]) -> str:
+    """What was said of a stack, without its name."""
+    for line in lines:
+        name, _, rest = line.partition(": ")
+        if name == stack.id:
+            return rest.removeprefix("kept as it was; ")
+    return next((line for line in lines if stack.id in line), lines[0] if lines else "no answer")
+
+
+def moved(before: lock.Lock, after: lock.Lock, stacks: Sequence[Stack]) -> list[Change]:
+    """What is locked otherwise: packages, their files, base images, and that something cannot be had any more."""
+    out: list[Change] = []
+    for stack in stacks:
+        was, now = (_entry(each, stack) for each in (before, after))
+        out += history_changes.stack(stack.id, {stack.id: was}, {stack.id: now}) or []
+    return out
+
+
+def _entry(locked: lock.Lock, stack: Stack) -> dict[str, Any]:
+    """As `history_keep.entry` has it, as far as the lock alone says it."""
+    pins, image = locked.stacks[stack.id], locked.images.get(stack.base)
+    out: dict[str, Any] = {
+        "python": pins.python, "unresolved": pins.unresolved, "refused": pins.refused,
+        "packages": history_keep.packages(pins),
+    }  # fmt: skip
+    return {**out, "image": {"base": image.index}} if image is not None else out
