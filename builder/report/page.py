@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from builder.report import data
+from builder.report import data, known, story, versions
 from builder.report.assemble import stacks
 from builder.report.words import MEANING, duration, size
 from builder.values import FAILING, STATUSES
@@ -29,8 +29,8 @@ from builder.values import FAILING, STATUSES
 TEMPLATES = Path(__file__).parent / "templates"
 #: What the page's script is put together from, in this order: the ground, the views in the order of the navigation, the way
 #: between them. They share one scope.
-SCRIPTS = ("core", "selector", "overview", "matrix", "cells", "cell", "speed", "accuracy", "portability", "facts", "rules",
-           "report")  # fmt: skip
+SCRIPTS = ("core", "selector", "overview", "matrix", "cells", "cell", "story", "known", "speed", "accuracy", "versions",
+           "portability", "facts", "rules", "report")  # fmt: skip
 
 
 def assets() -> list[Path]:
@@ -73,6 +73,8 @@ def render(
     blocks = {
         "numbers": data.numbers(report["cells"]), "analysis": {name: report[name] for name in ANALYSIS},
         "shared": {name: texts.values for name, texts in shared.items()}, "pictures": pictures(report["cells"], root),
+        "story": story.for_page(report["cells"], root), "versions": versions.for_page(report["cells"]),
+        "known": known.for_page(report["cells"], root),
     }  # fmt: skip
     scripts = [("data", head), *((name, embedded(value)) for name, value in blocks.items()),
                *((f"part-{at}", text) for at, text in enumerate(parts.texts))]  # fmt: skip
@@ -83,7 +85,7 @@ def render(
     nonce = base64.b64encode(hashlib.sha256(head.encode()).digest()[:18]).decode()
     return environment.get_template("report.html.j2").render(
         report=report, statuses=[(s, report["counts"][s], MEANING[s]) for s in STATUSES if report["counts"][s]],
-        nonce=nonce, choose=choose, css=Markup(_source("report.css")), js=Markup(script()),  # noqa: S704
+        nonce=nonce, choose=choose, css=Markup(_source("report.css") + _source("story.css")), js=Markup(script()),  # noqa: S704
         scripts=[(name, Markup(text)) for name, text in scripts],  # noqa: S704
     )  # fmt: skip
 

@@ -139,6 +139,25 @@ def excerpts(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str,
 # ---------------------------------------------------------------- declared and loaded
 
 
+def for_page(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str, Any]:
+    """What report.html tells of cells beyond their records: `excerpts`, and "declared": [rows of `declared`], each list once,
+    with "declared_at": [its place for each cell, -1 where nothing was loaded]."""
+    lists: dict[tuple[Any, ...], int] = {}
+    rows: list[list[dict[str, Any]]] = []
+    places = []
+    for cell in cells:
+        loaded = cell["loaded"] or {}
+        if not loaded.get("modules"):
+            places.append(-1)
+            continue
+        key = (cell["engine"]["id"], cell["exporter"]["id"], cell["python"], str(loaded["modules"]))
+        if key not in lists:
+            lists[key] = len(rows)
+            rows.append(declared(cell))
+        places.append(lists[key])
+    return {**excerpts(cells, root), "declared": rows, "declared_at": places}
+
+
 def declared(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was declared of both stacks beside what the process that this cell's record is of really loaded:
     [{"role", "name", "declared", "loaded": version | None where it was not seen, "same": bool | None}]. A version that says more

@@ -1,8 +1,9 @@
 // the story of a cell beyond its record: its log around the error, what was loaded of what was declared, its neighbours, its
 // timing by windows (builder/report/story.py says how the first three are found; `neighbours` here is as there)
+const story = block("story"), along = block("versions");
 const hrefOf = path => "../" + path.split("/").map(encodeURIComponent).join("/");
 function excerptOf(c) {
-  const place = D.story.at[c.at], x = place === undefined ? null : D.story.texts[place], wrong = FAILING.has(c.status) || c.status === "blocked";
+  const place = story().at[c.at], x = place === undefined ? null : story().texts[place], wrong = FAILING.has(c.status) || c.status === "blocked";
   if (!x) {
     const stage = wrong && ((c.stages || []).find(s => s.state === "failed" && s.log) || (c.stages || []).filter(s => s.log).pop());
     return stage && h("section", { class: "panel", id: "log" }, h("header", {}, h("h2", {}, "Log"), h("span", { class: "faint" }, `stage ${stage.stage}`)), h("p", { class: "body" }, h("a", { href: hrefOf(stage.log) }, "The whole log")));
@@ -17,7 +18,7 @@ function excerptOf(c) {
 
 // ---------------------------------------------------------------- declared and loaded
 function declaredOf(c) {
-  const rows = D.story.declared[D.story.declared_at[c.at]]; if (!rows) return null;
+  const rows = story().declared[story().declared_at[c.at]]; if (!rows) return null;
   const mark = r => r.same === true ? status("verified", "the same") : r.same === false ? status("mismatch", "differs") : h("span", { class: "faint" }, "not seen in this process");
   return h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["component", "declared", "loaded", ""].map(t => h("th", { scope: "col" }, t)))),
     h("tbody", {}, rows.map(r => h("tr", {}, h("td", {}, h("span", { class: "faint" }, `${r.role} `), r.name), h("td", {}, r.declared), h("td", {}, r.loaded || "–"), h("td", {}, mark(r)))))));
@@ -99,9 +100,9 @@ function timingOf(c) {
     drawWindows(plot, one);
   };
   if (known[0].windows.length) show(known[0]);
-  const span = c.at in D.intervals ? D.intervals[c.at] : null;
+  const span = along().interval[c.at];
   return h("section", { class: "panel", id: "timing" }, h("header", {}, h("h2", {}, "Timing"), h("span", { class: "faint" }, m.status), known.length > 1 && h("select", { "aria-label": "Series", onchange: e => show(known[+e.target.value]) }, known.map((s, i) => h("option", { value: String(i) }, s.series)))),
-    settled ? kv([["median", `${millis(m.median)} ms`], ["interval", span && `${millis(span[0])} to ${millis(span[1])} ms (95 %, over the last windows)`], ["p90", m.p90 && `${millis(m.p90)} ms`], ["p99", m.p99 && `${millis(m.p99)} ms`], ["samples", m.samples.toLocaleString("en")]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number."),
+    settled ? kv([["median", `${millis(m.median)} ms`], ["interval", span && `${millis(span[0])} to ${millis(span[1])} ms (${100 * along().level} %, by its windows)`], ["p90", m.p90 && `${millis(m.p90)} ms`], ["p99", m.p99 && `${millis(m.p99)} ms`], ["samples", m.samples.toLocaleString("en")]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number."),
     known[0].windows.length > 0 && [plot, h("details", { class: "body" }, h("summary", {}, "The windows as a table"), table)],
     !series.length && h("p", { class: "body faint" }, "The store keeps no raw samples of this timing, only the medians of its windows: it was taken before samples were kept."));
 }
