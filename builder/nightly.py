@@ -22,6 +22,7 @@ from builder import (
     nightly_coverage,
     nightly_keep,
     nightly_order,
+    nightly_trace,
     nightly_words,
     pipeline,
     results,
@@ -77,7 +78,7 @@ def night(project: Project, asked: Asked, *, listener: Listeners, say: Callable[
     began = time.monotonic()
     work = selected(project, asked)
     store = Store(project.artifacts)
-    with alone(store):
+    with alone(store), pipeline.terminate_as_interrupt():
         earlier = nightly_keep.nights(store, work.select, work.spec.name)
         known = nightly_order.evidence(store)
         work = replace(work, **trying(work, known))
@@ -89,7 +90,9 @@ def night(project: Project, asked: Asked, *, listener: Listeners, say: Callable[
         old, new = sides(store, report["run"], earlier)
         found = history.diff(store, old, new) if old and new and old != new else None
         refreshed.moved = _moved(store, old, new) if found else refreshed.moved
-        part = _part(report, found, refreshed, old, new)
+        debts = [*_new_failures(found), *nightly_trace.owed(earlier, report)]
+        traced = _trace(work, store, report, debts, lambda: _left(budget, began), say)
+        part = _part(report, found, refreshed, traced, old, new)
         part["coverage"] = covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
         part.update(group=work.select.removeprefix("group "), budget=budget, seconds=round(time.monotonic() - began, 1))
         report["nightly"] = part
@@ -200,9 +203,36 @@ def _moved(store: Store, old: str, new: str) -> list[Change]:
     ]  # fmt: skip
 
 
+def _new_failures(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    cells = nightly_trace.wanted(found) if found else []
+    return [{"old": found["old"]["runs"][0], "new": found["new"]["runs"][0], "cells": cells}] if found and cells else []
+
+
+def _left(budget: float | None, began: float) -> float:
+    return nightly_trace.UNLIMITED if budget is None else budget - (time.monotonic() - began)
+
+
+def _trace(
+    work: Work, store: Store, report: dict[str, Any], debts: Sequence[Mapping[str, Any]], left: Callable[[], float],
+    say: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Trace what is new, unless the run was interrupted: then it is the next night's."""
+    untraced = [{"old": one["old"], "new": one["new"], "cells": list(one["cells"])} for one in debts]
+    nothing = {"results": [], "untraced": untraced, "trouble": None, "again": []}
+    if report["run"]["interrupted"] or not debts:
+        return nothing
+    try:
+        found = nightly_trace.trace(work, debts, left=left, say=say)
+    except KeyboardInterrupt:
+        report["run"]["interrupted"] = True
+        return nothing
+    return {**found, "again": nightly_trace.try_again(work, store, found["results"])}
+
+
 def _part(
-    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: Refreshed, old: str, new: str
-) -> dict[str, Any]:
+    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: Refreshed, traced: Mapping[str, Any], old: str,
+    new: str,
+) -> dict[str, Any]:  # fmt: skip
     """The report's `nightly`, without coverage and times."""
     kinds = found["kinds"] if found else {}
     cells = report["cells"]
@@ -216,7 +246,7 @@ def _part(
         "regressions": found["regressions"] if found else 0,
         "beside": history_changes.words(one for one in found["changes"] if one["component"] != "lock") if found else [],
         "changes": [_group(kind, *group) for kind in TOLD if kind in kinds for group in history_words.groups(kinds[kind])],
-        "red": _red(cells), "overdue": states["overdue"], "expected-fixed": states["fixed"],
+        "trace": traced, "red": _red(cells), "overdue": states["overdue"], "expected-fixed": states["fixed"],
         "left": [cell["id"] for cell in cells if cell["reason"] in WAITING],
     }  # fmt: skip
 
@@ -280,6 +310,7 @@ def _record(work: Work, report: Mapping[str, Any], run: str) -> dict[str, Any]:
         "select": work.select, "matrix": work.spec.name, "run": run, "coverage": part["coverage"], "exit": report["exit"],
         "budget": part["budget"], "seconds": part["seconds"], "over_budget": report["run"]["over_budget"],
         "interrupted": report["run"]["interrupted"], "regressions": part["regressions"],
+        "untraced": part["trace"]["untraced"],
         "lock": {"asked": locked["asked"], "cutoff": locked["cutoff"], "kept": len(locked["kept"]), "away": locked["away"]},
     }  # fmt: skip
 

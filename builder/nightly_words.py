@@ -54,12 +54,13 @@ class Page:
 
 def page(report: Mapping[str, Any]) -> Page:
     part, run = report["nightly"], report["run"]
+    traced = part["trace"]["results"]
     groups = part["changes"]
     more = f"`enginematrix diff {part['against']} {part['run']}`" if part["against"] and part["run"] else "report.html"
     by_kind = {kind: [group for group in groups if group["kind"] == kind] for kind in TITLES}
     sections = [
         Section(title=f"{TITLES[kind]}: {_cells(sum(len(g['cells']) for g in by_kind[kind]))}",
-                entries=[_entry(group) for group in _red_first(by_kind[kind])], more=more)
+                entries=[_entry(group, traced) for group in _red_first(by_kind[kind])], more=more)
         for kind in _BAD if by_kind[kind]
     ]  # fmt: skip
     by_id = {cell["id"]: cell for cell in report["cells"]}
@@ -71,7 +72,7 @@ def page(report: Mapping[str, Any]) -> Page:
     for kind in ("fixed", "flaky", "slower"):
         if by_kind[kind]:
             title = f"{TITLES[kind]}: {_cells(sum(len(g['cells']) for g in by_kind[kind]))}"
-            sections.append(Section(title=title, entries=[_entry(group) for group in by_kind[kind]], more=more))
+            sections.append(Section(title=title, entries=[_entry(group, traced) for group in by_kind[kind]], more=more))
     if part["expected-fixed"]:
         sections.append(
             Section(title=f"Expected to fail, and working: {_cells(len(part['expected-fixed']))}",
@@ -81,7 +82,7 @@ def page(report: Mapping[str, Any]) -> Page:
         title=f"Night of {run['started'][:10]}: {_headline(report)}",
         lead=list(_lead(report)),
         sections=sections,
-        tail=[_lock(part["lock"]), _coverage(part["coverage"]), *_left(report)],
+        tail=[*_debts(part["trace"]), _lock(part["lock"]), _coverage(part["coverage"]), *_left(report)],
     )
 
 
@@ -124,12 +125,15 @@ def _red_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(groups, key=lambda group: (group["expected"] == "expected", -len(group["cells"])))
 
 
-def _entry(group: Mapping[str, Any]) -> Entry:
-    """The component, the cells, the category, the remedy."""
-    because = "; ".join(group["beside"][:3]) + (
-        f" and {len(group['beside']) - 3} more" if len(group["beside"]) > 3 else ""
-    )
-    below = [f"{'beside' if not group['unexplained'] else 'changed'}: {because}"] if because else []
+def _entry(group: Mapping[str, Any], traced: Sequence[Mapping[str, Any]]) -> Entry:
+    """The cells, the category, the component, the remedy."""
+    mine = set(group["cells"])
+    found = [one for one in traced if not mine.isdisjoint(one["cells"])] if group["kind"] in _BAD else []
+    below = list(dict.fromkeys(f"cause: {_cause(one)}" for one in found if one["verdict"] != "not traced"))[:2]
+    if not below and group["beside"]:
+        more = f" and {len(group['beside']) - 3} more" if len(group["beside"]) > 3 else ""
+        below = [f"changed beside: {'; '.join(group['beside'][:3])}{more}"]
+    below += list(dict.fromkeys(f"not traced: {one['why']}" for one in found if one["verdict"] == "not traced"))[:1]
     if group["remedy"]:
         below.append(f"remedy: {group['remedy']}")
     names = ", ".join(group["cells"][:NAMES])
@@ -137,6 +141,16 @@ def _entry(group: Mapping[str, Any]) -> Entry:
     return Entry(
         lead=_cells(len(group["cells"])), rest=group["became"], below=below, small=f"{names}{more}: {group['slugs'][0]}"
     )
+
+
+def _cause(one: Mapping[str, Any]) -> str:
+    """What tracing found: "numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11), tried: fails with it, works without"."""
+    stack = f" ({one['stack']})" if one["stack"] else ""
+    if one["verdict"] == "named":
+        return f"{one['component']}{stack}, tried: it fails with it and works without it; {one['why']}"
+    if one["component"]:
+        return f"{one['component']}{stack}, {one['verdict']}: {one['meaning']}; {one['why']}"
+    return f"{one['verdict']}: {one['why'] or one['meaning']}"
 
 
 def _expectations(cells: Iterable[Mapping[str, Any]]) -> list[Entry]:
@@ -153,6 +167,15 @@ def _expectations(cells: Iterable[Mapping[str, Any]]) -> list[Entry]:
         entry.lead = _cells(len(number[where]))
         entry.small = ", ".join(number[where][:NAMES])
     return list(out.values())
+
+
+def _debts(trace: Mapping[str, Any]) -> list[Section]:
+    """What tracing left."""
+    left = sum(len(one["cells"]) for one in trace["untraced"])
+    said = [f"{_cells(left)} left for the next night, for want of time"] if left else []
+    said += [f"{_cells(len(trace['again']))} will be tried again by the next night"] if trace["again"] else []
+    said += [trace["trouble"]] if trace["trouble"] else []
+    return [Section(title=f"Tracing: {'; '.join(said)}", entries=[])] if said else []
 
 
 def _lock(lock: Mapping[str, Any]) -> Section:

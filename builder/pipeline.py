@@ -371,7 +371,7 @@ def _execute(
         return keep == "none" or judge(chain)["status"] not in FAILING
 
     told_by = listener(busy, steps, judge)
-    with told_by as told, _terminate_as_interrupt():
+    with told_by as told, terminate_as_interrupt():
         local = Local(
             plan, store, lambda step: realise(step, work, store), told, run=run_id,
             jobs=jobs or here.cores, cores=here.cores, gpu=bool(here.gpus), gpus=usable(here.gpus, os.environ),
@@ -532,7 +532,7 @@ def in_use(store: Store) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM (a CI system cancelling) ends a run as Ctrl-C does: what is finished is reported."""
 
     def interrupt(number: int, frame: object) -> None:
