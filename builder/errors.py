@@ -59,3 +59,7 @@ class InfrastructureError(EngineMatrixError):
     """Network, disk, daemon, a missing interpreter: never evidence about versions."""
 
     exit_code = EXIT_INFRASTRUCTURE
+
+
+class TransientError(InfrastructureError):
+    """Infrastructure that may work in a moment: the same thing may be tried again (builder/backoff.py)."""
