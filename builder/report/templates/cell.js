@@ -21,7 +21,7 @@ function cell(id) {
           (bad || c.category) && h("p", { class: "soft" }, h("span", { class: "tag" }, c.category || "no category"), " ", c.signature ? h("code", {}, c.signature) : bad && !c.degraded && c.status !== "mismatch" ? "no signature of the catalogue explains it" : null, " ", sourceLink(c.source)),
           c.expected && h("p", {}, h("b", {}, c.expected.state === "expected" ? "Expected. " : `Expectation ${c.expected.state}. `), c.expected.because, h("span", { class: "faint" }, ` ${c.expected.where}${c.expected.until ? `, until ${c.expected.until}` : ""}`)),
           c.flaky && h("p", {}, h("b", {}, "Flaky. "), "A stage needed another try."))),
-        excerptOf(c), bad && beside(c),
+        excerptOf(c), bad && !c.comparison && beside(c),
         c.degraded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and got")), h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["asked", "got", "how it shows"].map(t => h("th", { scope: "col" }, t)))), h("tbody", {}, c.degraded.map(d => h("tr", {}, h("td", {}, String(d.asked)), h("td", {}, String(d.got)), h("td", { style: { "white-space": "normal" } }, String(d.how)))))))),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Stages"), h("span", { class: "faint" }, c.reused ? "from an earlier run, under the same key" : clock(c.seconds))), h("ol", { class: "steps" }, (c.stages || []).map((s, n) => {
           const whose = s.stage === "environment" && c.stages.filter(x => x.stage === "environment").length === 2 ? (n ? "engine " : "exporter ") : "";
@@ -29,7 +29,7 @@ function cell(id) {
           return h("li", { class: `s-${k}` }, h("span", { class: "dot" }, icon(s.state === "failed" ? k : s.state === "ok" ? "verified" : s.state === "skipped" ? "skipped" : "not-reached")), h("span", { class: s.state === "ok" || s.state === "failed" ? null : "not" }, whose + s.stage), h("span", { class: "t" }, clock(s.seconds)), h("span", { class: "b", style: s.seconds ? {} : { visibility: "hidden" } }, h("i", { style: { width: `${100 * (s.seconds || 0) / longest}%` } })), h("span", { class: "o" }, s.state === "not-reached" ? "not reached" : s.state === "skipped" ? "skipped" : s.reused ? "reused" : "", s.log && h("a", { href: "../" + s.log.split("/").map(encodeURIComponent).join("/") }, "log")));
         }))),
         comparison(c), pictures(c), located(c),
-        timingOf(c), !bad && beside(c),
+        (!bad || c.comparison) && beside(c), timingOf(c),
         c.found && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "What the engine says")), kv(Object.entries(c.found).slice(0, 24).map(([k, v]) => [k.replace(/_/g, " "), clip(told(v), 400)]))),
         loaded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Declared and loaded")), declaredOf(c), h("div", { class: "body" }, h("p", { class: "soft" }, Object.entries(loaded.modules || {}).map(([k, v]) => `${k} ${typeof v === "string" ? v : v && v.version || ""}`).join(" · ")), (loaded.libraries || []).length > 0 && h("details", {}, h("summary", {}, plural(loaded.libraries.length, "library").replace("librarys", "libraries")), h("ul", {}, loaded.libraries.map(l => h("li", {}, typeof l === "string" ? l : l.path || l.name))))))),
       h("aside", { class: "stack" },
