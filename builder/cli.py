@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from builder import (
     __version__,
+    bisect_cli,
     check_cli,
-    diff_cli,
     ci_cli,
+    diff_cli,
     doctor_cli,
     facts_cli,
     images_cli,
@@ -180,10 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     diff_cli.add_merge(command("merge", _not_reached, diff_cli.MERGE_HELP), _project)
 
     trace_cli.add(command("trace", _not_reached, trace_cli.HELP), _project, _seconds, _say)
-
     bisect_cli.add(command("bisect", _not_reached, bisect_cli.HELP), _project, _seconds, _say)
 
     ci_cli.add(command("ci", _not_reached, ci_cli.HELP), _project)
+
     rules_cli.add(command("rules", lambda options: rules_cli.call(options, _work(options)), rules_cli.HELP), _selection)
 
     schema = command("schema", _schema, "Print the JSON Schema of matrix.yaml, for editors.")

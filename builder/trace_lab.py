@@ -84,6 +84,12 @@ class Lab:
             found = self._once(cells, locked, failed_at, True, keep_engines, change)
         return found
 
+    def peek(self, cell: Cell, locked: Lock) -> dict[str, Any] | None:
+        """What the lab has of a cell; None where something would have to be run."""
+        plan = self.plan([cell], locked)
+        reconcile(plan, self.store.light(), self.store.root / "objects", engines=False)
+        return None if plan.todo() else results.judge(plan.chains, self.store, {}, "not run")[0]
+
     def _once(
         self, cells: Sequence[Cell], locked: Lock, failed_at: Stage, again: bool, keep_engines: bool,
         change: Callable[[Plan], None],
