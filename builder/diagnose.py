@@ -50,6 +50,8 @@ class Diagnosis:
     group_key: str
     """Equal for equal failures, whatever their addresses, times, paths and line numbers."""
     infrastructure: bool
+    transient: bool = False
+    """Infrastructure that another try may find mended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class Signature:
     remedy: str
     source: str
     example: str
+    lasting: bool
 
     def concerns(self, versions: Mapping[str, str]) -> bool:
         """Whether every module that the signature is about was loaded in a release that it is about."""
@@ -122,6 +125,7 @@ def catalog() -> Catalog:
             remedy=entry["remedy"],
             source=entry["source"],
             example=entry.get("example", ""),
+            lasting=entry.get("lasting", False),
         )
         for order, entry in enumerate(data["signatures"])
     )
@@ -273,6 +277,7 @@ def _diagnosis(s: Signature, match: re.Match[str], status: str, versions: Mappin
         source=s.source,
         group_key=group_key(status, s.category, s.id, line, text),
         infrastructure=s.category in INFRASTRUCTURE,
+        transient=s.category in INFRASTRUCTURE and not s.lasting,
     )
 
 

@@ -43,6 +43,7 @@ def test_catalogue_is_closed_and_whole() -> None:
         assert bool(s.regex) != bool(s.end), f"{s.id}: a regex or a signal, not both"
         assert s.diagnosis.strip().endswith("."), s.id
         assert s.remedy and s.source, s.id
+        assert s.category in d.INFRASTRUCTURE or not s.lasting, s.id
     stated = {name for name, entry in catalog.categories.items() if entry.get("infrastructure")}
     assert stated == d.INFRASTRUCTURE
     fallbacks = {f"{stage}-error" for stage in STAGES} | {
@@ -65,6 +66,7 @@ def test_example_matches_its_own_signature_first(s: d.Signature) -> None:
         assert found.signature == s.id
         assert found.category == s.category
         assert found.infrastructure == (s.category in d.INFRASTRUCTURE)
+        assert found.transient == (found.infrastructure and not s.lasting)
         assert 0 < len(found.line) <= d.LINE_LIMIT
         assert found.diagnosis and "{" not in found.diagnosis
         stored = d.group_key(status, found.category, found.signature, found.line, found.diagnosis)
