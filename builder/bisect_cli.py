@@ -31,9 +31,9 @@ def add(
 ) -> None:
     parser.description = DESCRIPTION
     parser.set_defaults(call=lambda options: call(options, place, say))
-    parser.add_argument("--model", metavar="M", required=True, help="the model, as on the axis `model`")
+    parser.add_argument("--model", metavar="M", required=True, help="the model, as on the axis `model` (no default)")
     parser.add_argument(
-        "--axis", metavar="A", required=True, help="what to move: onnxruntime, exporter.tensorflow, opset"
+        "--axis", metavar="A", required=True, help="what to move: onnxruntime, exporter.tensorflow, opset (no default)"
     )
     parser.add_argument(
         "--good", metavar="V", help="a release that works; it is tried (default: as stored, else the ends)"
@@ -48,11 +48,14 @@ def add(
     parser.add_argument("--category", metavar="NAME", help="only failures of this category, signature or status are bad; others "
                         "say nothing (default: all are)")  # fmt: skip
     parser.add_argument("--threshold", metavar="SHARE", type=_share, default=0.10,
-                        help="of --for slowdown: slower by more than this share (default: 0.10)")  # fmt: skip
+                        help="of --for slowdown: slower by more than this share (default: 0.1)")  # fmt: skip
     parser.add_argument("--all", dest="every", action="store_true", help="try every release, and name every change (default: "
                         "only as many as one change takes)")  # fmt: skip
     parser.add_argument(
-        "--try", dest="only", metavar="V", help="run this release anew and show what becomes of it; no search"
+        "--try",
+        dest="only",
+        metavar="V",
+        help="run this release anew and show what becomes of it; no search (default: search)",
     )
     parser.add_argument("--budget", metavar="TIME", type=seconds, help="begin nothing after this long: 90s, 10m, 2h "
                         "(default: none)")  # fmt: skip

@@ -162,7 +162,7 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
         line
         for line in TABLE
         if not line.startswith(
-            ("repro", "locate", "lock", "images", "compare", "check", "diff", "merge", "recipe", "nightly")
+            ("repro", "locate", "lock", "images", "compare", "check", "diff", "merge", "recipe", "nightly", "trace", "bisect")
         )
     ],
 )
