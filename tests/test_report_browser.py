@@ -1,4 +1,4 @@
-"""report.html in a real browser: every view, its links and keys, hostile text, 3,000 cells, no error on its console."""
+"""report.html in a real browser: every view, its links and keys, hostile text, 10,000 cells, no error on its console."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
+import selecting
 from fake_report import fake_report
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from builder import select
 from builder.report import build_report
+from builder.report import page as page_module
 from builder.report.assemble import complete
+from builder.select import Compare, SelectError, Word
 from builder.values import STATUSES
+from builder.versions import matches, problem
 
 pytestmark = pytest.mark.browser
 
@@ -147,7 +153,7 @@ def test_splitting_by_an_axis_makes_one_square_per_value(view: Watched, address:
         ("model=resnet50 and opset=17", lambda c: c["axes"]["model"] == "resnet50" and c["axes"]["opset"] == "17"),
         ("onnxruntime>=1.18 and onnxruntime<1.31", lambda c: c["engine"]["fields"].get("onnxruntime", "0") in
             ("1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2")),
-        ("not (status=verified,built) and family!=tensorrt", lambda c: c["status"] not in ("verified", "built")
+        ("not (status=verified,built) and engine.family!=tensorrt", lambda c: c["status"] not in ("verified", "built")
             and c["engine"]["family"] != "tensorrt"),
         ("category=unsupported-* or status=timeout", lambda c: (c["category"] or "").startswith("unsupported-")
             or c["status"] == "timeout"),
@@ -187,8 +193,64 @@ def test_a_cell_of_a_container_names_its_image(view: Watched, address: str, repo
 def test_a_filter_that_is_no_selector_says_why_and_searches(view: Watched, address: str) -> None:
     page = open_at(view, address, "#/cells")
     page.locator("#filter").fill("modle=resnet50")
-    expect(page.locator(".hint")).to_have_text("unknown field modle; searching for the words instead")
+    expect(page.locator(".hint")).to_have_text(
+        "character 1: unknown field 'modle'; perhaps 'model'?; searching for the words instead"
+    )
     expect(page.locator("tbody")).to_contain_text("No cell fits")
+
+
+def python_says(text: str) -> list[Any]:
+    """Which RECORDS a selector takes, or [offset, message] of what is wrong with it."""
+
+    def leaf(term: Compare | Word) -> int:
+        if isinstance(term, Compare):
+            if term.field not in selecting.NAMES:
+                raise SelectError(text, term.offset, f"unknown field {term.field!r}")
+            fits = [term.accepts(record.get(selecting.NAMES[term.field])) for record in selecting.RECORDS]
+        elif term.text == "all":
+            fits = [True] * len(selecting.RECORDS)
+        elif term.text.startswith("#"):
+            fits = [record["id"].startswith(term.text[1:]) for record in selecting.RECORDS]
+        else:
+            fits = [fnmatchcase(record["slug"], term.text) for record in selecting.RECORDS]
+        return sum(fit << at for at, fit in enumerate(fits))
+
+    try:
+        bits = select.evaluate(select.parse(text), leaf, (1 << len(selecting.RECORDS)) - 1)
+    except SelectError as error:
+        return [error.offset, f"{error.message}; {error.hint}" if error.hint else error.message]
+    return [bool(bits >> at & 1) for at in range(len(selecting.RECORDS))]
+
+
+def test_the_filter_and_select_agree(browser: Browser) -> None:
+    """Each pattern on each value, each selector on each record, each error in its words and at its place."""
+    script = "\n".join((page_module.TEMPLATES / f"{name}.js").read_text() for name in ("pep440", "grammar"))
+    pairs = [(pattern, value) for pattern in selecting.PATTERNS for value in selecting.VERSIONS]
+    page = browser.new_page()
+    found = page.evaluate(
+        f"""([pairs, selectors, records, names]) => {{ {script}
+            const leaf = t => {{
+                const id = t.word && t.word[0] === "#" && t.word.slice(1);
+                if (t.word) return c => t.word === "all" || (id === false ? Patterns.matches(t.word, c.slug) : c.id.startsWith(id));
+                if (!names[t.field]) throw new SelectError(t.offset, `unknown field '${{t.field}}'`);
+                return c => accepts(t.operator, t.values, c[names[t.field]]);
+            }};
+            return {{
+                patterns: pairs.map(([p, v]) => Patterns.problem(p) ?? Patterns.matches(p, v)),
+                selectors: selectors.map(t => {{
+                    try {{ return records.map(parseSelector(t, leaf)); }} catch (e) {{ return [e.offset, e.message]; }}
+                }}),
+            }};
+        }}""",
+        [pairs, selecting.SELECTORS, selecting.RECORDS, selecting.NAMES],
+    )
+    page.close()
+    wanted = [problem(pattern) or matches(pattern, value) for pattern, value in pairs]
+    assert [x for x in zip(pairs, wanted, found["patterns"], strict=True) if x[1] != x[2]] == []
+    assert dict(zip(selecting.SELECTORS, found["selectors"], strict=True)) == {
+        t: python_says(t) for t in selecting.SELECTORS
+    }
+    assert True in wanted and False in wanted and len(wanted) > 5000
 
 
 def test_cells_sort_filter_by_chip_and_keep_the_address(browser: Browser, address: str, report: dict[str, Any]) -> None:
