@@ -29,6 +29,7 @@ from builder import (
     nightly_cli,
     pick_cli,
     recipe_cli,
+    repro_cli,
     rules_cli,
     trace_cli,
 )
@@ -126,10 +127,12 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", choices=("all", "failing", "none"), default="all",
         help="the cells whose engine files stay once they are finished; results stay always (default: all)",
     )  # fmt: skip
+    repro_cli.add_how(run)
 
     report = command("report", _report, "Write the report again from stored results; runs nothing.")
     _selection(report)
     report.add_argument("--json", action="store_true", help="print it as JSON (default: say where it is)")
+    repro_cli.add_how(report)
     _predicting(report)
     _policy(report)
 
@@ -155,8 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _isolated(locate)
 
-    repro = command("repro", _repro, "Run exactly this cell again, with every log printed.")
+    repro = command("repro", _repro, "Run exactly this cell again, or write down how others can.")
     repro.add_argument("cell", metavar="CELL")
+    repro_cli.add(repro, _positive)
     _isolated(repro)
     _running(repro)
 
@@ -437,6 +441,7 @@ def _go(
         work, frozen=options.frozen, again=again, jobs=options.jobs, budget=options.budget, command=command,
         policy=options.fail_on, listener=_listeners(options.quiet), say=_say, on_log=on_log or (lambda path: None), write=write,
         keep=getattr(options, "keep", "all"), predict=getattr(options, "predict", False),
+        leave=getattr(options, "repro", "findings"),
     )  # fmt: skip
 
 
@@ -475,7 +480,9 @@ def _report(options: argparse.Namespace) -> int:
     from builder import pipeline
 
     work = _work(options)
-    result = pipeline.stored(work, command="enginematrix report", policy=options.fail_on, predict=options.predict)
+    result = pipeline.stored(
+        work, command="enginematrix report", policy=options.fail_on, predict=options.predict, leave=options.repro
+    )
     if options.json:
         print(json.dumps(result.report, indent=1))
     else:
@@ -563,6 +570,8 @@ def _repro(options: argparse.Namespace) -> int:
     from builder.report.show import text
 
     work = _one(options)
+    if options.folder is not None or options.zip:
+        return repro_cli.folder(options, work)
     before = pipeline.stored(work, command="enginematrix repro", policy="never", write=False).report["cells"][0]
 
     def show_log(path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import lock, locking, machine, pipeline
+from builder import lock, locking, machine, pipeline, repro
 from builder.environment import worker_hashes
 from builder.errors import InfrastructureError
 from builder.isolation import Isolation
@@ -64,6 +64,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             "sources": [path for path in root.glob("sources/*") if path.name not in sources],
             "engines": [path for path in root.glob("engines/*") if path.name not in slugs],
             "located": [path for path in root.glob("located/*") if path.name not in ids],
+            "repro": repro.unused(root, slugs),
             "worker": [path for path in root.glob("worker/*") if path.name != digest(worker_hashes())[:16]],
             "work": list(root.glob("work/*")),
         }

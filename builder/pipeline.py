@@ -31,6 +31,7 @@ from builder import (
     nightly_order,
     portability_grid,
     pulls,
+    repro,
     results,
     spec,
 )
@@ -270,7 +271,7 @@ def run(
     work: Work, *, frozen: bool, again: Again = "", jobs: int | None, budget: float | None,
     command: str, policy: str, listener: Listeners,
     say: Callable[[str], None], on_log: Callable[[Path], None] = lambda path: None, write: bool = True, keep: Keep = "all",
-    predict: bool = True,
+    predict: bool = True, leave: repro.How = "findings",
 ) -> Result:  # fmt: skip
     """Do what is not done, then say what became of every selected cell. `keep`: the cells whose engines stay on disk once
     they are finished; what was found out of the others stays all the same. `predict`: leave alone what the facts say cannot
@@ -317,12 +318,15 @@ def run(
         result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
         _refute(work, store, result, cells, predictions, say)
         _remember(work, store, plan, result, locked, here, cells)
+        repro.leave(plan.chains, store, cells, leave if write else "none")
         if write:
             results.write_report(work.project, result.report)
     return result
 
 
-def stored(work: Work, *, command: str, policy: str, write: bool = True, predict: bool = True) -> Result:
+def stored(
+    work: Work, *, command: str, policy: str, write: bool = True, predict: bool = True, leave: repro.How = "findings"
+) -> Result:
     """The report of what is stored, running nothing. What was never run is `skipped`, and says so."""
     here = machine.read()
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
@@ -337,6 +341,7 @@ def stored(work: Work, *, command: str, policy: str, write: bool = True, predict
     both = _both_ways_if_readable(work, locked, here, store, cells)
     run_id = f"{utc(started)}-stored"
     result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
+    repro.leave(plan.chains, store, cells, leave if write else "none")
     if write:
         results.write_report(work.project, result.report)
     return result

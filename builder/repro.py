@@ -28,6 +28,8 @@ from builder.values import FAILING, digest
 FOLDER = "repro"
 """Under `artifacts/`."""
 INDEX = "index.json"
+SIGN = "expected.json"
+"""The file that every folder has."""
 SCHEMA = 1
 MOST = 200
 """Folders that are made by themselves at most; `repro CELL --folder` makes any other."""
@@ -38,93 +40,139 @@ TRIES = 3
 """Cells of a finding that are asked for a folder, the smallest models first."""
 
 
-def leave(chains: Sequence[Chain], store: Store, cells: Sequence[Mapping[str, Any]], how: How = "findings") -> None:
-    """Make the folders of the findings of these cells (`all`: of every failing cell), and forget those of cells that no longer
-    fail so. Folders of cells that are not among these stay. Raises OSError where nothing can be written."""
+def leave(chains: Sequence[Chain], store: Store, cells: Sequence[dict[str, Any]], how: How = "findings") -> None:
+    """Make the folders of the findings of these cells (`all`: of every failing cell), forget those of cells that no longer fail
+    so, and give each failing cell `repro`. Folders of cells that are not among these stay. Raises InfrastructureError where the
+    disk refuses."""
     root = store.root / FOLDER
     failing = [cell for cell in cells if cell["status"] in FAILING and "suite" not in cell]
-    if how == "none" or (not failing and not root.is_dir()):
+    if not failing and not root.is_dir():
         return
-    mark = digest([how, [[cell["id"], cell["key"]] for cell in failing], sorted(cell["id"] for cell in cells), _code()])
     index = read_index(root)
-    if index.get("mark") == mark:
-        return
-    with store.lock(FOLDER):
-        _leave(chains, store, cells, failing, how, mark)
+    if how != "none":
+        index = _up_to_date(chains, store, cells, failing, how, index)
+    _tell(index, failing)
 
 
-def _leave(
+def _up_to_date(
     chains: Sequence[Chain], store: Store, cells: Sequence[Mapping[str, Any]], failing: Sequence[Mapping[str, Any]], how: How,
-    mark: str,
-) -> None:  # fmt: skip
-    from builder.report.assemble import findings
-
+    index: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     root = store.root / FOLDER
-    root.mkdir(exist_ok=True)
-    by_id = {cell["id"]: cell for cell in failing}
-    chain_of = {chain.cell.id: chain for chain in chains if chain.cell.id in by_id}
-    before = read_index(root)
-    here = {cell["id"] for cell in cells}
-    # What other selections left stays; of these cells all is said anew.
-    folders = {name: one for name, one in before.get("folders", {}).items() if one["cell"] not in here}
-    same = {cell: name for cell, name in before.get("same", {}).items() if cell not in here and name in folders}
-    none = {cell: why for cell, why in before.get("none", {}).items() if cell not in here}
-    made, taken = 0, 0
-    for finding in findings(failing):
-        group = [by_id[cell] for cell in finding["cells"]]
-        done: list[str] = []
+    # What was not tried this time keeps what it had.
+    here = sorted(cell["id"] for cell in cells if cell["status"] not in ("skipped", "blocked"))
+    mark = digest([how, [[cell["id"], cell["key"]] for cell in failing], here, _code()])
+    if index.get("mark") == mark and all((root / name / SIGN).is_file() for name in index["folders"]):
+        return index
+    with store.lock(FOLDER):
+        root.mkdir(exist_ok=True)
+        leaving = _Leaving(chains, store, set(here), how, read_index(root))
+        leaving.all(failing)
+        return leaving.finish(mark)
+
+
+class _Leaving:
+    """One pass over the findings. What other selections left stays; of these cells all is said anew."""
+
+    def __init__(
+        self, chains: Sequence[Chain], store: Store, here: set[str], how: How, before: Mapping[str, Any]
+    ) -> None:
+        self.store, self.how, self.before = store, how, before
+        self.root = store.root / FOLDER
+        self.chains = {chain.cell.id: chain for chain in chains}
+        self.old: Mapping[str, Mapping[str, Any]] = before.get("folders", {})
+        self.folders = {name: dict(one) for name, one in self.old.items() if one["cell"] not in here}
+        self.same = {c: name for c, name in before.get("same", {}).items() if c not in here and name in self.folders}
+        self.none = {c: why for c, why in before.get("none", {}).items() if c not in here}
+        self.slugs = {c: slug for c, slug in before.get("slugs", {}).items() if c in self.same}
+        self.made = self.bytes = 0
+
+    def all(self, failing: Sequence[Mapping[str, Any]]) -> None:
+        from builder.report.assemble import findings
+
+        by_id = {cell["id"]: cell for cell in failing}
+        for finding in findings(failing):
+            group = [by_id[cell] for cell in finding["cells"]]
+            shown = self._finding(group, str(finding["title"]))
+            for cell in group:
+                name = self.chains[cell["id"]].cell.folder
+                if shown and name not in shown:
+                    self.same[cell["id"]], self.slugs[cell["id"]] = shown[0], name
+                    self.none.pop(cell["id"], None)
+
+    def _finding(self, group: Sequence[Mapping[str, Any]], title: str) -> list[str]:
+        """Names of the folders that show it. Of those that have none `none` says why."""
+        shown: list[str] = []
         why = ""
-        for cell in sorted(group, key=lambda one: (_size(one, store), one["slug"])) if how == "findings" else group:
-            chain = chain_of[cell["id"]]
-            if how == "findings" and (done or (why and cell["id"] in none and len(none) > MOST)):
+        for asked, cell in enumerate(sorted(group, key=lambda one: (_size(one, self.store), one["slug"]))):
+            if self.how == "findings" and (shown or asked == TRIES):
                 break
-            if made >= MOST and how == "findings":
-                why = f"{MOST} folders were made; `enginematrix repro CELL --folder` makes others"
-                break
-            name = chain.cell.folder
-            own = digest([cell["key"], _code()])
-            old = before.get("folders", {}).get(name)
-            if old is not None and old["key"] == own and (root / name / "expected.json").is_file():
-                folders[name], taken = old, taken + old["bytes"]
-                done.append(name)
-                continue
-            try:
-                folder = _make(chain, cell, store)
-                if taken + folder.size() > BYTES and how == "findings":
-                    why = f"the folders take {BYTES >> 30} GiB; `enginematrix repro CELL --folder` makes this one"
-                    break
-                repro_folder.write(folder, root / name, link=True)
-            except Refusal as error:
-                why = str(error)
-                none[cell["id"]] = why
-                if how == "findings" and sum(one["id"] in none for one in group) >= TRIES:
-                    break
-                continue
-            folders[name] = {"cell": cell["id"], "key": own, "bytes": folder.size(), "title": scrub(finding["title"])[:300],
-                             "status": cell["status"]}  # fmt: skip
-            made, taken = made + 1, taken + folder.size()
-            done.append(name)
-        for cell in group:
-            if done and chain_of[cell["id"]].cell.folder not in done:
-                same[cell["id"]] = done[0]
-                none.pop(cell["id"], None)
-            elif not done:
-                none.setdefault(cell["id"], why)
-    for name in set(before.get("folders", {})) - set(folders):
-        shutil.rmtree(root / name, ignore_errors=True)
-    slugs = {cell["id"]: chain_of[cell["id"]].cell.folder for cell in failing}
-    slugs |= {
-        cell: slug
-        for cell, slug in before.get("slugs", {}).items()
-        if cell not in here and (cell in same or cell in none)
-    }
-    index = {
-        "schema": SCHEMA, "mark": mark, "folders": dict(sorted(folders.items())), "same": dict(sorted(same.items())),
-        "none": dict(sorted(none.items())), "slugs": {cell: slugs[cell] for cell in sorted({*same, *none}) if cell in slugs},
-    }  # fmt: skip
-    _point(root, before, index)
-    store.write_text(root / "README.md", _words(index))
-    store.write_text(root / INDEX, json.dumps(index, indent=1) + "\n")
+            name = self.chains[cell["id"]].cell.folder
+            why = self._folder(cell, name, title)
+            if why:
+                self.none[cell["id"]] = why
+            else:
+                shown.append(name)
+        if not shown:
+            self.none.update({cell["id"]: self.none.get(cell["id"], why) for cell in group})
+        return shown
+
+    def _folder(self, cell: Mapping[str, Any], name: str, title: str) -> str:
+        """Make one, unless it is there; why not, or ""."""
+        key = digest([cell["key"], _code()])
+        old = self.old.get(name)
+        if old is not None and old["key"] == key and (self.root / name / SIGN).is_file():
+            self.folders[name] = dict(old)
+            self.made, self.bytes = self.made + 1, self.bytes + old["bytes"]
+            return ""
+        by_hand = f"`enginematrix repro {cell['id']} --folder` makes one"
+        if self.how == "findings" and self.made >= MOST:
+            return f"{MOST} folders are made by themselves; {by_hand}"
+        try:
+            folder = _make(self.chains[cell["id"]], cell, self.store)
+            size = folder.size()
+            if self.how == "findings" and self.bytes + size > BYTES:
+                return f"folders that are made by themselves take {BYTES >> 20} MiB at most; {by_hand}"
+            repro_folder.write(folder, self.root / name, link=True)
+        except Refusal as error:
+            return str(error)
+        except OSError as error:
+            return f"it could not be written: {error.strerror}"
+        self.folders[name] = {
+            "cell": cell["id"], "key": key, "bytes": size, "status": cell["status"], "title": scrub(title)[:300],
+        }  # fmt: skip
+        self.made, self.bytes = self.made + 1, self.bytes + size
+        return ""
+
+    def finish(self, mark: str) -> dict[str, Any]:
+        """Remove what is gone, write pointers and index."""
+        for name in set(self.old) - set(self.folders):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        pointers = {
+            f"{self.slugs[cell]}.txt": _POINTER.format(name=name, cell=cell) for cell, name in self.same.items()
+        }
+        was = {f"{slug}.txt": self.before["same"].get(cell) for cell, slug in self.before.get("slugs", {}).items()}
+        now = {f"{self.slugs[cell]}.txt": name for cell, name in self.same.items()}
+        there = {path.name for path in self.root.glob("*.txt")}
+        for file in there - set(pointers):
+            (self.root / file).unlink(missing_ok=True)
+        for file, text in pointers.items():
+            if file not in there or was.get(file) != now[file]:
+                (self.root / file).write_text(text, encoding="utf-8")
+        index = {
+            "schema": SCHEMA, "mark": mark, "folders": dict(sorted(self.folders.items())),
+            "same": dict(sorted(self.same.items())), "none": dict(sorted(self.none.items())),
+            "slugs": dict(sorted(self.slugs.items())),
+        }  # fmt: skip
+        self.store.write_text(self.root / "README.md", _words(index))
+        self.store.write_text(self.root / INDEX, json.dumps(index, indent=1) + "\n")
+        return index
+
+
+_POINTER = """\
+The same failure as in {name}/, a folder that shows it.
+This cell's own: enginematrix repro {cell} --folder
+"""
 
 
 def _make(chain: Chain, cell: Mapping[str, Any], store: Store, limit: int = repro_folder.LIMIT) -> repro_folder.Folder:
@@ -153,27 +201,6 @@ def _size(cell: Mapping[str, Any], store: Store) -> int:
     with contextlib.suppress(OSError):
         return (store.root / path).stat().st_size if path else 0
     return 1 << 60
-
-
-def _point(root: Path, before: Mapping[str, Any], index: Mapping[str, Any]) -> None:
-    """`<cell>.txt` for each cell whose failure another one's folder shows. Only what is not there yet is written."""
-    there = {path.name for path in root.glob("*.txt")}
-    wanted = {}
-    for cell, name in index["same"].items():
-        wanted[f"{index['slugs'][cell]}.txt"] = (
-            f"The same failure as in {name}/, a folder that shows it.\nThis cell's own: enginematrix repro {cell} --folder\n"
-        )
-    old = {
-        f"{before['slugs'][cell]}.txt": name
-        for cell, name in before.get("same", {}).items()
-        if cell in before.get("slugs", {})
-    }
-    new = {f"{index['slugs'][cell]}.txt": name for cell, name in index["same"].items()}
-    for name in there - set(wanted):
-        (root / name).unlink(missing_ok=True)
-    for name, text in wanted.items():
-        if name not in there or old.get(name) != new[name]:
-            (root / name).write_text(text, encoding="utf-8")
 
 
 def _words(index: Mapping[str, Any]) -> str:
@@ -206,21 +233,24 @@ def read_index(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.get("schema") == SCHEMA else {}
 
 
-def tell(root: Path, cells: Iterable[dict[str, Any]]) -> None:
-    """Give the failing ones of these cells `repro` (docs/report-schema.md): where a folder shows their failure, or why there is
-    none."""
-    index = read_index(root)
+def _tell(index: Mapping[str, Any], failing: Iterable[dict[str, Any]]) -> None:
+    """Give cells `repro` (docs/report-schema.md): where a folder shows their failure, or why there is none."""
     if not index:
         return
     own = {one["cell"]: name for name, one in index["folders"].items()}
-    for cell in cells:
-        if cell["status"] not in FAILING:
-            continue
+    for cell in failing:
         name = own.get(cell["id"]) or index["same"].get(cell["id"])
         if name:
             cell["repro"] = {"path": f"{FOLDER}/{name}", "own": cell["id"] in own, "why": None}
         elif cell["id"] in index["none"]:
             cell["repro"] = {"path": None, "own": False, "why": index["none"][cell["id"]]}
+
+
+def unused(root: Path, folders: set[str]) -> list[Path]:
+    """What `gc` may remove: folders and pointers of cells that are in no matrix any more. `folders`: the names of those that
+    are. What is removed is left again by the next run, where it fails still."""
+    gone = [path for path in (root / FOLDER).glob("*") if path.name.removesuffix(".txt") not in folders]
+    return [path for path in gone if path.name not in (INDEX, "README.md")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +289,7 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         repro_folder.archive(folder, path, name)
     else:
-        if path.exists() and not (path / "expected.json").is_file() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path / SIGN).is_file() and (not path.is_dir() or any(path.iterdir())):
             msg = f"{path}: is there already and is no such folder; name another"
             raise UsageError(msg)
         path.parent.mkdir(parents=True, exist_ok=True)

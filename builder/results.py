@@ -154,7 +154,10 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     content = digest(
         [
             report["counts"],
-            [[c["key"], c["status"], c["expected"], (c.get("located") or {}).get("when")] for c in report["cells"]],
+            [
+                [c["key"], c["status"], c["expected"], (c.get("located") or {}).get("when"), c.get("repro")]
+                for c in report["cells"]
+            ],
             report["isolation"],
             report["predictions"],
             _report_code(),
