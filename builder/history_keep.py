@@ -18,7 +18,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 """The base image's, in a Dockerfile that is pinned by it."""
 SAID = "said:"
 """Begins the key of an outcome that is no evidence: never looked up when a cell is judged, only when runs are compared."""
-_SAID = ("id", "slug", "status", "stage", "reason", "category", "line", "axes", "engine", "exporter", "isolation")
+SAID_FIELDS = ("id", "slug", "status", "stage", "reason", "category", "line", "axes", "engine", "exporter", "isolation")
 
 
 def pins(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -105,7 +105,7 @@ def remember(
     for cell in cells:
         key = cell["key"]
         if key not in stored:
-            content = {name: cell[name] for name in _SAID}
+            content = {name: cell[name] for name in SAID_FIELDS}
             key = SAID + digest(content)
             said[key] = content
         results[cell["id"]] = (cell["status"], key)

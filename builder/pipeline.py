@@ -313,9 +313,11 @@ def run(
         cells = collect(plan, work, store, result)
         if keep != "none" or todo:
             results.deliver(plan, store, cells, again=bool(todo), new=keep != "none")
-        predictions = _with_grid(cells, predictions)
+        predictions = with_grid(cells, predictions)
         both = _both_ways_if_readable(work, locked, here, store, cells)
-        result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
+        result.report = report_of(
+            work, locked, here, run_id, started, command, policy, cells, result, both, predictions
+        )
         _refute(work, store, result, cells, predictions, say)
         _remember(work, store, plan, result, locked, here, cells)
         repro.leave(plan.chains, store, cells, leave if write else "none")
@@ -337,17 +339,17 @@ def stored(
     result = Result(report={}, ran=0)
     started = time.time()
     cells = collect(plan, work, store, result)
-    predictions = _with_grid(cells, predictions)
+    predictions = with_grid(cells, predictions)
     both = _both_ways_if_readable(work, locked, here, store, cells)
     run_id = f"{utc(started)}-stored"
-    result.report = _report(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
+    result.report = report_of(work, locked, here, run_id, started, command, policy, cells, result, both, predictions)
     repro.leave(plan.chains, store, cells, leave if write else "none")
     if write:
         results.write_report(work.project, result.report)
     return result
 
 
-def _with_grid(cells: Sequence[Mapping[str, Any]], predictions: dict[str, Prediction]) -> dict[str, Prediction]:
+def with_grid(cells: Sequence[Mapping[str, Any]], predictions: dict[str, Prediction]) -> dict[str, Prediction]:
     """With what is said of the cells of the portability grid, once their engines are there to ask about."""
     if not any("check" in cell for cell in cells):
         return predictions
@@ -467,10 +469,11 @@ def _both_ways_if_readable(
 # Reporting ---------------------------------------------------------------------------------------------------------
 
 
-def _report(
+def report_of(
     work: Work, locked: lock.Lock, here: machine.Machine, run_id: str, started: float, command: str, policy: str,
     cells: list[dict[str, Any]], result: Result, both: dict[str, Any] | None, predictions: Mapping[str, Prediction],
 ) -> dict[str, Any]:  # fmt: skip
+    """The run as docs/report-schema.md has it, without findings. started: seconds since 1970."""
     from builder.predict_score import score
 
     for cell in cells:
