@@ -15,15 +15,15 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from builder import repro_case, repro_folder
 from builder.errors import UsageError
-from builder.plan import Chain, Step
-from builder.repro_case import Refusal
-from builder.repro_scrub import scrub
-from builder.store import StepRecord, Store
 from builder.values import FAILING, digest
+
+if TYPE_CHECKING:
+    from builder.plan import Chain, Step
+    from builder.repro_folder import Folder
+    from builder.store import StepRecord, Store
 
 FOLDER = "repro"
 """Under `artifacts/`."""
@@ -36,6 +36,8 @@ MOST = 200
 BYTES = 2 << 30
 """What they may take together, counting what they share with the store."""
 How = Literal["findings", "all", "none"]
+LIMIT = 256 << 20
+"""Bytes of one file from which on it is left out, and README.md says how to make it."""
 TRIES = 3
 """Cells of a finding that are asked for a folder, the smallest models first."""
 
@@ -125,6 +127,10 @@ class _Leaving:
             self.folders[name] = dict(old)
             self.made, self.bytes = self.made + 1, self.bytes + old["bytes"]
             return ""
+        from builder import repro_folder
+        from builder.repro_case import Refusal
+        from builder.repro_scrub import scrub
+
         by_hand = f"`enginematrix repro {cell['id']} --folder` makes one"
         if self.how == "findings" and self.made >= MOST:
             return f"{MOST} folders are made by themselves; {by_hand}"
@@ -175,8 +181,12 @@ This cell's own: enginematrix repro {cell} --folder
 """
 
 
-def _make(chain: Chain, cell: Mapping[str, Any], store: Store, limit: int = repro_folder.LIMIT) -> repro_folder.Folder:
+def _make(chain: Chain, cell: Mapping[str, Any], store: Store, limit: int = LIMIT) -> Folder:
     """Raises Refusal; also for what goes wrong here, which is our bug and no reason to lose a report."""
+    from builder import repro_case, repro_folder
+    from builder.repro_case import Refusal
+    from builder.repro_scrub import scrub
+
     try:
         return repro_folder.make(repro_case.read(chain, cell, _records([chain], store), store), limit)
     except Refusal:
@@ -269,10 +279,13 @@ def export(
     target: Path | None,
     *,
     zipped: bool,
-    limit: int = repro_folder.LIMIT,
+    limit: int = LIMIT,
 ) -> Export:
     """One cell's folder, or its archive, wherever it is wanted (default: where a run would leave it). Raises UsageError for a
     cell that shows no failure, or one that no script can show; OSError."""
+    from builder import repro_folder
+    from builder.repro_case import Refusal
+
     if cell["status"] not in FAILING:
         msg = f"{cell['id']} ({cell['slug']}) is {cell['status']}: there is no failure to show"
         raise UsageError(msg)

@@ -26,8 +26,6 @@ from builder.repro_scripts import environment, library, model_files, script
 from builder.repro_scrub import scrub
 
 SCHEMA = 1
-LIMIT = 256 << 20
-"""Bytes of one file from which on it is left out of an archive or a copy, and README.md says how to make it."""
 TITLE = 160
 MESSAGE = 20000
 """Characters of the title and of the message in expected.json, at most."""
@@ -48,8 +46,9 @@ class Folder:
         )
 
 
-def make(case: Case, limit: int = LIMIT) -> Folder:
-    """What the folder holds. Raises Refusal for what no script can show, OSError where a file cannot be read."""
+def make(case: Case, limit: int) -> Folder:
+    """What the folder holds; a file of more than `limit` bytes is left out, and README.md says how to make it.
+    Raises Refusal for what no script can show, OSError where a file cannot be read."""
     title = title_of(case)
     texts = {"reproduce.py": script(case, title)}
     files: dict[str, Path] = {}
