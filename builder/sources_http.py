@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
+from builder import backoff
 from builder.errors import InfrastructureError, UsageError
 from builder.recipe_source import safe
 from builder.sources import SourceError, mismatch
@@ -44,21 +44,20 @@ class _Broken(Exception):
 def download(address: str, target: Path, sha256: str, limit: int, partial: Path, *, pause: float = 1.0) -> int:
     """Bytes of the file, now at `target`. What of it came before it broke off stays at `partial`.
 
-    `pause`: seconds before the second try, twice as many before each further one. Raises SourceError (no such file, larger
-    than `limit` bytes, other bytes than `sha256` says), InfrastructureError, UsageError, OSError (disk)."""
+    `pause`: seconds before the second try at most, twice as many before each further one (builder/backoff.py). Raises
+    SourceError (no such file, larger than `limit` bytes, other bytes than `sha256` says), InfrastructureError, UsageError,
+    OSError (disk)."""
     asked = mirrored(address)
     where = shown(asked)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    why = ""
     fresh = False
+    tries = backoff.Tries(where, backoff.Policy(tries=ATTEMPTS, base=pause))
     with requests.Session() as session:
-        for attempt in range(ATTEMPTS):
+        while True:
             try:
                 whole = _fetch(session, asked, partial, limit, where)
             except _Broken as error:
-                why = str(error)
-                if attempt + 1 < ATTEMPTS:
-                    time.sleep(max(error.pause, pause * 2**attempt))
+                _again(tries, error, partial)
                 continue
             found = _sha256(partial)
             if found == sha256:
@@ -74,8 +73,14 @@ def download(address: str, target: Path, sha256: str, limit: int, partial: Path,
             if whole or fresh:
                 raise mismatch(where, found, sha256)
             fresh = True  # two halves of two different files: once more, from its beginning
-    msg = f"{where}: {why}; what came of it is kept: check the network and run again"
-    raise InfrastructureError(msg)
+            _again(tries, _Broken("what came in parts is not one file"), partial)
+
+
+def _again(tries: backoff.Tries, broken: _Broken, partial: Path) -> None:
+    if not tries.again(str(broken), broken.pause):
+        kept = "what came of it is kept: " if partial.exists() else ""
+        msg = f"{tries.what}: {broken} ({tries}); {kept}check the network and run again"
+        raise InfrastructureError(msg) from broken
 
 
 def _fetch(session: requests.Session, address: str, partial: Path, limit: int, where: str) -> bool:

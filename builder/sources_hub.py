@@ -14,13 +14,13 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InfrastructureError, UsageError
+from builder import backoff
+from builder.errors import InfrastructureError, TransientError, UsageError
 from builder.lock import HUB
 from builder.recipe_source import ADVICE, PICKLES, plain
 from builder.sources import SourceError, mismatch
@@ -34,7 +34,7 @@ SMALL = 64 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Away(InfrastructureError):
+class Away(TransientError):
     """The hub does not answer, or broke off: it may answer in a moment."""
 
 
@@ -117,15 +117,11 @@ def fetch(source: Source, locked: Sequence[str], folder: Path, partial: Path) ->
 
 
 def _fetched(repository: str, commit: str, path: str, folder: Path) -> Path:
-    for attempt in range(ATTEMPTS):
-        try:
-            with _errors(repository, commit):
-                return _download(repository, commit, path, folder)
-        except Away:
-            if attempt + 1 == ATTEMPTS:
-                raise
-            time.sleep(2.0**attempt)
-    raise AssertionError(ATTEMPTS)
+    def once() -> Path:
+        with _errors(repository, commit):
+            return _download(repository, commit, path, folder)
+
+    return backoff.retry(f"{repository}/{path}", once, backoff.Policy(tries=ATTEMPTS))
 
 
 def _wanted(files: dict[str, Any], patterns: Sequence[str], where: str) -> set[str]:

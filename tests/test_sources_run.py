@@ -66,7 +66,7 @@ def test_a_second_run_asks_nobody(project: Project) -> None:
 
 
 def test_what_broke_off_goes_on_in_the_next_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.sources_http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("builder.backoff.wait", lambda stop, seconds: False)
     with Files({"/m.bin": DATA}) as server:
         project.source(f"{{kind: url, name: '{server.base}/m.bin', sha256: {SHA}}}")
         server.break_after = [20_000] * 2 + [0] * 2

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from builder import __version__
+from builder import __version__, backoff
 from builder.environment.reference import DOCKER_IO, DOCKER_IO_HOST, loopback
 from builder.errors import InfrastructureError
 
@@ -83,13 +83,14 @@ class Transport:
     ) -> Answer:
         """One question, asked again with growing waits while the answer is "later" or breaks off. Raises
         InfrastructureError."""
-        started = time.monotonic()
         who = self.host if origin(url) == origin(self.base) else f"{self.host}: {urlsplit(url).hostname}"
-        for attempt in range(ATTEMPTS):
+        left = self._until - time.monotonic()
+        tries = backoff.Tries(who, backoff.Policy(tries=ATTEMPTS, total=left))
+        while True:
             left = self._until - time.monotonic()
             if left <= 0:
                 raise InfrastructureError(f"{who}: no whole answer within {PATIENCE:g} s; try again later")
-            wait = 2.0**attempt
+            wait = 0.0
             try:
                 seconds = min(TIMEOUT, left)
                 answer = within(seconds, partial(self._once, method, url, headers, data, limit, seconds))
@@ -101,17 +102,13 @@ class Transport:
                 if answer.status != 429 and answer.status < 500:
                     return answer
                 why = f"HTTP {answer.status} {self.words(answer.body)}".rstrip()
-                wait = max(wait, retry_after(answer.headers.get("retry-after", ""), time.time()))
+                wait = retry_after(answer.headers.get("retry-after", ""), time.time())
                 if answer.status == 429:
                     why = f"too many requests ({why}); {self.login()} for a higher limit"
-            if attempt + 1 < ATTEMPTS:
-                if time.monotonic() + wait >= self._until:
+            if not tries.again(why, wait):
+                if tries.made < ATTEMPTS and wait:
                     raise InfrastructureError(f"{who}: {why}; it asks to wait {wait:.0f} s: run again then")
-                time.sleep(wait)
-        seconds = time.monotonic() - started
-        raise InfrastructureError(
-            f"{who}: {why}; asked {ATTEMPTS} times in {seconds:.0f} s; check the network and run again"
-        )
+                raise InfrastructureError(f"{who}: {why} ({tries}); check the network and run again")
 
     def _once(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder import backoff
 from builder.environment.interpreters import uv_binary
-from builder.errors import EngineMatrixError, InfrastructureError
+from builder.errors import EngineMatrixError, InfrastructureError, TransientError
 from builder.lock import Pins, lines
 from builder.values import Stack
 
@@ -27,6 +29,10 @@ _NETWORK = re.compile(
     r"error sending request|dns error|[Cc]onnection (refused|reset)|timed? ?out|Failed to fetch|client error|"
     r"certificate|HTTP status (server error|client error \(4(0[13]|07|29))|Network is unreachable|"
     r"network was disabled|offline|lack of valid authentication credentials",
+)
+#: Of that: what stays so until somebody changes it.
+_LASTING = re.compile(
+    r"certificate|HTTP status client error \(40[137]|network was disabled|offline|lack of valid authentication credentials"
 )
 _DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded|Read-only file system")
 
@@ -73,31 +79,30 @@ def _torch_backend(pins: Sequence[str], env: Mapping[str, str]) -> list[str]:
     return ["--torch-backend", wanted[2] or "cpu"]
 
 
-def _call(
-    arguments: Sequence[str], env: Mapping[str, str], what: str, *, attempts: int = 3, held: tuple[int, ...] = ()
-) -> Answer:
-    """Run uv. Retries what is infrastructure, with back-off; raises InfrastructureError or PackageError."""
+def _call(arguments: Sequence[str], env: Mapping[str, str], what: str, *, held: tuple[int, ...] = ()) -> Answer:
+    """Run uv, again where that may help (builder/backoff.py). Raises InfrastructureError or PackageError."""
+    return backoff.retry(what, lambda: _once(arguments, env, what, held))
+
+
+def _once(arguments: Sequence[str], env: Mapping[str, str], what: str, held: tuple[int, ...]) -> Answer:
     started = time.monotonic()
-    for attempt in range(attempts):
-        done = subprocess.run(  # noqa: S603
-            [uv_binary(), *arguments], env=dict(env), capture_output=True, text=True, errors="replace", check=False,
-            pass_fds=held, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        text = done.stderr + done.stdout
-        if done.returncode == 0:
-            return Answer(seconds=time.monotonic() - started, text=done.stdout)
-        if done.returncode < 0:
-            msg = f"{what}: uv was killed by signal {-done.returncode}"
-            raise InfrastructureError(msg)
-        if _DISK.search(text):
-            msg = f"{what}: {_first(text, _DISK)}; free some space and run again"
-            raise InfrastructureError(msg)
-        if not _NETWORK.search(text):
-            raise PackageError(f"{what}: {_first(text)}{_cut_off(text)}", text)
-        if attempt + 1 < attempts:
-            time.sleep(2.0**attempt)
+    done = subprocess.run(  # noqa: S603
+        [uv_binary(), *arguments], env=dict(env), capture_output=True, text=True, errors="replace", check=False,
+        pass_fds=held, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    text = done.stderr + done.stdout
+    if done.returncode == 0:
+        return Answer(seconds=time.monotonic() - started, text=done.stdout)
+    if done.returncode < 0:  # by SIGKILL most likely the system, for want of memory; by others a person
+        msg = f"{what}: uv was killed by signal {-done.returncode}"
+        raise (TransientError if done.returncode == -signal.SIGKILL else InfrastructureError)(msg)
+    if _DISK.search(text):
+        msg = f"{what}: {_first(text, _DISK)}; free some space and run again"
+        raise TransientError(msg)  # what filled it may be another job's, and be gone with it
+    if not _NETWORK.search(text):
+        raise PackageError(f"{what}: {_first(text)}{_cut_off(text)}", text)
     msg = f"{what}: no answer from the package index: {_first(text, _NETWORK)}; check the network and run again"
-    raise InfrastructureError(msg)
+    raise (InfrastructureError if _LASTING.search(text) else TransientError)(msg)
 
 
 def _first(text: str, pattern: re.Pattern[str] | None = None) -> str:
