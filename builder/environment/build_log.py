@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from builder import diagnose
 from builder.environment.uv import PackageError
-from builder.errors import EngineMatrixError, InfrastructureError
+from builder.errors import EngineMatrixError, InfrastructureError, TransientError
 
 _STEP = re.compile(r"#(\d+) (.*)")
 _ERROR = re.compile(r"ERROR: (.*)")
@@ -42,10 +42,10 @@ def failure(name: str, text: str) -> EngineMatrixError:
         found = diagnose.diagnose("environment", "failed", None, None, said)
         if int(ran["code"]) == _KILLED:
             msg = f"{name}: a step of the build was killed, most likely for want of memory; build fewer at a time (`--jobs 1`)"
-            return InfrastructureError(msg)
+            return TransientError(msg)
         line = found.line if found.signature else _says(printed) or f"exit code {ran['code']} without a message"
         if found.infrastructure:
-            return InfrastructureError(f"{name}: {line}; {_advice(found)}")
+            return _no_evidence(found, f"{name}: {line}; {_advice(found)}")
         return ImageError(f"{name}: {line}", text)
     said = "\n".join(ended)
     found = diagnose.diagnose("environment", "failed", None, None, said)
@@ -53,7 +53,12 @@ def failure(name: str, text: str) -> EngineMatrixError:
     line = diagnose.clean(line)
     if found.signature and found.category in _EVIDENCE:
         return ImageError(f"{name}: {line}", text)
-    return InfrastructureError(f"{name}: {line}; {_advice(found)}")
+    return _no_evidence(found, f"{name}: {line}; {_advice(found)}")
+
+
+def _no_evidence(found: diagnose.Diagnosis, message: str) -> InfrastructureError:
+    """What is not known to stay as it is may be mended by another try."""
+    return TransientError(message) if found.transient or not found.signature else InfrastructureError(message)
 
 
 def _advice(found: diagnose.Diagnosis) -> str:

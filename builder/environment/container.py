@@ -27,7 +27,7 @@ from builder.environment import engine
 from builder.environment.container_config import LABEL, Mount, Request, abandoned, config, host_labels, user_of
 from builder.environment.container_config import store_labels as store_labels
 from builder.environment.session import BaseSession, Process, death, import_arguments
-from builder.errors import InfrastructureError
+from builder.errors import InfrastructureError, TransientError
 from builder.values import Docker
 
 #: Seconds from a container's start until Python in it must have reached us.
@@ -183,7 +183,7 @@ class ContainerSession(BaseSession):
             raise InfrastructureError(f"{msg}; {advice}" if advice else msg) from error
         except engine.errors() as error:
             msg = f"the Docker engine did not start a container of {self.image}: {error}"
-            raise InfrastructureError(msg) from error
+            raise TransientError(msg) from error
 
     def _accept(self, listener: socket.socket, container: _Container) -> socket.socket:
         """The worker's connection. Raises WorkerDied when the container ends before, InfrastructureError when it does not
@@ -198,7 +198,7 @@ class ContainerSession(BaseSession):
         log = self.log_tail()
         if container.returncode is None:
             msg = f"the container of {self.image} is lost: {container.note}"
-            raise InfrastructureError(msg)
+            raise TransientError(msg)
         if container.returncode == UNREACHABLE or "exec format error" in log:
             msg = f"the container of {self.image} cannot work here: {log.strip()[-300:]}"
             raise InfrastructureError(msg)
@@ -341,7 +341,7 @@ def _info(client: Any) -> Mapping[str, Any]:
         return dict(client.info())
     except engine.errors() as error:
         msg = f"the Docker engine does not describe itself: {error}"
-        raise InfrastructureError(msg) from error
+        raise TransientError(msg) from error
 
 
 def sweep(client: Any, store: Path) -> int:

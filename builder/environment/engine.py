@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InfrastructureError
+from builder.errors import InfrastructureError, TransientError
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 #: Seconds in which an engine that works answers its first question.
@@ -45,6 +45,10 @@ INSTALL_BUILDX = (
 
 class DockerMissing(InfrastructureError):
     """No Docker engine answers, or no command can build; the message says why and what to do."""
+
+
+class DockerAway(DockerMissing, TransientError):
+    """There is a Docker engine, and it does not answer now."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,10 @@ def _connect(where: Endpoint, timeout: int) -> Any:
         made = docker.DockerClient(timeout=PING, **_options(where))  # asks the engine for its version
     except errors() as error:
         msg = f"no Docker engine: {_reason(error, where)}"
-        raise DockerMissing(msg) from error
+        away = any(
+            isinstance(cause, ConnectionError | TimeoutError) for cause in (error, error.__cause__, error.__context__)
+        )
+        raise (DockerAway if away else DockerMissing)(msg) from error
     made.api.timeout = timeout
     return made
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder import backoff
 from builder.environment import Place, build_context, buildkit, buildsecrets, engine, install_worker, reference
 from builder.environment.build_log import ImageError, failure
 from builder.environment.finished import push, shell, verify
@@ -78,8 +79,11 @@ class DockerImage:
         return {**(self.state() or {}), "reused": False}
 
     def start(self, imports: tuple[str, ...], log: Path, seconds: float, *, place: Place) -> ContainerSession:
-        """A worker in a container of it. Raises session.WorkerDied as every environment does, InfrastructureError when the
-        engine fails, and what `make` raises when it has to be built again."""
+        """A worker in a container of it; an engine that is away is waited for. Raises session.WorkerDied as every environment
+        does, InfrastructureError when the engine fails, and what `make` raises when it has to be built again."""
+        return backoff.retry(self.name, lambda: self._started(imports, log, seconds, place), backoff.ENGINE)
+
+    def _started(self, imports: tuple[str, ...], log: Path, seconds: float, place: Place) -> ContainerSession:
         from builder.environment.container import ImageGone
 
         for again in (False, True):
@@ -177,10 +181,17 @@ def _each(
     call: Callable[[DockerImage], EngineMatrixError | None], images: Sequence[DockerImage], jobs: int
 ) -> list[EngineMatrixError | None]:
     """`call` of each, `jobs` at a time; Ctrl-C ends the commands that run."""
+    scope = backoff.current()  # of this thread, not of the pool's
+
+    def work(image: DockerImage) -> EngineMatrixError | None:
+        with backoff.scope(scope):
+            return call(image)
+
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            return list(pool.map(call, images))
+            return list(pool.map(work, images))
         except BaseException:
+            scope.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             buildkit.stop()
             raise
@@ -221,14 +232,19 @@ def _one(cli: engine.Cli, image: DockerImage, options: buildkit.Options) -> Engi
         with image.store.lock(f"image {image.key}"):
             if image.ready():
                 return None
-            target = image.target(build_context.complete(image.store, image.rendered))
-            started = time.monotonic()
-            ended = buildkit.build(cli, target, options, image.folder / LOG)
-            if ended.code:
-                return failure(image.name, ended.text)
-            return _note(cli, image, time.monotonic() - started)
+            return backoff.retry(image.name, lambda: _built(cli, image, options), backoff.ENGINE)
     except EngineMatrixError as error:
         return error
+
+
+def _built(cli: engine.Cli, image: DockerImage, options: buildkit.Options) -> EngineMatrixError | None:
+    """Raises TransientError for what another try may mend."""
+    target = image.target(build_context.complete(image.store, image.rendered))
+    started = time.monotonic()
+    ended = buildkit.build(cli, target, options, image.folder / LOG)
+    if ended.code:
+        raise failure(image.name, ended.text)
+    return _note(cli, image, time.monotonic() - started)
 
 
 def _note(cli: engine.Cli, image: DockerImage, seconds: float, log: str = "") -> EngineMatrixError | None:
