@@ -463,15 +463,16 @@ def _listeners(quiet: bool) -> Listeners:
 def _close(work: Work, result: Result) -> None:
     report = result.report
     where = work.project.report / "report.html"
+    from builder.report import terminal
+
     if not result.ran:
         counts = ", ".join(f"{n} {status}" for status, n in report["counts"].items() if n)
-        print(f"Nothing to do: {report['selected']} cells are up to date ({counts}). Report: {where}")
+        there = terminal.linked(where, sys.stdout)
+        print(f"Nothing to do: {report['selected']} cells are up to date ({counts}). Report: {there}")
     else:
-        from rich.console import Console
+        from builder.report.summary import summary
 
-        from builder.report.console import summary
-
-        summary(report, Console(), where)
+        summary(report, terminal.console(sys.stdout), where)
     if report["exit"]["code"]:
         print(f"exit {report['exit']['code']}: {report['exit']['because']}")
 

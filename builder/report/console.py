@@ -1,7 +1,7 @@
-"""Progress while a run goes on, and the summary at its end.
+"""Progress while a run goes on; the summary at its end is summary.py's.
 
-On a terminal a live display (rich); otherwise one plain line for each finished step and cell, flushed, so that a CI log
-shows where it stands. rich is imported when a display starts, never before.
+On a terminal that moves its cursor a live display (rich); otherwise, and in CI, one plain line for each finished step and cell,
+flushed, so that a log shows where it stands. rich is imported when a display starts, never before.
 """
 
 from __future__ import annotations
@@ -9,48 +9,50 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from builder.report import terminal
+from builder.report.summary import summary
+from builder.report.terminal import MARK, STYLE, clean, shortened
 from builder.report.words import duration
-from builder.values import FAILING, STATUSES
+from builder.values import FAILING
 
-STYLE = {
-    "verified": "green", "built": "blue", "degraded": "yellow", "mismatch": "magenta", "failed": "red",
-    "crashed": "bold red", "timeout": "red", "out-of-memory": "red", "unsupported": "dim", "skipped": "dim",
-    "blocked": "yellow",
-}  # fmt: skip
-MARK = {
-    "verified": "✓", "built": "◐", "degraded": "◆", "mismatch": "≠", "failed": "✗", "crashed": "↯", "timeout": "◷",
-    "out-of-memory": "▣", "unsupported": "⊘", "skipped": "-", "blocked": "⊖",
-}  # fmt: skip
+__all__ = ["MARK", "STYLE", "Progress", "summary"]
+
 RUNNING = 6
 """Running steps that are named; the others are counted."""
+WIDEST = 79
+"""Columns that the display takes at most. A terminal that gets narrower folds what was painted before, so that painting over it
+leaves some of it; what was never wider than a narrow window is not folded."""
 
 
 class Progress:
     """What a run tells while it goes on. Use as a context manager; every method may be called from any thread."""
 
     def __init__(self, *, quiet: bool = False, out: TextIO | None = None, live: bool | None = None) -> None:
-        """`live` None asks the stream whether it is a terminal. quiet: messages and unexpected failures only."""
+        """`live` None asks the stream whether it is a terminal that paints over itself. quiet: messages and unexpected failures
+        only."""
         self.out = out or sys.stderr
         self.quiet = quiet
-        self.live = (self.out.isatty() if live is None else live) and not quiet
+        self.live = (terminal.moves(self.out) if live is None else live) and not quiet
         self.cells = self.steps = self.done = self.failed = self.expected = self.steps_done = 0
         self.running: dict[str, float] = {}
         self.lock = threading.RLock()
         self.started = time.monotonic()
         self._display: Any = None
+        self._console: Any = None
 
     def __enter__(self) -> Progress:
         if self.live:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self.out, force_terminal=True)
-            self._display = Live(get_renderable=self._render, console=console, refresh_per_second=5, transient=True)
+            self._console = Console(file=self.out, force_terminal=True)
+            self._display = Live(
+                get_renderable=self._painted, console=self._console, refresh_per_second=5, transient=True,
+                redirect_stdout=terminal.is_terminal(sys.stdout), redirect_stderr=True,
+            )  # fmt: skip
             self._display.__enter__()
         return self
 
@@ -94,7 +96,11 @@ class Progress:
 
                     style = STYLE.get(status, "")
                     self._display.console.print(
-                        Text.assemble((f"{MARK.get(status, '·')} {status} ", style), slug, (f"  {reason}", "dim"))
+                        Text.assemble(
+                            (f"{terminal.mark_of(status, self.out.encoding)} {status} ", style),
+                            clean(slug),
+                            (f"  {clean(reason)}", "dim"),
+                        )
                     )
             elif not self.quiet or (bad and not expected):
                 self._line(f"cell {self.done}/{self.cells} {text}")
@@ -105,7 +111,7 @@ class Progress:
             if self._display is not None:
                 from rich.text import Text
 
-                self._display.console.print(Text(text))
+                self._display.console.print(Text("\n".join(map(clean, text.splitlines()))))
             else:
                 self._line(text)
 
@@ -117,110 +123,55 @@ class Progress:
             return (time.monotonic() - self.started) / self.steps_done * (self.steps - self.steps_done)
 
     def _line(self, text: str) -> None:
-        # Text of libraries may hold what a terminal obeys; a log shows it as text.
-        clean = "".join(c if c.isprintable() else " " for c in text)
         encoding = self.out.encoding or "utf-8"
-        self.out.write(clean.encode(encoding, "replace").decode(encoding) + "\n")
+        self.out.write(clean(text).encode(encoding, "replace").decode(encoding) + "\n")
         self.out.flush()
 
-    def _render(self) -> Any:
+    def _painted(self) -> Any:
+        """The display, for a terminal as large as it is at this moment: its size is asked at each painting, so that a resize is
+        seen within a fifth of a second, and no signal is needed."""
+        columns, rows = terminal.size(self.out)
+        self._console.width, self._console.height = columns, rows
+        return self._render(min(columns - 1, WIDEST), rows)
+
+    def _render(self, width: int = WIDEST, height: int = 25) -> Any:
+        """Lines of at most `width` characters, fewer than `height`."""
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
+
+        def line(*parts: tuple[str, str]) -> Any:
+            text = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+            text.truncate(max(width, 1), overflow="ellipsis")
+            return text
 
         with self.lock:
             now = time.monotonic()
             left = self.left()
-            parts: list[tuple[str, str]] = [(f"{self.done}", "bold"), (f"/{self.cells} cells", "")]
-            parts += [("  ", ""), (f"{self.failed} failed", "red" if self.failed else "dim")]
+            head = [(f"{self.done}", "bold"), (f"/{self.cells} cells  ", "")]
+            head += [(f"{self.failed} failed", "red" if self.failed else "dim")]
             if self.expected:
-                parts.append((f"  {self.expected} expected failures", "dim"))
-            parts.append((f"  {self.steps_done}/{self.steps} steps  {duration(now - self.started)}", "dim"))
+                head.append((f"  {self.expected} expected failures", "dim"))
+            steps = [(f"{self.steps_done}/{self.steps} steps  {duration(now - self.started)}", "dim")]
             if left is not None:
-                parts.append((f"  about {duration(left)} left", "dim"))
-            bar = Table.grid(padding=(0, 2))
-            bar.add_row(
-                ProgressBar(total=max(self.steps, 1), completed=self.steps_done, width=30), Text.assemble(*parts)
-            )
+                steps.append((f"  about {duration(left)} left", "dim"))
             names = sorted(self.running.items(), key=lambda item: item[1])
-            rows: list[Any] = [bar]
+            room = max(1, min(RUNNING, height - 5))
+            rows: list[Any] = [line(*head), line(*self._bar(width - sum(len(text) for text, _ in steps) - 2), *steps)]
             rows += [
-                Text(f"  {duration(now - since):>10}  {name}", style="dim", no_wrap=True, overflow="ellipsis")
-                for name, since in names[:RUNNING]
+                line((f"{duration(now - since):>10}  {shortened(clean(name), width - 12)}", "dim"))
+                for name, since in names[:room]
             ]
-            if len(names) > RUNNING:
-                rows.append(Text(f"  and {len(names) - RUNNING} more running", style="dim"))
+            if len(names) > room:
+                rows.append(line((f"  and {len(names) - room} more running", "dim")))
             return Group(*rows)
 
+    def _bar(self, width: int) -> list[tuple[str, str]]:
+        """How much of the steps is done, as a bar of up to 30 characters; nothing where there is no room for one."""
+        from rich.console import Console
+        from rich.progress_bar import ProgressBar
 
-def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = None) -> None:
-    """Outcomes by engine stack, findings, and where the report is.
-
-    `console` is a rich Console; `report` is docs/report-schema.md, with or without findings.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    from builder.report import predictions
-    from builder.report.assemble import findings, stacks
-    from builder.report.operators import fold
-
-    report = {**fold(report)[0], "findings": report["findings"]} if "findings" in report else fold(report)[0]
-    cells = report["cells"]
-    used = [status for status in STATUSES if report["counts"][status]]
-    tally: dict[str, dict[str, int]] = {}
-    for cell in cells:
-        row = tally.setdefault(cell["engine"]["id"], dict.fromkeys(STATUSES, 0))
-        row[cell["status"]] += 1
-    for line in report.get("suites", ()):
-        tally[f"{line['engine']['id']} {line['suite']}"] = line["counts"]
-    table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True, footer_style="bold")
-    table.add_column("engine stack", "all", no_wrap=True)
-    wide = max((len(name) for name in tally), default=0) + sum(len(status) + 4 for status in used) <= console.width
-    for status in used:
-        head = Text(f"{MARK[status]} {status}" if wide else MARK[status], style=STYLE[status])
-        table.add_column(head, str(report["counts"][status]), justify="right", no_wrap=True)
-    for name, row in tally.items():
-        table.add_row(
-            Text(name), *(Text(str(row[s]), style=STYLE[s]) if row[s] else Text("·", style="dim") for s in used)
-        )
-    console.print()
-    console.print(table)
-    if not wide:
-        console.print(Text(", ".join(f"{MARK[status]} {status}" for status in used), style="dim"))
-    found = report["findings"] if "findings" in report else findings(cells)
-    by_id = {cell["id"]: cell for cell in cells}
-    shown = [finding for finding in found if not finding["expected"]]
-    if shown:
-        console.print()
-    for finding in shown[:10]:
-        where_found = stacks((by_id[cell]["engine"] for cell in finding["cells"]), 6)
-        count = f"{finding['count']:>4} {'cell ' if finding['count'] == 1 else 'cells'}"
-        console.print(
-            Text.assemble(
-                (count, "bold"),
-                " ",
-                (finding["status"], STYLE[finding["status"]]),
-                "  ",
-                finding["title"],
-                (f"  {where_found}", "dim"),
-            )
-        )
-        if finding["remedy"]:
-            console.print(Text(f"            {finding['remedy']}", style="dim"))
-    if len(shown) > 10:
-        console.print(Text(f"     and {len(shown) - 10} more findings in the report", style="dim"))
-    known = sum(finding["count"] for finding in found if finding["expected"])
-    if known:
-        console.print(Text(f"{known:>4} expected failures (named under `expect:` in the matrix)", style="dim"))
-    scored = report["predictions"]
-    if scored["rules"]:
-        console.print(Text(f"     {predictions.headline(scored)}", style="dim"))
-    for claim in predictions.refutations(scored):
-        console.print(Text(f"     a wrong fact: {predictions.refutation(claim)}", style="yellow"))
-    console.print()
-    took = duration(report["run"]["seconds"])
-    console.print(Text(f"{report['counts']['verified']} of {report['selected']} cells verified in {took}"))
-    if where:
-        console.print(Text(f"Report: {where}"), soft_wrap=True)
+        if width < 8:
+            return []
+        bar = ProgressBar(total=max(self.steps, 1), completed=self.steps_done, width=min(30, width))
+        console = self._console or Console(width=width, color_system=None)
+        return [(segment.text, str(segment.style or "")) for segment in console.render(bar)] + [("  ", "")]
