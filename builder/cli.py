@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import (
     __version__,
+    badge_cli,
     bisect_cli,
     check_cli,
     ci_cli,
@@ -187,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     trace_cli.add(command("trace", _not_reached, trace_cli.HELP), _project, _seconds, _say)
     bisect_cli.add(command("bisect", _not_reached, bisect_cli.HELP), _project, _seconds, _say)
 
+    badge_cli.add(command("badge", _not_reached, badge_cli.HELP), _project)
     ci_cli.add(command("ci", _not_reached, ci_cli.HELP), _project)
 
     rules_cli.add(command("rules", lambda options: rules_cli.call(options, _work(options)), rules_cli.HELP), _selection)
