@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import lock, locking, machine, pipeline, repro
+from builder import lock, locking, machine, merge_rows, pipeline, repro
 from builder.environment import worker_hashes
 from builder.errors import InfrastructureError
 from builder.isolation import Isolation
@@ -39,7 +39,9 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             raise InfrastructureError(msg) from error
         plans = _plans(work, locked, here, store)
         plan = plans[0]
-        runs = {run["id"] for run in store.runs()[-keep_runs:]} if keep_runs else set()
+        # Steps name the run by the id that it gave itself, whatever `merge` made of it; a merged run is those of its parts.
+        last = store.runs()[-keep_runs:] if keep_runs else []
+        runs = {merge_rows.base(str(name)) for run in last for name in (run["id"], *run.get("parts", ()))}
         wanted = {step.key for each in plans for step in each.steps if step.key}
         gone = set(store.partition(wanted, runs)[0])
         records = store.steps(store.light().keys() - gone)

@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from builder.project import Project
+    from builder.store import Store
 
 Place = Callable[[argparse.Namespace], "Project"]
 
@@ -70,7 +71,8 @@ MERGE_HELP = "Merge the results of other machines, or of other jobs of a run, in
 MERGE_DESCRIPTION = (
     MERGE_HELP
     + " In any order and as often as one likes: the same results come out. Of the same key with another result both"
-    " are kept, and told. Exit code 0, or 1 where files were refused that are not what they should be."
+    " are kept, and told. A report.json without a database beside it is merged as what became of its cells. Exit code 0, or 1"
+    " where files were refused that are not what they should be; with --report that of the report, by --fail-on."
 )
 
 
@@ -78,8 +80,25 @@ def add_merge(parser: argparse.ArgumentParser, place: Place) -> None:
     parser.description = MERGE_DESCRIPTION
     parser.set_defaults(call=lambda options: merge(options, place))
     parser.add_argument(
-        "folders", metavar="FOLDER", nargs="+", type=Path, help="a folder of artifacts, or its results.sqlite"
+        "folders",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="a folder of artifacts, its results.sqlite, or a report.json",
     )
+    parser.add_argument(
+        "--within", metavar="FOLDER", type=Path, help="every folder in this one, as jobs of a CI system left them"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="write the report of the selection from the reports in these folders, as if it "
+        "were one run; a cell that none reports is blocked (default: merge results alone)",
+    )  # fmt: skip
+    parser.add_argument("-g", "--group", metavar="NAME", help="with --report: what was run (default: default)")
+    parser.add_argument("-s", "--select", metavar="EXPR", help="with --report: what was run of it (default: all)")
+    parser.add_argument(
+        "--fail-on", choices=("never", "failed", "unexpected", "infra"), default="unexpected",
+        help="with --report: what makes the exit code non-zero (default: unexpected)",
+    )  # fmt: skip
     parser.add_argument(
         "--objects", choices=("copy", "link"),
         help="bring exported models, engines and reference cases too, as copies or hard links (default: results and logs)",
@@ -94,11 +113,76 @@ def merge(options: argparse.Namespace, place: Place) -> int:
     from builder.history_words import plain
     from builder.store import Store
 
-    store = Store(place(options).artifacts)
+    folders = [*options.folders, *_within(options.within)]
+    if not folders:
+        msg = "name a folder of artifacts, or --within FOLDER for all that lie in one"
+        raise UsageError(msg)
+    if not options.report and (options.group or options.select):
+        msg = "--group and --select say what a report is of; they go with --report"
+        raise UsageError(msg)
+    project = place(options)
+    report = _collated(options, project, folders) if options.report else None
+    store = Store(project.artifacts)
     with pipeline.in_use(store):
-        found = merging.merge(store, options.folders, objects=options.objects or "")
+        found = merging.merge(store, folders, objects=options.objects or "")
     if options.json:
         print(json.dumps([each.as_dict() for each in found], indent=1))
     else:
         print("\n".join(plain(line) for each in found for line in each.lines()))
-    return EXIT_FAILURES if any(each.refused for each in found) else EXIT_OK
+    refused = any(each.refused for each in found)
+    if report is not None:
+        return _reported(options, project, store, report) or (EXIT_FAILURES if refused else EXIT_OK)
+    return EXIT_FAILURES if refused else EXIT_OK
+
+
+def _within(folder: Path | None) -> list[Path]:
+    """Raises UsageError."""
+    if folder is None:
+        return []
+    try:
+        found = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        msg = f"{folder}: cannot be read ({error})"
+        raise UsageError(msg) from error
+    if not found:
+        msg = f"{folder}: holds no folder; no part of the run left results"
+        raise UsageError(msg)
+    return found
+
+
+def _collated(options: argparse.Namespace, project: Project, folders: list[Path]) -> dict[str, Any]:
+    """The report of all; before anything is merged, so that bad ones are told first. Raises UsageError."""
+    import sys
+
+    from builder import merge_collate, merge_report, pipeline
+
+    reports = []
+    for folder in folders:
+        if (path := merge_report.find(folder)) is not None:
+            reports.append(merge_report.read(path))
+        else:
+            print(f"{folder}: holds no report.json; its cells count as not reported", file=sys.stderr)
+    if not reports:
+        msg = "no folder holds a report.json, so that there is nothing to make a report of"
+        raise UsageError(msg)
+    work = pipeline.select(project, group=options.group, expression=options.select)
+    command = "enginematrix " + " ".join(sys.argv[1:])
+    return merge_collate.collate(work, reports, command=command, policy=options.fail_on)
+
+
+def _reported(options: argparse.Namespace, project: Project, store: Store, report: dict[str, Any]) -> int:
+    """Write the report and keep it as a run; its exit code."""
+    from builder import merge_collate, pipeline
+
+    work = pipeline.select(project, group=options.group, expression=options.select)
+    merge_collate.remember(work, store, report)
+    merge_collate.write(work, report)
+    if not options.json:
+        from rich.console import Console
+
+        from builder.report.console import summary
+
+        summary(report, Console(), project.report / "report.html")
+        if report["exit"]["code"]:
+            print(f"exit {report['exit']['code']}: {report['exit']['because']}")
+    return int(report["exit"]["code"])

@@ -2,7 +2,8 @@
 
 Results are joined by their keys (`merge_rows`), in one transaction for each folder: whenever the process dies, a folder is
 merged whole or not at all. What comes from elsewhere is not believed: a database is checked and copied before it is read, an
-object must have the bytes that its name says, and a path must lie where the store would have put it.
+object must have the bytes that its name says, and a path must lie where the store would have put it. Where there is only a
+report.json, it is read as one run (`merge_report`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder import merge_files, merge_rows
+from builder import merge_files, merge_report, merge_rows
 from builder.errors import InfrastructureError, UsageError
 from builder.merge_files import Files, Merged
 from builder.merge_rows import Row, Run, Table
@@ -24,26 +25,34 @@ DATABASE = "results.sqlite"
 
 
 def merge(store: Store, folders: Sequence[Path], *, objects: Files = "") -> list[Merged]:
-    """Merge artifacts folders (or databases). `objects`: bring the exported models, engines and reference cases too. Raises
-    UsageError for a folder without readable results, before anything is written; InfrastructureError when the disk refuses."""
-    places = [_database(folder) for folder in folders]
+    """Merge artifacts folders (or databases, or reports where no database is beside them). `objects`: bring the exported
+    models, engines and reference cases too. Raises UsageError for a folder without readable results, before anything is
+    written; InfrastructureError when the disk refuses."""
+    places = [_source(folder) for folder in folders]
     own = store.path.resolve()
     if own in [place.resolve() for place in places]:
         msg = f"{store.root}: is this project's own folder of artifacts; name those of other machines"
         raise UsageError(msg)
     with tempfile.TemporaryDirectory(prefix="merge-", dir=store.root / "work") as folder:
-        copies = [_copy(place, Path(folder) / str(number)) for number, place in enumerate(places)]
+        copies = [
+            merge_report.store_of(merge_report.read(place), Path(folder) / str(number))
+            if place.suffix == ".json" else _copy(place, Path(folder) / str(number))
+            for number, place in enumerate(places)
+        ]  # fmt: skip
         return [
-            _merge(store, copy, place.parent, objects) for copy, place in zip(copies, places, strict=True)
+            _merge(store, copy, place, objects) for copy, place in zip(copies, places, strict=True)
         ]  # fmt: skip
 
 
-def _database(folder: Path) -> Path:
-    """The database of an artifacts folder, of a project, or the file itself. Raises UsageError."""
+def _source(folder: Path) -> Path:
+    """The database of an artifacts folder, of a project, or the file itself; where there is none, a report.json. Raises
+    UsageError."""
     for place in (folder, folder / DATABASE, folder / "artifacts" / DATABASE):
         if place.is_file():
             return place
-    msg = f"{folder}: holds no {DATABASE}; name a folder of artifacts that a run left"
+    if (report := merge_report.find(folder)) is not None:
+        return report
+    msg = f"{folder}: holds no {DATABASE} and no report.json; name a folder of artifacts that a run left"
     raise UsageError(msg)
 
 
@@ -111,9 +120,10 @@ def _check(store: Store, place: Path) -> None:
 # Records -----------------------------------------------------------------------------------------------------------
 
 
-def _merge(store: Store, other: Store, folder: Path, objects: Files) -> Merged:
+def _merge(store: Store, other: Store, place: Path, objects: Files) -> Merged:
     """Files first: a record is written only after what it names, and a second try brings what is missing."""
-    merged = Merged(folder=folder)
+    folder = place.parent
+    merged = Merged(folder=folder, told=place.suffix == ".json")
     records = [json.loads(row[0]) for row in other.read("select record from steps")]
     merge_files.logs(store, folder, records, merged)
     if objects:

@@ -33,20 +33,23 @@ class Merged:
     """Same key, other result, each in words: both are kept."""
     objects: int = 0
     logs: int = 0
+    told: bool = False
+    """Whether it is a report.json alone: what became of cells, and nothing that they were made of."""
     refused: list[str] = field(default_factory=list)
     """Files that are not what they should be, each in words; they stay where they are."""
 
     def lines(self) -> Iterator[str]:
         brought = ", ".join(f"{number} {name}" for name, number in self.new.items() if number)
         files = f"; {self.objects} objects and {self.logs} logs" if self.objects or self.logs else ""
-        yield f"{self.folder}: {brought or 'nothing new'}{files}"
+        alone = " (a report alone: outcomes without what they were made of)" if self.told else ""
+        yield f"{self.folder}: {brought or 'nothing new'}{files}{alone}"
         yield from (f"  conflict: {text}" for text in self.conflicts)
         yield from (f"  refused: {text}" for text in self.refused)
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "folder": str(self.folder), "new": self.new, "objects": self.objects, "logs": self.logs,
-            "conflicts": self.conflicts, "refused": self.refused,
+            "conflicts": self.conflicts, "refused": self.refused, "report-alone": self.told,
         }  # fmt: skip
 
 

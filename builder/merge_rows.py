@@ -72,6 +72,16 @@ class Run:
     """stack, key of what it was locked to: sorted."""
 
     @property
+    def told(self) -> bool:
+        """Whether only a report.json told of it (`merge_report`)."""
+        return bool(json.loads(self.row[2]).get("from") == "report.json")
+
+    def covers(self, other: Run) -> bool:
+        """Whether it says all that `other` does, of the same start: then the other is a report of this very run."""
+        mine = {row[:2] for row in self.results}
+        return self.row[0] == other.row[0] and all(row[:2] in mine for row in other.results)
+
+    @property
     def mark(self) -> str:
         return digest([self.row, self.results, self.pins])
 
@@ -86,6 +96,9 @@ def base(run: str) -> str:
 
 def runs(found: Sequence[Run]) -> dict[str, Run]:
     """All runs that gave themselves one id -> by the ids under which they are kept: one keeps it, the others, which two
-    machines named alike, are told apart by what is in them."""
-    each = sorted({run.mark: run for run in found}.items())
+    machines named alike, are told apart by what is in them. What a report told of a run gives way to the run itself: that is
+    the greater one in an order, and of an ordered set the greatest are kept whichever come first."""
+    whole = [run for run in found if not run.told]
+    kept = [run for run in found if not (run.told and any(other.covers(run) for other in whole))]
+    each = sorted({run.mark: run for run in kept}.items())
     return {run.base if place == 0 else f"{run.base}{APART}{mark[:8]}": run for place, (mark, run) in enumerate(each)}
