@@ -61,10 +61,10 @@ lock: setup ## pin every stack of the matrix in matrix.lock
 	@$(RUN) lock $(if $(ISOLATION),--isolation $(ISOLATION)) $(ARGS)
 
 test: setup-dev ## all tests (real engines included), in two processes or JOBS
-	@$(VENV)/bin/python -m pytest -n $(or $(JOBS),2) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(or $(JOBS),2) --no-loadscope-reorder $(ARGS)
 
 test-fast: setup-dev ## the tests that make no environment, open no browser and need no Docker
-	@$(VENV)/bin/python -m pytest -n $(or $(JOBS),2) --dist loadgroup -m 'not real and not browser and not docker' $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(or $(JOBS),2) -m 'not real and not browser and not docker' $(ARGS)
 
 test-docker: setup-dev ## the tests that need a Docker engine (root, debootstrap and docker-registry too)
 	@$(VENV)/bin/python -m pytest -m docker $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -65,20 +66,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(trouble)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """How `make test` deals the tests out to its processes (pytest-xdist's loadgroup): a module stays together, since its
-    fixtures are dear, and so does all that needs Docker, since those tests look at what the engine holds. The long ones
-    come first, so that no process is left with one at the end."""
+    """The long ones first, so that of several processes none is left with one at the end."""
 
     def order(item: pytest.Item) -> int:
         marks = {mark.name for mark in item.iter_markers()}
         return min([number for number, name in enumerate(("docker", "real", "browser")) if name in marks], default=3)
 
-    for item in items:
-        in_docker = item.get_closest_marker("docker")
-        item.add_marker(pytest.mark.xdist_group("docker" if in_docker else item.nodeid.split("::")[0]))
     items.sort(key=order)
+
+
+class Dealer(LoadScopeScheduling):  # type: ignore[misc]
+    """How `make test` deals the tests out to its processes: a module stays together, since its fixtures are dear, and so do all
+    modules that need Docker, since their tests look at what the engine holds."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::")[0]
+        return "docker" if _needs_docker(module) else module
+
+
+@functools.cache
+def _needs_docker(module: str) -> bool:
+    return "mark.docker" in (ROOT / module).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealer:
+    return Dealer(config, log)
 
 
 @pytest.fixture(scope="session")
