@@ -141,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("cell", metavar="CELL")
     why.add_argument("--group", metavar="NAME", help="say whether this group holds it (default: default)")
 
-    show = command("show", _show, "Show a cell: stages, error, log, versions loaded, how to reproduce it.")
-    show.add_argument("cell", metavar="CELL")
+    show = command("show", _show, "Show what fails and what to do; or a cell: error, log, versions loaded, its neighbours.")
+    show.add_argument("cell", metavar="CELL", nargs="?", help="an id, its beginning, or a slug (default: all that failed)")
     show.add_argument("--json", action="store_true", help="as JSON (default: text)")
     show.add_argument("--log", action="store_true", help="print its logs whole (default: where they are)")
     _isolated(show)
@@ -521,6 +521,8 @@ def _show(options: argparse.Namespace) -> int:
     from builder import near, pipeline
     from builder.report.show import text
 
+    if options.cell is None:
+        return _show_failures(options)
     work = _one(options)
     report = pipeline.stored(work, command="enginematrix show", policy="never", write=False).report
     cell = report["cells"][0]
@@ -546,6 +548,19 @@ def _show(options: argparse.Namespace) -> int:
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
         )
     )
+    return EXIT_OK
+
+
+def _show_failures(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.report import summary, terminal
+
+    work = pipeline.select(_project(options), group=None, expression="all", failed=True, asked=options.isolation)
+    report = pipeline.stored(work, command="enginematrix show", policy="never", write=False).report
+    if options.json:
+        print(json.dumps(report["cells"], indent=1))
+    else:
+        summary.failures(report, terminal.console(sys.stdout))
     return EXIT_OK
 
 

@@ -283,7 +283,8 @@ def _nearest(
 def _newest(role: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str, Mapping[str, Any]]]:
     families: dict[str, list[Mapping[str, Any]]] = {}
     for family, its in rows:
-        families.setdefault(family, []).append(its)
+        if its["status"] not in ("skipped", "blocked"):  # which says nothing of another library
+            families.setdefault(family, []).append(its)
     out = []
     for family, cells in sorted(families.items()):
         order = versions.ordered({_release(its[role]) for its in cells})[::-1]

@@ -69,6 +69,31 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
         console.print(Text.assemble("Report: ", (str(where), terminal.link(where))), soft_wrap=True)
 
 
+def failures(report: Mapping[str, Any], console: Any) -> None:
+    """What fails, most cells first, what nobody expected before all else: why, what to do, and a cell to look at."""
+    from rich.text import Text
+
+    from builder.report.assemble import findings
+
+    cells = report["cells"]
+    found = report["findings"] if "findings" in report else findings(cells)
+    by_id = {cell["id"]: cell for cell in cells}
+    known = [finding for finding in found if finding["expected"]]
+    for finding in found:
+        if not finding["expected"]:
+            _finding(console, finding, by_id)
+    if known:
+        console.print(Text("expected, by `expect:` in the matrix", style="dim"))
+    for finding in known:
+        _finding(console, finding, by_id)
+    gone = sum(cell["status"] in ("skipped", "unsupported") for cell in cells)
+    if gone:
+        why = f"{gone} more failed last time, and what they are made of changed since: run again to see"
+        console.print(_hanging(Text(why, style="dim")))
+    if not found and not gone:
+        console.print(Text("Nothing failed last time."))
+
+
 def _stacks(
     console: Any, tally: Mapping[str, Mapping[str, int]], used: Sequence[str], counts: Mapping[str, int]
 ) -> None:

@@ -57,8 +57,9 @@ function neighboursOf(c) { // [{axis, value, side, cell}]
     const value = own[axis] || "", rows = found.get(axis);
     if (axis.endsWith(".family")) {
       const S = axis.startsWith("engine") ? "E" : "X";
-      for (const family of [...new Set(rows.map(r => r[0]))].sort()) {
-        const ranked = rows.filter(r => r[0] === family).map(r => r[1]).sort((a, b) => compare(releaseOf(b[S]), releaseOf(a[S])) || bySlug(a, b)), chosen = [ranked[0]];
+      const telling = rows.filter(r => r[1].status !== "skipped" && r[1].status !== "blocked"); // which say nothing of another library
+      for (const family of [...new Set(telling.map(r => r[0]))].sort()) {
+        const ranked = telling.filter(r => r[0] === family).map(r => r[1]).sort((a, b) => compare(releaseOf(b[S]), releaseOf(a[S])) || bySlug(a, b)), chosen = [ranked[0]];
         if (!WORKS.has(ranked[0].status)) { const other = ranked.slice(1).find(o => WORKS.has(o.status)); if (other) chosen.push(other); }
         out.push(...chosen.map(o => ({ axis, value: family, side: "", cell: o })));
       }
