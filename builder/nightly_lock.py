@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from builder import history_changes, history_keep, lock, locking, machine
 from builder.errors import InfrastructureError
 from builder.history_changes import Change
-from builder.project import utc
+from builder.project import utc, write
 from builder.values import Stack
 
 if TYPE_CHECKING:
@@ -56,49 +56,56 @@ def refresh(
     """Resolve every stack of the work that can run here up to now, `seconds` long at most, and write the lock after each few, so
     that an interruption loses nothing. A project without a lock is left to the run, which makes one. Raises LockError for one
     that cannot be read."""
-    before = lock.read(work.project.lock)
+    text = _text(work)
+    before, locked = lock.read(work.project.lock), lock.read(work.project.lock)
     until = utc()
     found = Refreshed(asked="refresh", cutoff=until)
-    if before is None:
+    if before is None or locked is None:
         return found
-    stacks, _ = locking.lockable(work, here)
-    stacks = [stack for stack in stacks if before.entry(stack) is not None]  # what is new is locked by the run
+    # What is new in the matrix is locked by the run.
+    stacks = [stack for stack in locking.lockable(work, here)[0] if before.entry(stack) is not None]
     found.stacks = len(stacks)
     deadline = None if seconds is None else time.monotonic() + seconds
     mirrors = work.docker.mirrors if docker else {}
     silent = 0
     for start in range(0, len(stacks), BATCH):
         batch = stacks[start : start + BATCH]
-        if silent >= AWAY:
-            found.kept.update({stack.id: f"not asked for: {found.away}" for stack in batch})
+        late = deadline is not None and time.monotonic() > deadline
+        if silent >= AWAY or late:
+            why = "the time for the lock was over" if late else found.away
+            found.kept.update({stack.id: f"not asked for: {why}" for stack in batch})
             continue
-        if deadline is not None and time.monotonic() > deadline:
-            found.kept.update({stack.id: "not asked for: the time for the lock was over" for stack in batch})
-            continue
-        away = ""
-        troubles: list[str] = []
+        away, troubles = "", list[str]()
         try:
             _, troubles = locking.update_lock(
-                work, here, lock.read(work.project.lock), batch, [], cutoff=until, whole=True, say=lambda text: None,
-                docker=docker & {stack.id for stack in batch}, mirrors=mirrors, update=True,
+                work, here, locked, batch, [], cutoff=until, whole=True, say=lambda text: None, write=False,
+                docker=docker, mirrors=mirrors, update=True,
             )  # fmt: skip
         except InfrastructureError as error:
             away = str(error)
-        now = lock.read(work.project.lock)
-        assert now is not None
-        old = [stack for stack in batch if now.cutoff_of(stack.id) != until]
+        old = [stack for stack in batch if locked.cutoff_of(stack.id) != until]
         silent = silent + 1 if away and len(old) == len(batch) else 0
         found.away = found.away or away.partition("\n")[0]
         for stack in old:
             found.kept[stack.id] = _reason(stack, [*troubles, *away.splitlines()])
+            say(f"{stack.id} keeps what it was locked to: {found.kept[stack.id]}")
         mine = {stack.id for stack in old}
         found.troubles += [line for line in troubles if line.partition(":")[0] not in mine]
-        for stack in old:
-            say(f"{stack.id} keeps what it was locked to: {found.kept[stack.id]}")
-    after = lock.read(work.project.lock)
-    assert after is not None
-    found.moved = moved(before, after, stacks)
+        if len(old) < len(batch):  # where nothing was answered, nothing is new
+            if _text(work) != text:
+                found.troubles.append(
+                    f"{work.project.lock.name} was changed by somebody else meanwhile, and stays as they left it"
+                )
+                return found
+            text = locked.dumps()
+            write(work.project.lock, text)
+    found.moved = moved(before, locked, stacks)
     return found
+
+
+def _text(work: Work) -> str:
+    path = work.project.lock
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _reason(stack: Stack, lines: Sequence[str]) -> str:

@@ -63,6 +63,10 @@ def page(report: Mapping[str, Any]) -> Page:
                 entries=[_entry(group, traced) for group in _red_first(by_kind[kind])], more=more)
         for kind in _BAD if by_kind[kind]
     ]  # fmt: skip
+    new = {cell for kind in _BAD for group in by_kind[kind] for cell in group["cells"]}
+    if late := [one for one in traced if new.isdisjoint(one["cells"]) and one["verdict"] != "not traced"]:
+        title = f"Traced now, failing since earlier nights: {_cells(sum(len(one['cells']) for one in late))}"
+        sections.append(Section(title=title, entries=[_late(one) for one in late], more="report.json"))
     by_id = {cell["id"]: cell for cell in report["cells"]}
     if part["overdue"]:
         sections.append(
@@ -141,6 +145,14 @@ def _entry(group: Mapping[str, Any], traced: Sequence[Mapping[str, Any]]) -> Ent
     return Entry(
         lead=_cells(len(group["cells"])), rest=group["became"], below=below, small=f"{names}{more}: {group['slugs'][0]}"
     )
+
+
+def _late(one: Mapping[str, Any]) -> Entry:
+    """A failure of an earlier night whose turn has come."""
+    below = [f"cause: {_cause(one)}"] + ([f"remedy: {one['remedy']}"] if one["remedy"] else [])
+    small = f"{', '.join(one['cells'][:NAMES])}: {one['slug']}"
+    rest = f"{one['category'] or 'no category'}: {one['line']}"
+    return Entry(lead=_cells(len(one["cells"])), rest=rest, below=below, small=small)
 
 
 def _cause(one: Mapping[str, Any]) -> str:
