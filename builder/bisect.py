@@ -8,6 +8,7 @@ is judged by `bisect_timing`. docs/bisect.md has the method.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -61,6 +62,8 @@ class Tried:
     slug: str
     stack: str
     in_matrix: bool
+    python: str = ""
+    """The Python that it was tried on."""
     infrastructure: bool = False
     timing: Mapping[str, Any] | None = None
     """Of a slowdown: against the good release, `bisect_timing.Compared`."""
@@ -213,7 +216,10 @@ class Bisect:
             if tried.infrastructure:
                 raise InfrastructureError(f"{value}: {tried.line}")
             if tried.verdict != verdict:
-                raise UsageError(f"--{verdict} {value}: it is not: {tried.text}")
+                msg = (
+                    f"says nothing: {tried.line}" if tried.verdict == "nothing" else f"is {tried.verdict}: {tried.text}"
+                )
+                raise UsageError(f"--{verdict} {value} {msg}")
             given[verdict] = at
         if self.question.kind == "slowdown" and self.against is None:
             self._first_good()
@@ -285,17 +291,14 @@ class Bisect:
                     reasons.append(reason)
                     continue
             if reasons:
-                self.say(f"  {release.value}: {reasons[0]}; on Python {self.axis.stack(cell).python} it can be")
+                had = self.axis.stack(release.cell).python
+                self.say(f"  {release.value}: nothing for Python {had}; tried on {self.axis.stack(cell).python}")
             return self._judged(release, cell, self._run(cell), "run")
         return self._untried(release, f"cannot be installed: {reasons[0]}")
 
     def _run(self, cell: Cell, since: str = "") -> Mapping[str, Any]:
-        """The outcome of a cell in the lab. Infrastructure is given a second chance. Raises OverBudget."""
-        outcome: Mapping[str, Any] = {}
-        for _ in range(2):
-            (outcome,) = self.lab.run([self._plain(cell)], self._lock(), since=since)
-            if outcome["category"] != "infrastructure":
-                break
+        """The outcome of a cell in the lab. Raises OverBudget."""
+        (outcome,) = self.lab.run([self._plain(cell)], self._lock(), since=since)
         if outcome["reason"] == BUDGET:
             raise OverBudget
         return outcome
@@ -330,6 +333,7 @@ class Bisect:
             release=release.value, verdict=verdict, source=source, status=outcome["status"], category=outcome["category"],
             line=line, diagnosis=outcome["diagnosis"], remedy=outcome["remedy"], cell=cell.id, slug=cell.slug,
             stack=self.axis.stack(cell).id if self.axis.role else cell.engine.id, in_matrix=release.in_matrix,
+            python=(self.axis.stack(cell) if self.axis.role else cell.engine).python,
             infrastructure=outcome["category"] == "infrastructure",
         )  # fmt: skip
 
@@ -392,7 +396,7 @@ class Bisect:
                 pins = replace(none, unresolved=str(error))
             self.kept.stacks[stack.id] = pins
             self.lab.store.write_text(self._lock_file, self.kept.dumps())
-        return pins.unresolved.partition("\n")[0]
+        return _short(pins.unresolved)
 
     # Telling --------------------------------------------------------------------------------------------------------
 
@@ -434,6 +438,9 @@ class Bisect:
         low, high = self.releases[change.low].value, self.releases[change.high].value
         first, last = (is_bad, is_good) if change.first == "good" else (is_good, is_bad)
         out = f"{name} {high} is the first release that {first}, {low} the last that {last}"
+        pythons = [self.found[at].python for at in (change.low, change.high)]
+        if pythons[0] != pythons[1]:
+            out += f" ({low} was tried on Python {pythons[0]}, {high} on {pythons[1]})"
         if gap:
             names = ", ".join(one.release for one in gap)
             out += f"; {names} between them {'says' if len(gap) == 1 else 'say'} nothing ({gap[0].line})"
@@ -464,6 +471,13 @@ class Bisect:
                 return dict(self._run(cell, since=now))
             reasons.append(reason)
         raise UsageError(f"{value} cannot be installed: {reasons[0]}")
+
+
+def _short(reason: str) -> str:
+    """What uv says of a set that cannot be, without the stack's name and what it concludes."""
+    first = reason.partition("\n")[0]
+    found = re.search(r": Because (.*?)(?:,? and you require .*|, we can conclude .*)?$", first)
+    return found[1] if found else first
 
 
 def _plain_dict(tried: Tried) -> dict[str, Any]:

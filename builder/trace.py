@@ -126,7 +126,7 @@ def trace_failures(
                 out.append(_untold(cheap, ids, "the matrix no longer has this cell"))
                 continue
             work = pipeline.Work(project=project, spec=spec, matrix=matrix, cells=(cell,), select=f"#{cell.id}")
-            progress(f"{cell.slug} ({len(ids)} cells fail like it)")
+            progress(cell.slug + (f", and {len(ids) - 1} more that fail like it" if len(ids) > 1 else ""))
             one = _Trace(work, store, cell, cheap, ids, runs, deadline, progress)
             out.append(one.trace())
             progress(f"  {out[-1].verdict}" + (f": {out[-1].component}" if out[-1].component else f": {out[-1].why}"))
@@ -191,7 +191,9 @@ class _Trace:
     def trace(self) -> Traced:
         try:
             return self._trace()
-        except (_Stop, InfrastructureError, trace_locks.LockGone) as error:
+        except InfrastructureError as error:
+            return self._told("not traced", why=f"it could not be tried here: {error}")
+        except (_Stop, trace_locks.LockGone) as error:
             return self._told("not traced", why=str(error))
         except EngineMatrixError as error:  # a bug in a family's template, say: other groups need not wait for it
             return self._told("not traced", why=f"{type(error).__name__}: {error}")
@@ -306,16 +308,13 @@ class _Trace:
         return crossing
 
     def _run(self, crossed: Lock, since: str) -> dict[str, Any]:
-        for attempt in (1, 2):
-            (outcome,) = self.lab.run([self.cell], crossed, failed_at=self.failed_at, since=since)
-            lost = no_evidence(outcome)
-            if not lost:
-                return outcome
-            if lost == BUDGET:
-                raise _Stop(f"the time budget ended after {len(self.crossings)} crossings")
-            if outcome["category"] != "infrastructure" or attempt == 2:
-                raise _Stop(f"it could not be tried here: {lost}")
-        raise AssertionError("two attempts end in one of the above")
+        (outcome,) = self.lab.run([self.cell], crossed, failed_at=self.failed_at, since=since)
+        lost = no_evidence(outcome)
+        if lost == BUDGET:
+            raise _Stop(f"the time budget ended after {len(self.crossings)} crossings")
+        if lost:
+            raise _Stop(f"it could not be tried here: {lost}")
+        return outcome
 
     def _judge(self, outcome: Mapping[str, Any]) -> Answer:
         new, old = self.row["new"], self.row["old"]
