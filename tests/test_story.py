@@ -81,6 +81,14 @@ def test_without_the_line_the_end_is_shown_and_said_to_be_that(report: dict[str,
     assert "the error line is not in it" in show.text(cell, tmp_path, logs=False)
 
 
+def test_of_a_long_line_the_part_that_matters_is_shown(report: dict[str, Any], tmp_path: Path) -> None:
+    cell = {**failing(report), "line": "…GridSample is not known to it"}
+    log_at(tmp_path, cell, "begin " * 300 + "GridSample is not known to it" + " end" * 300)
+    found = story.excerpt(cell, tmp_path)
+    assert found is not None and found["at"] == 1
+    assert "GridSample is not known to it" in found["lines"][0] and len(found["lines"][0]) <= story.LONGEST
+
+
 def test_a_log_is_not_believed(report: dict[str, Any], tmp_path: Path) -> None:
     cell = failing(report)
     outside = tmp_path / "outside.txt"

@@ -69,7 +69,8 @@ def excerpt(cell: Mapping[str, Any], root: Path, *, around: int = AROUND, most: 
     at = find(cell["line"] or "", lines)
     middle = len(lines) - 1 if at is None else at
     first = max(0, middle - around * (1 if at is not None else 2))
-    shown = [_short(clean(line)) for line in lines[first : middle + around + 1]]
+    shown = [_short(clean(line), cell["line"] or "" if place == at else "")
+             for place, line in enumerate(lines[first : middle + around + 1], start=first)]  # fmt: skip
     return {
         "log": log, "stage": stage, "first": first + 1, "at": None if at is None else at + 1, "of": len(lines), "cut": cut,
         "lines": shown,
@@ -95,9 +96,14 @@ def find(line: str, lines: Sequence[str]) -> int | None:
     return None
 
 
-def _short(line: str) -> str:
+def _short(line: str, said: str = "") -> str:
+    """A line of at most LONGEST characters; of a longer one the part with what is `said` of it."""
     line = line.expandtabs(4).rstrip()
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    if len(line) <= LONGEST:
+        return line
+    start = max(0, line.find(_KIND.sub("", said.strip("… "))[:60]) - 40) if said else 0
+    head = "…" if start else ""
+    return head + line[start : start + LONGEST - 2] + ("…" if start + LONGEST - 2 < len(line) else "")
 
 
 def excerpts(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str, Any]:
