@@ -1,15 +1,18 @@
-"""Nights with a lock in which one release moved, for real: the comparison names the component, the cells, the cause and the
-remedy.
+"""Nights with a lock in which one release moved, for real: the night and the comparison name the component, the cells, the
+category and the remedy.
 
 Marked `real`: makes environments from the package index."""
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
-from running import enginematrix, project
+from running import ROOT, enginematrix, project, report
 
 pytestmark = pytest.mark.real
 
@@ -25,6 +28,8 @@ axes:
   opset: [17]
   precision: [fp32]
   shapes: [static]
+groups:
+  nightly: {select: all, order: [failed, changed, oldest, uncovered], budget: 30m}
 """
 MOVED = "onnxruntime-1.16.3-py3.11"
 
@@ -39,11 +44,39 @@ def locked(folder: Path, numpy: str) -> None:
     path.write_text(json.dumps(lock, indent=1) + "\n")
 
 
+def night(folder: Path, code: int = 0) -> tuple[str, dict[str, Any]]:
+    """What a night prints, and its report, which holds to the schema."""
+    out = enginematrix(
+        folder, "nightly", "--lock", "frozen", "--quiet", code=code, env={"GITHUB_STEP_SUMMARY": "summary.md"}
+    )
+    found = report(folder)
+    jsonschema.validate(found, json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8")))
+    return out, found
+
+
 def test_a_release_that_moved_in_the_lock_is_named(tmp_path: Path) -> None:
     folder = project(tmp_path / "nights", MATRIX)
-    enginematrix(folder, "run", "--frozen", "--quiet")
+    first, _ = night(folder)
+    assert "the first one" in first and "Coverage of pairs: 100.0 %" in first
     locked(folder, "2.2.6")
-    enginematrix(folder, "run", "--frozen", "--quiet", "--no-predict", code=1)
+    # Facts say that it cannot work; what worked before is tried all the same.
+    said, second = night(folder, code=1)
+    (cell,) = [one["id"] for one in second["cells"] if one["engine"]["id"] == MOVED]
+    page = (folder / "artifacts" / "report" / "nightly.md").read_text()
+    for text in (said, html.unescape(page).replace("\\", "")):
+        plain = " ".join(text.split())
+        assert "New failures: 1 cell" in plain and f"{cell}: {MOVED}.squeezenet" in plain
+        assert f"cause: numpy 1.26.4 -> 2.2.6 ({MOVED}), tried: it fails with it and works without it" in plain
+        assert "verified -> crashed at run, python-abi: killed by SIGSEGV" in plain
+        assert "remedy: Pin numpy<2 for this stack, or use ONNX Runtime 1.19 or newer." in plain
+    assert (folder / "summary.md").read_text().endswith(page + "\n") and len(page.splitlines()) <= 60
+    (traced,) = second["nightly"]["trace"]["results"]
+    assert (traced["verdict"], traced["cells"], traced["category"]) == ("named", [cell], "python-abi")
+    assert [(one["name"], one["answer"]) for one in traced["evidence"]] == [
+        ("new lock", "fails"),
+        ("old lock", "works"),
+    ]
+
     found = json.loads(enginematrix(folder, "diff", "--json", "--fail-on", "new", code=1))
     (row,) = found["kinds"]["new-failures"]
     assert row["engine"] == MOVED
@@ -56,9 +89,10 @@ def test_a_release_that_moved_in_the_lock_is_named(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
     locked(folder, "1.26.4")  # nothing has to run, and yet what is known now is something else
-    assert "Nothing to do" in enginematrix(folder, "run", "--frozen", "--quiet")
+    out, third = night(folder)
+    assert third["run"]["steps"] == 0 and "Fixed: 1 cell" in out
     back = json.loads(enginematrix(folder, "diff", "--json", "--fail-on", "new"))
     (row,) = back["kinds"]["fixed"]
     assert row["changes"] == [{"stack": MOVED, "component": "numpy", "old": "2.2.6", "new": "1.26.4"}]
-    enginematrix(folder, "run", "--frozen", "--quiet")
+    night(folder)
     assert enginematrix(folder, "diff", "--runs").count("\n") == 3, "a run that says the same is not kept"
