@@ -51,6 +51,12 @@ def _home_is_left_alone() -> Iterator[None]:
     _guarding = False
 
 
+@pytest.fixture(autouse=True)
+def _tries_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what a test lets fail (builder/backoff.py); test_backoff.py has its own clock."""
+    monkeypatch.setattr("builder.backoff.wait", lambda stop, seconds: stop.is_set())
+
+
 @functools.cache
 def _docker_trouble() -> str:
     import dockerparts

@@ -16,6 +16,9 @@ import pytest
 from builder import backoff
 from builder.errors import InfrastructureError, TransientError
 
+WAIT = backoff.wait
+"""As it is outside of the tests."""
+
 
 class Clock:
     """Waits that take no time, and are noted."""
@@ -117,8 +120,9 @@ def test_the_budget_of_the_run_is_kept(clock: Clock) -> None:
 
 
 @pytest.fixture
-def waiting() -> Iterator[tuple[backoff.Scope, list[BaseException]]]:
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[backoff.Scope, list[BaseException]]]:
     """A thread that waits an hour for its second try."""
+    monkeypatch.setattr(backoff, "wait", WAIT)
     scope, ends = backoff.Scope(), []
 
     def work() -> None:

@@ -101,7 +101,7 @@ def _once(arguments: Sequence[str], env: Mapping[str, str], what: str, held: tup
         raise TransientError(msg)  # what filled it may be another job's, and be gone with it
     if not _NETWORK.search(text):
         raise PackageError(f"{what}: {_first(text)}{_cut_off(text)}", text)
-    msg = f"{what}: no answer from the package index: {_first(text, _NETWORK)}; check the network and run again"
+    msg = f"{what}: no answer from the package index: {_network(text)}; check the network and run again"
     raise (InfrastructureError if _LASTING.search(text) else TransientError)(msg)
 
 
@@ -114,6 +114,17 @@ def _first(text: str, pattern: re.Pattern[str] | None = None) -> str:
             return line
     because = next((line for line in found if line.startswith("Because")), None)
     return because or (found[0] if found else "no message")
+
+
+def _network(text: str) -> str:
+    """What was asked for, and the last of the causes that uv gives, which is the first of them."""
+    first = _first(text, _NETWORK)
+    causes = [
+        re.sub(r" for url \(.*\)$", "", line.partition("cause:")[2].strip())
+        for line in text.splitlines()
+        if "cause:" in line
+    ]
+    return f"{first}: {causes[-1]}" if causes and causes[-1] not in first else first
 
 
 def _cut_off(text: str) -> str:

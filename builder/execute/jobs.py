@@ -12,13 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from builder import backoff, diagnose, sources
 from builder import samples as timings
-from builder import sources
-from builder.errors import InfrastructureError, UsageError
+from builder.errors import InfrastructureError, TransientError, UsageError
 from builder.execute import beside
 from builder.plan import METHOD, Step
 from builder.store import StepRecord, Store, file_sha256
@@ -72,17 +73,23 @@ class Jobs:
             return speedup.do(self, step, lambda side: on(gpu, self._input(side)), self._memory)
         assert step.environment is not None
         folder = self.store.work(self.run, f"{step.environment.key[:16]}/{step.key[:24]}")
+        tries = backoff.Tries(f"{step.kind} {step.name}", backoff.KILLED)
         try:
-            attempts = 0
+            attempts = 1  # of a job that crashes (`retry` of matrix.yaml); what the host did to it is no attempt
             while True:
-                attempts += 1
                 job = on(gpu, self._input(step))
                 if step.kind == "build":
                     self.caches.hand(step, job, folder)
                 end = self.session(step).run(step.kind, job, folder, seconds=step.seconds, memory=self._memory(step))
-                crashed = "signal" in end.end
-                if not crashed or attempts > step.retry:
+                if lost := self._lost(end, folder):
+                    if lost.lasting or not tries.again(lost.why):
+                        raise lost.error(tries.what, str(tries) if tries.made > 1 else "")
+                elif "signal" in end.end and attempts <= step.retry:
+                    attempts += 1
+                else:
                     break
+                shutil.rmtree(folder, ignore_errors=True)
+                folder = self.store.work(self.run, f"{step.environment.key[:16]}/{step.key[:24]}")
             return self._record(step, job, end, folder, attempts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -203,15 +210,9 @@ class Jobs:
     # Records ----------------------------------------------------------------------------------------------------
 
     def _record(self, step: Step, job: dict[str, Any], end: Any, folder: Path, attempts: int) -> StepRecord:
-        if lost := no_evidence(end, stopped=self.stopped()):
-            msg = f"{step.kind} {step.name}: {lost}"
-            raise InfrastructureError(msg)
         # A recipe's code may leave anything where the worker leaves its result.
         output = end.output if isinstance(end.output, dict) else {}
         error = output.get("error")
-        if error and disk_trouble(error):
-            msg = f"{step.kind} {step.name}: {error.get('message', '')}; free some space and run again"
-            raise InfrastructureError(msg)
         ok = end.end.get("exit") == 0 and bool(output.get("ok"))
         record: dict[str, Any] = {
             "end": end.end, "usage": end.usage, "stages": output.get("stages") or [{"stage": s} for s in end.stages],
@@ -240,6 +241,23 @@ class Jobs:
         limits = {name: end.end[name] for name in ("timeout", "memory") if name in end.end}
         seconds = float(end.usage.get("seconds") or 0.0)
         return self.finish(step, "ok" if ok else "failed", result_digest, record, seconds, limits, samples)
+
+    def _lost(self, end: Any, folder: Path) -> Lost | None:
+        """Why a job's end says nothing about versions; None when it does."""
+        if why := no_evidence(end, stopped=self.stopped()):
+            return Lost(why=why, lasting=why == INTERRUPTED)
+        output = end.output if isinstance(end.output, dict) else {}
+        if end.end.get("exit") is None or output.get("ok"):  # a limit that it ran into, or all is well
+            return None
+        told = output.get("error")
+        error: dict[str, Any] = told if isinstance(told, dict) else {}
+        stage = str(error.get("stage") or (end.stages[-1] if end.stages else ""))
+        try:
+            with (folder / "log.txt").open("rb") as file:
+                log = file.read(2 * diagnose.LOG_LIMIT).decode("utf-8", "replace")
+        except OSError:
+            log = ""
+        return lost_in(stage, error, end.end, log)
 
     def _smallest(
         self, step: Step, job: dict[str, Any], error: Mapping[str, Any], folder: Path
@@ -306,10 +324,11 @@ class Jobs:
         limits: Mapping[str, float],
         samples: Mapping[str, bytes] = MappingProxyType({}),
     ) -> StepRecord:
+        retries = backoff.current().attempts
         done = StepRecord(
             key=step.key, kind=step.kind, name=step.name, state=state, output=output, limits=limits,
             seconds=round(seconds, 4), created=now(), run=self.run,
-            record={**record, "machine": self.machine},
+            record={**record, "machine": self.machine, **({"retries": retries} if retries else {})},
         )  # fmt: skip
         self.store.put_step(done, samples)
         return done
@@ -369,15 +388,42 @@ class Jobs:
 
 
 #: Signals that come from outside: a person, a CI system, a service manager. A library's own death is none of these.
-_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A job that ended without evidence. `lasting`: another try would end so too; `advice`: what to do, after the reason."""
+
+    why: str
+    advice: str = ""
+    lasting: bool = False
+
+    def error(self, what: str, tries: str = "") -> InfrastructureError:
+        kind = InfrastructureError if self.lasting else TransientError
+        return kind(f"{what}: {self.why}{f' ({tries})' if tries else ''}{f'; {self.advice}' if self.advice else ''}")
+
+
+def lost_in(stage: str, error: Mapping[str, Any] | None, end: Mapping[str, Any] | None, log: str) -> Lost | None:
+    """Infrastructure that an error, or what was printed, tells of: a full disk, a download that a job tried itself, a driver
+    that does not fit its kernel module. The catalogue knows the words (builder/diagnose.py)."""
+    stage = "export" if stage in ("reference", "calibrate", "convert") else stage
+    found = diagnose.diagnose(stage, "failed", error, end, log)
+    if not found.infrastructure or found.signature is None:
+        return None
+    advice = found.remedy or ""
+    return Lost(why=found.line, advice=f"{advice[:1].lower()}{advice[1:].rstrip('.')}", lasting=not found.transient)
 
 
 def no_evidence(end: Any, *, stopped: bool) -> str:
     """Why a job's end says nothing about versions, or "". `stopped`: we are ending the workers ourselves."""
     lost = end.output is None and str(end.end.get("note", "")).startswith("the worker itself ended")
     if end.end.get("cancelled") or (stopped and end.output is None):
-        return "interrupted"
-    if end.end.get("signal") in _OUTSIDE:
+        return INTERRUPTED
+    if end.end.get("signal") in OUTSIDE:
         return f"killed from outside ({signal.Signals(end.end['signal']).name})"
     return "its worker ended under it" if lost else ""
 
@@ -405,11 +451,6 @@ def inside(folder: Path, name: str) -> Path:
         msg = f"the job named {name!r}, which is not a file in its folder"
         raise BadOutput(msg)
     return path
-
-
-def disk_trouble(error: Mapping[str, Any]) -> bool:
-    text = f"{error.get('type')} {error.get('message')}"
-    return "No space left on device" in text or "Disk quota exceeded" in text
 
 
 def profile(recipe: Mapping[str, Any], shapes: str, inputs: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from builder import backoff
 from builder.environment import Environment, Place, Session
 from builder.environment.session import WorkerDied
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.gpus import KINDS as ON_GPU
 from builder.execute.gpus import Gpus
-from builder.execute.jobs import Jobs
+from builder.execute.jobs import OUTSIDE, Jobs, lost_in
 from builder.image import agree
 from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle, unlocked
 from builder.store import Light, StepRecord, Store
@@ -171,6 +172,8 @@ class Local:
         self._stop = False
         self._interrupted = False
         self._crash: BaseException | None = None
+        self._given_up = threading.Event()
+        """Set on Ctrl-C: nobody waits any longer to try something again."""
         self._todo = [step for step in plan.steps if step.wanted and not step.done]
         self._index = {step: number for number, step in enumerate(plan.steps)}
         self._waiting: dict[Step, int] = {}
@@ -306,6 +309,7 @@ class Local:
                 raise self._crash
             self._measure()
         except KeyboardInterrupt:
+            self._given_up.set()
             with self._condition:
                 self._stop = self._interrupted = True
                 self._ready.clear()
@@ -404,24 +408,12 @@ class Local:
     def _do(self, step: Step) -> None:
         started = time.monotonic()
         self.listener.step_started(f"{step.kind} {step.name}")
+        of = backoff.Scope(stop=self._given_up, deadline=self.deadline, tell=self.listener.message)
         try:
-            held = False
-            while not held:
-                with self.store.lock(step.key):
-                    found = self.store.step(step.key)  # another run on this store may have made it meanwhile
-                    if (
-                        found is None
-                        or not self.store.whole(found)
-                        or not holds(step, found.state == "ok", _answers(found, step), self.again)
-                    ):
-                        found = self._environment(step) if step.kind == "environment" else self._run(step)
-                    elif step.kind == "environment" and found.state == "ok":
-                        self._session(step)
-                step.state = "stored" if found.state == "ok" else "failed"
-                step.mark = found.run
-                if step.kind != "environment":  # that one's output is its pins, known beforehand
-                    step.output = found.output
-                held = self._hold(step)
+            with backoff.scope(of):
+                tries = backoff.Tries(f"{step.kind} {step.name}", backoff.KILLED)
+                while not self._done(step, tries):
+                    pass
         except WorkerDied as error:
             if not self._interrupted:  # else we ended it ourselves
                 self._died(step, error)
@@ -430,15 +422,35 @@ class Local:
                 self.infrastructure[step] = str(error)
         self.listener.step_finished(f"{step.kind} {step.name}", time.monotonic() - started, step.state == "stored")
 
+    def _done(self, step: Step, tries: backoff.Tries) -> bool:
+        """Do a step, or find it done. False when it is to be done again: its engine's file was let go of meanwhile, or the host
+        killed its worker before it took jobs."""
+        try:
+            with self.store.lock(step.key):
+                found = self.store.step(step.key)  # another run on this store may have made it meanwhile
+                if (
+                    found is None
+                    or not self.store.whole(found)
+                    or not holds(step, found.state == "ok", _answers(found, step), self.again)
+                ):
+                    found = self._environment(step) if step.kind == "environment" else self._run(step)
+                elif step.kind == "environment" and found.state == "ok":
+                    self._session(step)
+        except WorkerDied as error:
+            if error.signal not in OUTSIDE or self._interrupted or not tries.again(str(error)):
+                raise
+            return False
+        step.state = "stored" if found.state == "ok" else "failed"
+        step.mark = found.run
+        if step.kind != "environment":  # that one's output is its pins, known beforehand
+            step.output = found.output
+        return self._hold(step)
+
     def _died(self, step: Step, error: WorkerDied) -> None:
         """The environment's worker died while importing: that is what the environment does, not what the step does."""
         environment = step if step.kind == "environment" else step.environment
         ours = "/worker/" in error.log.rpartition("Traceback")[2].rpartition("File ")[2].partition(",")[0]
-        if (
-            environment is None
-            or ours
-            or error.signal in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        ):
+        if environment is None or ours or error.signal in OUTSIDE:
             self.infrastructure[step] = f"{error}\n{error.log}" if ours else str(error)
             return
         end: dict[str, Any] = {"exit": error.exit if error.exit is not None else 1}
@@ -472,11 +484,10 @@ class Local:
             return self.worker.finish(step, "failed", "", record, 0.0, {})
         started = time.monotonic()
         try:
-            probe = self._session(step).probe
+            probe = backoff.retry(f"environment {step.name}", lambda: self._made(step)).probe
         except PackageError as error:
             record = {
-                "end": {"exit": 1}, "stages": [{"stage": "environment"}], "log": None, "probe": {},
-                "error": {"stage": "environment", "type": "PackageError", "message": f"{error}\n{error.text}"},
+                "end": {"exit": 1}, "stages": [{"stage": "environment"}], "log": None, "probe": {}, "error": _told(error),
             }  # fmt: skip
             return self.worker.finish(step, "failed", "", record, time.monotonic() - started, {})
         seconds = time.monotonic() - started
@@ -490,8 +501,19 @@ class Local:
             if "error" in module and name in family.modules:
                 kind, _, text = str(module["error"]).partition(": ")
                 record["error"] = {"stage": "environment", "type": kind, "message": f"import {name}: {text or kind}"}
+                if lost := lost_in("environment", record["error"], None, ""):
+                    raise lost.error(f"environment {step.name}")
                 return self.worker.finish(step, "failed", "", record, seconds, {})
         return self.worker.finish(step, "ok", step.output, record, seconds, {})
+
+    def _made(self, step: Step) -> Session:
+        """Raises PackageError where it is evidence, InfrastructureError where its text tells of network or disk."""
+        try:
+            return self._session(step)
+        except PackageError as error:
+            if lost := lost_in("environment", _told(error), None, ""):
+                raise lost.error(f"environment {step.name}") from error
+            raise
 
     def _session(self, step: Step) -> Session:
         environment = step if step.kind == "environment" else step.environment
@@ -506,6 +528,10 @@ class Local:
         family: Family = environment.data["family"]
         needs = (*family.needs, *(family.run_needs if step.kind in ("run", "measure", "conform") else ()))
         return self.gpu and environment.data["isolation"] == "docker" and "nvidia-gpu" in needs
+
+
+def _told(error: PackageError) -> dict[str, Any]:
+    return {"stage": "environment", "type": "PackageError", "message": f"{error}\n{error.text}"}
 
 
 def _image(step: Step, made: Mapping[str, Any]) -> dict[str, str] | None:
