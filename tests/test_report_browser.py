@@ -136,15 +136,39 @@ def test_a_square_tells_and_leads_to_its_cells(view: Watched, address: str, repo
     expect(page.locator(".hint")).to_have_text(f"{len(wanted)} of {len(report['cells'])} cells")
 
 
-def test_splitting_by_an_axis_makes_one_square_per_value(view: Watched, address: str) -> None:
+def test_any_two_axes_lie_across_and_the_rest_narrows(view: Watched, address: str, report: dict[str, Any]) -> None:
     page = open_at(view, address, "#/matrix")
-    page.get_by_role("button", name="opset", exact=True).click()
+    page.get_by_label("Split by").focus()
+    page.get_by_label("Split by").select_option("opset")
     expect(page).to_have_url(re.compile("by=opset"))
+    expect(page.get_by_label("Split by")).to_be_focused()
     expect(page.locator(".mx thead tr").nth(1).locator("th")).to_have_text(
         ["13", "17", "21", "13", "17", "21", "17", "21", "13", "17", "21", "17", "21", "13", "17", "21", "17", "21"]
     )
-    page.get_by_label(re.compile(r"^onnxruntime-1\.15\.1-py3\.11, resnet50, opset 21")).click()
-    expect(page.locator("h1")).to_contain_text("resnet50")
+    page.get_by_label("Rows").select_option("precision")
+    page.get_by_label("Columns").select_option("engine.onnxruntime")
+    page.get_by_label("model", exact=True).select_option("resnet50")
+    page.locator("#filter").fill("onnxruntime>=1.18 or engine.family=openvino")
+    wanted = [
+        c for c in report["cells"] if c["axes"]["model"] == "resnet50" and (c["engine"]["family"] == "openvino"
+            or c["engine"]["fields"].get("onnxruntime", "0") in ("1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2", "1.31.1"))
+    ]  # fmt: skip
+    expect(page.locator(".hint")).to_have_text(f"{len(wanted)} of {len(report['cells'])} cells")
+    address_of = page.url
+    assert page.locator(".mx").get_attribute("role") == "grid"
+    none = page.get_by_label(re.compile(r"^precision fp32, onnxruntime none, opset 13"))
+    assert none.get_attribute("aria-label").split(": ")[1] == "7 verified", "openvino has no onnxruntime"
+    none.click()
+    expect(page.locator(".chosen button")).to_have_text(
+        ["model resnet50 ×", "precision fp32 ×", "engine.onnxruntime none ×", "opset 13 ×"]
+    )
+    expect(page.locator(".cells tbody tr")).to_have_count(7)
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(address_of)
+    expect(page.get_by_label(re.compile(r"^precision fp32, onnxruntime none, opset 13"))).to_be_focused()
+    page.reload()
+    expect(page.locator(".hint")).to_have_text(f"{len(wanted)} of {len(report['cells'])} cells")
+    assert fits(page)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +255,8 @@ def test_the_filter_and_select_agree(browser: Browser) -> None:
         f"""([pairs, selectors, records, names]) => {{ {script}
             const leaf = t => {{
                 const id = t.word && t.word[0] === "#" && t.word.slice(1);
-                if (t.word) return c => t.word === "all" || (id === false ? Patterns.matches(t.word, c.slug) : c.id.startsWith(id));
+                if (t.word === "all") return () => true;
+                if (t.word) return c => (id === false ? Patterns.matches(t.word, c.slug) : c.id.startsWith(id));
                 if (!names[t.field]) throw new SelectError(t.offset, `unknown field '${{t.field}}'`);
                 return c => accepts(t.operator, t.values, c[names[t.field]]);
             }};
@@ -345,15 +370,30 @@ def test_keys_alone_reach_everything(browser: Browser, address: str) -> None:
     page.goto(address + "#/matrix")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator(".mx a[tabindex='0']").count() == 1, "one stop for Tab"
     page.locator(".sq").first.focus()
     assert page.locator("#tip").is_visible()
-    before = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowDown")
-    after = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert after and after != before
+    focused = "document.activeElement.dataset.at"
+    assert page.evaluate(focused) == "onnxruntime-1.15.1-py3.11|resnet50|"
+    for key, at in (
+        ("ArrowRight", "onnxruntime-1.15.1-py3.11|squeezenet|"), ("ArrowDown", "onnxruntime-1.16.3-py3.11|squeezenet|"),
+        ("End", "onnxruntime-1.16.3-py3.11|minilm|"), ("Home", "onnxruntime-1.16.3-py3.11|"),
+        ("PageDown", "openvino-2023.0.2-py3.11|"), ("ArrowRight", "openvino-2023.0.2-py3.11|resnet50|"),
+        ("ArrowUp", "onnxruntime-1.31.1-py3.12|resnet50|"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == at
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Cells")
+    page.locator("tbody a").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".trail")).to_contain_text("1 of 3")
+    page.keyboard.press("Escape")
+    expect(page.locator("h1")).to_have_text("Cells")
+    page.keyboard.press("Escape")
+    expect(page.locator("h1")).to_have_text("Matrix")
+    page.wait_for_function(f"{focused} === 'onnxruntime-1.31.1-py3.12|resnet50|'")
+    page.goto(address + "#/overview")
     page.keyboard.press("/")
     expect(page.locator("#filter")).to_be_focused()
     page.keyboard.type("status=timeout")
@@ -367,29 +407,44 @@ def test_keys_alone_reach_everything(browser: Browser, address: str) -> None:
     page.close()
 
 
-def test_thousands_of_cells_stay_quick(browser: Browser, tmp_path: Path) -> None:
-    report = fake_report(times=8)
-    assert len(report["cells"]) > 3000
+def test_ten_thousand_cells_stay_quick(browser: Browser, tmp_path: Path) -> None:
+    """The bars are benchmarks/bench_report.py's, with room for a busy machine; the details lie beside the page."""
+    report = fake_report(times=26)
+    n = len(report["cells"])
+    assert n > 10_000
     build_report(report, tmp_path)
     page = browser.new_page(viewport=DESKTOP)
-    page.goto((tmp_path / "report.html").as_uri() + "#/cells")
+    problems: list[str] = []
+    page.on("console", lambda m: problems.append(m.text))
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("performance.getEntriesByName('shown')[0].startTime") < 4000
+    page.evaluate("location.hash = '#/cells'")
+    expect(page.locator(".hint")).to_have_text(f"{n:,} of {n:,} cells")
     took = page.evaluate(
         """async () => {
             const box = document.getElementById("filter"), out = [];
             for (const q of ["model=resnet50", "GridSample", "opset=17 and status!=verified", ""]) {
-                const start = performance.now();
+                const before = performance.getEntriesByName("filtered").length;
                 box.value = q; box.dispatchEvent(new Event("input"));
-                await new Promise(r => setTimeout(r, 65)); await new Promise(requestAnimationFrame);
-                document.body.offsetHeight;
-                out.push(performance.now() - start - 65);
+                while (performance.getEntriesByName("filtered").length === before) await new Promise(r => setTimeout(r, 5));
+                out.push(performance.getEntriesByName("filtered").at(-1).duration);
             }
             return out;
         }"""
     )
     assert max(took) < 400, took
-    assert page.locator("tbody tr").count() < 1000
-    page.locator(".more").scroll_into_view_if_needed()
-    expect(page.locator("tbody tr").nth(300)).to_be_attached()
+    assert page.locator(".cells tbody tr").count() < 1000, "only rows near what is seen are there"
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(f'tr[aria-rowindex="{n + 1}"]')).to_be_visible()
+    page.locator(f'tr[aria-rowindex="{n + 1}"] a').click()
+    expect(page.locator("main")).to_contain_text(report["cells"][-1]["command"])
+    page.evaluate("location.hash = '#/matrix?rows=seed'")
+    expect(page.locator(".mx tbody tr")).to_have_count(26)
+    assert problems == []
+    shutil.rmtree(next(tmp_path.glob("cells-*")))
+    page.goto((tmp_path / "report.html").as_uri() + f"#/cell/{report['cells'][0]['id']}")
+    expect(page.locator("main")).to_contain_text("is not beside this page")
     page.close()
 
 

@@ -3,51 +3,50 @@ const COLUMNS = [
   ["status", "outcome", c => WORST.indexOf(c.status), "180px"], ["engine", "engine stack", c => c.engine, "198px"], ["model", "model", c => c.axes.model, "104px"],
   ["opts", "options", c => options(c).join(" "), "196px"], ["exp", "exporter", c => c.exporter, "136px"], ["stage", "stage", c => c.stage, "100px"], ["why", "why", c => why(c), "auto"], ["sec", "took", c => c.seconds, "76px"],
 ];
+const PAPER = 3000; // rows that are printed at most
 let current = null; // what the last table showed, in its order: the neighbours on the page of a cell
 function cells(params) {
-  const box = h("input", { type: "search", id: "filter", placeholder: "model=resnet50 and status!=verified, or any words", value: params.q || "", "aria-label": "Filter", autocomplete: "off", spellcheck: "false" });
-  const hint = h("span", { class: "hint", role: "status" }), chips = h("div", { class: "chips", role: "group", "aria-label": "Outcomes" });
+  const box = filterBox(params.q), hint = h("span", { class: "hint", role: "status" }), chips = h("div", { class: "chips", role: "group", "aria-label": "Outcomes" });
   const picked = new Set((params.status || "").split(",").filter(s => ORDER.includes(s)));
   let [key, down] = (params.sort || "").startsWith("-") ? [params.sort.slice(1), true] : [params.sort || "", false];
   const group = params.finding !== undefined && D.findings[+params.finding], only = +params.finding;
-  const tbody = h("tbody", {}), sentinel = h("div", { class: "more" });
+  let at = asked(params).at, long = null;
+  const chosen = h("div", { class: "chips chosen", role: "group", "aria-label": "Only" });
   const heads = COLUMNS.map(([k, text]) => h("th", { scope: "col", class: k === "sec" ? "r" : null }, h("button", { type: "button", onclick: () => { if (key !== k) [key, down] = [k, false]; else if (!down) down = true; else [key, down] = ["", false]; update(); } }, text)));
-  let rows = [], shown = 0;
-  function more(n) {
-    const end = Math.min(rows.length, shown + n), part = document.createDocumentFragment();
-    for (; shown < end; shown++) part.append(line(rows[shown]));
-    tbody.append(part);
-    sentinel.textContent = shown < rows.length ? `${(rows.length - shown).toLocaleString("en")} more below` : "";
-  }
+  const head = h("thead", {}, h("tr", {}, heads)), widths = h("colgroup", {}, COLUMNS.map(c => h("col", { style: { width: c[3] } }))), table = h("table", { class: "cells" }), less = h("p", { class: "more print-only" });
   function update() {
-    const [accept, problem] = selector(box.value);
-    const base = D.cells.filter(c => accept(c) && (!group || c.finding === only));
-    rows = picked.size ? base.filter(c => picked.has(c.status)) : base;
+    const p = {}; if (box.value.trim()) p.q = box.value.trim(); for (const [k, v] of at) p[`at.${k}`] = v;
+    const want = asked(p), base = D.cells.filter(c => (!group || c.finding === only) && want.test(c)), n = new Map(tally(base));
+    let rows = picked.size ? base.filter(c => picked.has(c.status)) : base;
     const column = COLUMNS.find(c => c[0] === key);
     if (column) { const f = column[2], sign = down ? -1 : 1; rows = rows.map((c, i) => [f(c), i, c]).sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : a[1] - b[1])).map(x => x[2]); }
     heads.forEach((th, i) => COLUMNS[i][0] === key ? th.setAttribute("aria-sort", down ? "descending" : "ascending") : th.removeAttribute("aria-sort"));
-    hint.textContent = problem || `${rows.length.toLocaleString("en")} of ${plural(D.n, "cell")}`;
-    chips.replaceChildren(...ORDER.filter(s => D.counts[s]).map(s => h("button", { type: "button", class: `s-${s}`, "aria-pressed": String(picked.has(s)), onclick: e => { picked.has(s) ? picked.delete(s) : picked.add(s); update(); const again = chips.querySelector(`.s-${s}`); if (again && e.detail === 0) again.focus(); } }, icon(s), `${s} `, h("span", { class: "faint" }, String(base.filter(c => c.status === s).length)))));
-    tbody.replaceChildren(); shown = 0; more(120); current = rows;
-    if (!rows.length) tbody.append(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No cell fits.")));
-    const p = {}; if (box.value.trim()) p.q = box.value.trim(); if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding;
+    hint.textContent = want.problem || `${rows.length.toLocaleString("en")} of ${plural(D.n, "cell")}`;
+    chips.replaceChildren(...ORDER.filter(s => D.counts[s]).map(s => h("button", { type: "button", class: `s-${s}`, "aria-pressed": String(picked.has(s)), onclick: e => { picked.has(s) ? picked.delete(s) : picked.add(s); update(); const again = chips.querySelector(`.s-${s}`); if (again && e.detail === 0) again.focus(); } }, icon(s), `${s} `, h("span", { class: "faint" }, (n.get(s) || 0).toLocaleString("en")))));
+    chosen.replaceChildren(...at.map(([k, v], i) => h("button", { type: "button", "aria-label": `Remove: ${k} ${v || "none"}`, onclick: () => { at = at.filter((_, j) => j !== i); update(); box.focus(); } }, `${k} ${v || "none"} ×`)));
+    if (long) long.stop();
+    table.replaceChildren(widths, head);
+    table.setAttribute("aria-rowcount", String(rows.length + 1));
+    long = longTable(table, rows.length, i => line(rows[i], i), { span: COLUMNS.length, estimate: narrow() ? 96 : 33 });
+    if (!rows.length) table.append(h("tbody", {}, h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No cell fits."))));
+    current = rows;
+    all = () => { if (rows.length > PAPER) { long.stop(); table.replaceChildren(widths, head); long = longTable(table, PAPER, i => line(rows[i], i), { span: COLUMNS.length }); less.textContent = `${(rows.length - PAPER).toLocaleString("en")} more cells are not printed: narrow the filter, or take report.json.`; } long.fill(); };
+    if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding;
     history.replaceState(null, "", link("cells", p));
   }
   let timer = 0;
-  box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(update, 60); });
-  new IntersectionObserver(e => { if (e.some(x => x.isIntersecting)) more(200); }, { rootMargin: "900px" }).observe(sentinel);
-  all = () => more(1e9);
+  box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => timed(() => update()), 60); });
   update();
   return [
     h("div", { class: "head" }, h("h1", {}, "Cells"), group && h("p", {}, status(group.status, clip(group.title, 160)), " ", h("a", { href: link("cells") }, "all cells"))),
-    h("div", { class: "tools" }, h("div", { class: "box" }, box), hint), h("div", { class: "tools" }, chips),
-    h("section", { class: "panel" }, h("div", { class: "scroll" }, h("table", { class: "cells" }, h("colgroup", {}, COLUMNS.map(c => h("col", { style: { width: c[3] } }))), h("thead", {}, h("tr", {}, heads)), tbody)), sentinel),
+    h("div", { class: "tools" }, h("div", { class: "box" }, box), hint), h("div", { class: "tools" }, chips, chosen),
+    h("section", { class: "panel" }, h("div", { class: "scroll" }, table), less),
   ];
 }
 const why = c => c.diagnosis || c.line || c.reason || "";
-function line(c) {
+function line(c, i) {
   const to = link("cell/" + c.id);
-  const tr = h("tr", {}, h("td", {}, h("a", { class: `st s-${c.status}`, href: to }, icon(c.status), c.status, isKnown(c) && h("span", { class: "tag" }, "expected"), c.flaky && h("span", { class: "tag" }, "flaky"))),
+  const tr = h("tr", { "aria-rowindex": i + 2 }, h("td", {}, h("a", { class: `st s-${c.status}`, href: to }, icon(c.status), c.status, isKnown(c) && h("span", { class: "tag" }, "expected"), c.flaky && h("span", { class: "tag" }, "flaky"))),
     h("td", { class: "c-engine", title: c.E.id }, `${c.E.family} ${c.E.label}`), h("td", { class: "c-model" }, c.axes.model), h("td", { class: "c-opts" }, options(c).join(" · ")), h("td", { class: "c-exp soft", title: c.X.id }, `${c.X.family} ${c.X.label}`), h("td", { class: "c-stage soft" }, c.stage), h("td", { class: "why", title: c.line || null }, clip(why(c), 200).replace(/`/g, "")), h("td", { class: "c-sec num soft" }, clock(c.seconds)));
   tr.addEventListener("click", e => { if (!e.target.closest("a") && !String(getSelection())) location.hash = to; });
   return tr;

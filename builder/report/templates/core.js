@@ -91,18 +91,12 @@ const SHAPES = { // [filled path, stroked path] on 16 x 16
   ok: ["M8 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z", ""],
   "not-reached": ["", "M8 4.7a3.3 3.3 0 1 0 0 6.6 3.3 3.3 0 0 0 0-6.6Z"],
 };
-function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 16 16"); svg.setAttribute("class", "i"); svg.setAttribute("aria-hidden", "true");
-  const [fill, stroke] = SHAPES[name] || SHAPES.skipped;
-  if (fill) { const p = document.createElementNS(SVG, "path"); p.setAttribute("d", fill); p.setAttribute("fill", "currentColor"); svg.append(p); }
-  if (stroke) {
-    const p = document.createElementNS(SVG, "path");
-    for (const [k, v] of Object.entries({ d: stroke, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" })) p.setAttribute(k, v);
-    svg.append(p);
-  }
-  return svg;
-}
+function svgOf(name, attrs, ...children) { const el = document.createElementNS(SVG, name); for (const [k, v] of Object.entries(attrs)) el.setAttribute(k, v); el.append(...children); return el; }
+// Each shape is drawn once and used by name: a grid has thousands.
+document.body.append(svgOf("svg", { class: "vh", "aria-hidden": "true" }, ...Object.entries(SHAPES).map(([name, [fill, stroke]]) => svgOf("symbol", { id: `shape-${name}`, viewBox: "0 0 16 16" },
+  ...(fill ? [svgOf("path", { d: fill, fill: "currentColor" })] : []),
+  ...(stroke ? [svgOf("path", { d: stroke, fill: "none", stroke: "currentColor", "stroke-width": 1.8, "stroke-linecap": "round", "stroke-linejoin": "round" })] : [])))));
+const icon = name => svgOf("svg", { viewBox: "0 0 16 16", class: "i", "aria-hidden": "true" }, svgOf("use", { href: `#shape-${SHAPES[name] ? name : "skipped"}` }));
 function h(name, attrs, ...children) {
   const el = document.createElement(name);
   for (const [k, v] of Object.entries(attrs || {})) {

@@ -1,5 +1,5 @@
 // views by fragment
-let backTo = link("cells"), last = "";
+let backTo = link("cells"), upTo = "", last = ""; // where Escape leads to: from a cell its list, from a list the matrix
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
   const params = {};
@@ -23,10 +23,17 @@ function route() {
   if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }
   last = now;
 }
-addEventListener("hashchange", e => { const from = new URL(e.oldURL).hash; if (!from.startsWith("#/cell/")) backTo = from.startsWith("#/cells") ? from : link("cells"); route(); });
+addEventListener("hashchange", e => {
+  const from = new URL(e.oldURL).hash;
+  const to = new URL(e.newURL).hash;
+  if (!from.startsWith("#/cell/")) backTo = from.startsWith("#/cells") || (from.startsWith("#/matrix") && to.startsWith("#/cell/")) ? from : link("cells");
+  if (to.startsWith("#/cells") && !from.startsWith("#/cell")) upTo = from.startsWith("#/matrix") ? from : "";
+  route();
+});
 addEventListener("beforeprint", () => { if (all) all(); document.querySelectorAll("details").forEach(d => { d.open = true; }); });
 addEventListener("keydown", e => {
   if (e.target.closest("input,select,textarea") || e.ctrlKey || e.metaKey || e.altKey) { if (e.key === "Escape" && e.target.id === "filter") e.target.blur(); return; }
+  if (e.key === "Escape" && !e.defaultPrevented) { if (location.hash.startsWith("#/cell/")) location.hash = backTo; else if (location.hash.startsWith("#/cells") && upTo) location.hash = upTo; }
   if (e.key === "/") { e.preventDefault(); if (!document.getElementById("filter")) location.hash = link("cells"); setTimeout(() => { const box = document.getElementById("filter"); if (box) { box.focus(); box.select(); } }, 30); }
   if (e.key === "j" || e.key === "k") { const a = document.querySelector(e.key === "j" ? "a[rel=next]" : "a[rel=prev]"); if (a) a.click(); }
 });
@@ -41,3 +48,4 @@ function showTip(e) {
 addEventListener("mouseover", showTip); addEventListener("focusin", showTip); addEventListener("scroll", () => { tip.hidden = true; }, true);
 addEventListener("keydown", e => { if (e.key === "Escape") tip.hidden = true; });
 route();
+requestAnimationFrame(() => setTimeout(() => performance.mark("shown"))); // painted, and ready for keys: benchmarks/bench_report.py
