@@ -176,9 +176,10 @@ def _judge(result: dict[str, Any]) -> None:
     verdict = comparison.get("verdict", "none")
     if verdict != "match":
         reason = comparison.get("reason") or "no comparison was formed"
+        also = f" It is not what was asked either: {_not_asked(result)}." if result["degraded"] else ""
         result.update(
             status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
-            diagnosis="The engine ran and its outputs are not those of the reference within the recipe's tolerance.",
+            diagnosis=f"The engine ran and its outputs are not those of the reference within the recipe's tolerance.{also}",
             remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another "
             "release to see which of them brings the difference.",
         )  # fmt: skip
@@ -196,9 +197,15 @@ def _degrade(result: dict[str, Any]) -> None:
     result.update(
         status="degraded", category=degraded_by(first), line=f"{line}: {first['how']}",
         reason=("built, not run here, and " if built else "runs and matches, but ") + f"{line} ({first['how']})",
-        diagnosis="The library did something else than it was asked, without an error.",
+        diagnosis=f"Without an error, the cell is not what was asked: {_not_asked(result)}.",
         remedy=_REMEDIES.get(degraded_by(first), "Ask for what the library really does, or take another release."),
     )  # fmt: skip
+
+
+def _not_asked(result: Mapping[str, Any]) -> str:
+    """`asked fp16, got fp32`, of everything that is not what was asked."""
+    pairs = dict.fromkeys(f"asked {entry['asked']}, got {entry['got']}" for entry in result["degraded"])
+    return "; ".join(pairs)
 
 
 #: What is asked is a precision, or else who does the work: a provider, a device, a delegate, an engine's segment.
@@ -216,7 +223,7 @@ def degraded_by(entry: Mapping[str, Any]) -> str:
     asked = str(entry["asked"])
     if asked.startswith("opset"):
         return "opset-changed"
-    if "declared version" in str(entry["how"]):
+    if "declared version" in str(entry["how"]) or asked.startswith("one package for "):
         return "version-differs"
     return "precision-fallback" if _PRECISION.search(asked) else "silent-fallback"
 

@@ -435,12 +435,14 @@ class Planner:
         pins = self.lock.entry(stack, docker=realised == "docker")
         rendered = self._image(stack, family, pins) if realised == "docker" else None
         key = self._realised_key(family, realised, pins, rendered)
+        # What is declared is held against what is imported: of two stacks that are made alike, one may say otherwise.
+        declared = sorted((module, stack.value(field) if field else None) for module, field in family.modules.items())
         step = self._step(
             identity,
             kind="environment",
             name=stack.id,
             stack=stack,
-            static=digest([key, realised, sorted(family.modules), self.code.common]),
+            static=digest([key, realised, declared, self.code.common]),
             needs=(),
             data={"pins": pins, "family": family, "isolation": realised, "rendered": rendered},
         )

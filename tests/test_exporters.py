@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import factory
 import pytest
 import yaml
+from silent import told
 
 from builder.environment import interpreters
 from builder.environment.uv import environ
@@ -167,7 +169,7 @@ def test_torch_exports_are_right_at_min_opt_and_max(lab: Lab, model: str, how: s
     assert len(reference["result"]["calibration"]) == recipe["calibration"]["samples"]
 
 
-def test_torch_records_the_opset_that_was_written_not_the_one_asked(lab: Lab) -> None:
+def test_torch_records_the_opset_that_was_written_not_the_one_asked(lab: Lab, tmp_path: Path) -> None:
     """torch 2.13's dynamo exporter writes 18 when asked for 13, without an error."""
     options = {"shapes": "static", "opset": "13"}
     dynamo, script = lab.run(
@@ -178,6 +180,10 @@ def test_torch_records_the_opset_that_was_written_not_the_one_asked(lab: Lab) ->
     assert dynamo["result"]["opset"] == 18
     assert any("asked for opset 13" in note for note in dynamo["result"]["notes"])
     assert script["result"]["opset"] == 13
+    cell, shown, page = told(tmp_path, factory.cell(opset="13"), export=dynamo["result"])
+    assert (cell["status"], cell["category"]) == ("degraded", "opset-changed")
+    assert "asked opset 13, got opset 18: written by the exporter without an error" in shown
+    assert "asked opset 13, got opset 18." in page
 
 
 def test_an_export_that_torch_refuses_is_an_error_with_its_own_words(lab: Lab) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import factory
 import numpy as np
 import pytest
 import yaml
+from silent import told
 from test_adapters import BUILDER, make, root  # noqa: F401
 from worker_parts import part
 
@@ -273,7 +275,7 @@ def test_full_integer(session: Any, files: Any) -> None:
 
 
 @pytest.mark.real
-def test_an_operator_without_an_integer_kernel_is_named(session: Any, files: Any) -> None:
+def test_an_operator_without_an_integer_kernel_is_named(session: Any, files: Any, tmp_path: Path) -> None:
     """Asked for full integer, one operator stays in floating point and splits the delegate's share in two."""
     result = run(session, files["summed-int8"], files["reference-summed"], {"cosine": 0.9}, precision="int8")
     assert result["comparison"]["verdict"] == "match", result["comparison"]
@@ -282,6 +284,11 @@ def test_an_operator_without_an_integer_kernel_is_named(session: Any, files: Any
     assert "CUMSUM" in entry["how"]
     assert "CUMSUM" in [item["operator"] for item in result["found"]["not_delegated"]]
     assert result["found"]["delegated"] > 0
+    cell, shown, page = told(tmp_path, factory.cell(precision="int8"), run=result)
+    assert (cell["status"], cell["category"]) == ("degraded", "precision-fallback")
+    line = "asked full-integer int8, got int8 and fp32: 1 of 4 compute operators stayed in floating point (CUMSUM)"
+    assert line in shown
+    assert "asked full-integer int8, got int8 and fp32." in page
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from typing import Any
 
 import factory
 import pytest
+from silent import told
 
 from builder import matrix, spec
 from builder.plan import Code
@@ -331,6 +332,28 @@ def test_what_is_computed_in_which_precision(bench: Bench) -> None:
     assert found["found"]["precision"]["quantized.linear_dynamic"] == {"int8": 1}
     job, _ = bench.engine("eager", "int8", **loose)
     assert bench.ok("run", **job)["found"]["quantized_modules"] == 1
+
+
+@pytest.mark.real
+def test_int8_of_a_network_without_linear_layers_is_degraded(bench: Bench, tmp_path: Path) -> None:
+    """PyTorch quantises linear layers dynamically, and leaves a network of convolutions as it is without a word."""
+    (tmp_path / "export.py").write_text(
+        TINY_RECIPE.replace("nn.Flatten(), nn.Linear(144, 5)", "nn.Conv2d(4, 5, 6), nn.Flatten()")
+    )
+    given = {"recipe_dir": str(tmp_path), "options": {"shapes": "dynamic"}}
+    weights = bench.ok("export", takes="module", **given)["model"]
+    model = str(bench.last / weights)
+    cases = [
+        {"file": str(bench.last / case["file"]), "label": case["label"]}
+        for case in bench.ok("reference", **given)["cases"]
+    ]
+    more = {"recipe_dir": str(tmp_path), "model": model, "cases": cases, "tolerance": {"cosine": 0.9}}
+    job, _ = bench.engine("eager", "int8", **more)
+    found = bench.ok("run", **job)
+    cell, shown, page = told(tmp_path, factory.cell(precision="int8"), run=found)
+    assert (cell["status"], cell["category"]) == ("degraded", "precision-fallback")
+    assert "asked int8, got fp32: 0 of 2 compute operators ran in int8 (2 in fp32)" in shown
+    assert "asked int8, got fp32." in page
 
 
 @pytest.mark.real

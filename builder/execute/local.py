@@ -554,10 +554,16 @@ def _answers(found: StepRecord, step: Step) -> bool:
 
 
 def differs(family: Family, step: Step, probe: dict[str, Any]) -> list[dict[str, str]]:
-    """Modules whose own version is not the declared one: [{"asked", "got", "how"}]."""
+    """Modules whose own version is not the declared one, or that several packages installed over each other:
+    [{"asked", "got", "how"}]."""
     out = []
     stack = step.stack
     for name, field in family.modules.items():
+        if owners := probe.get("modules", {}).get(name, {}).get("installers"):
+            how = (
+                f"they installed the same files ({probe['modules'][name]['file']}), and which are loaded is an accident"
+            )
+            out.append({"asked": f"one package for {name}", "got": " and ".join(owners), "how": how})
         declared = stack.value(field) if stack and field else None
         loaded = str(probe.get("modules", {}).get(name, {}).get("version") or "")
         # Libraries append what they were built from: 2.13.0+cpu, 2026.0.0-20965-c6d6a13a886-releases/2026/0.

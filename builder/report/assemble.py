@@ -35,7 +35,7 @@ def findings(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         line = cell["line"] or cell["reason"]
         if cell["status"] in ("mismatch", "degraded") and not cell["signature"]:
-            line = _NUMBER.sub("#", line or "")
+            line = _NUMBER.sub("#", f"{line} {cell['diagnosis']}")
         key = group_key(cell["status"], cell["category"], cell["signature"], line, cell["diagnosis"])
         groups.setdefault((key, _is_expected(cell)), []).append(cell)
     out = [_finding(group, expected) for (_, expected), group in groups.items()]

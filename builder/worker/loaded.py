@@ -23,7 +23,11 @@ def probe(imports):
             sys.modules[blocked] = None
         try:
             module = importlib.import_module(name)
-            modules[name] = {"version": version(module), "file": relative(getattr(module, "__file__", None) or "")}
+            path = getattr(module, "__file__", None) or ""
+            modules[name] = {"version": version(module), "file": relative(path)}
+            owners = installers(path)
+            if len(owners) > 1:
+                modules[name]["installers"] = owners
         except (Exception, SystemExit) as error:
             modules[name] = {"error": "%s: %s" % (type(error).__name__, error)}
     return {
@@ -64,6 +68,27 @@ def distributions():
             if match:
                 found.setdefault(re.sub(r"[-_.]+", "-", match.group(1)).lower(), match.group(2))
     return dict(sorted(found.items()))
+
+
+def installers(path):
+    """`name version` of each distribution that says it installed this very file, sorted. Several, and the last one installed
+    overwrote the others': packages of one import name (onnxruntime and onnxruntime-openvino, -cu12 and -cu13) may lie in one
+    environment, and then nothing but the order decides whose code runs. By RECORD
+    (https://packaging.python.org/en/latest/specifications/recording-installed-packages/)."""
+    place = relative(path)
+    if not place.startswith(("site-packages/", "dist-packages/")):
+        return []
+    site, found = path[: -len(place)] + place.split("/")[0], []
+    for entry in os.listdir(site):
+        match = re.match(r"(.+?)-([^-]+)\.dist-info$", entry)
+        try:
+            with open(os.path.join(site, entry, "RECORD"), errors="surrogateescape") as file:
+                listed = "\n" + file.read()
+        except OSError:  # no distribution, or one that no tool of today installed
+            continue
+        if match and "\n%s," % place.split("/", 1)[1] in listed.replace('"', ""):
+            found.append("%s %s" % (re.sub(r"[-_.]+", "-", match.group(1)).lower(), match.group(2)))
+    return sorted(found)
 
 
 def relative(path):
