@@ -1,5 +1,4 @@
 // across versions: latency, size, build time and error along a version axis, a line for all that is equal in the rest
-SHAPES.unstable = ["", "M2 9.5c1.5-5 3-5 4.2-1.5s2.6 3.5 3.8 0 2.5-3.5 4 1"];
 const FAILED = new Set(["failed", "crashed", "timeout", "out-of-memory", "blocked"]);
 const bad = c => c.status === "mismatch" || FAILED.has(c.status);
 const METRICS = {
@@ -7,7 +6,7 @@ const METRICS = {
     note: n => `Median of one call; whiskers: ${100 * along().level} % interval of the median by the windows it rests on, within one process.${n ? ` ${plural(n, "timing")} without an interval: too few windows are kept.` : ""} A timing that did not settle has no number.` },
   size: { title: "engine size", unit: "MiB", of: c => c.bytes === undefined ? null : c.bytes / 2 ** 20, show: x => x >= 100 ? x.toFixed(0) : x.toPrecision(3), made: true, note: () => "Size of the engine file; exact, so that there is no interval. Where an engine was built and then failed, its size is there with a cross." },
   build: { title: "build time", unit: "s", of: c => along().build[c.at] ?? null, made: true, show: x => x >= 100 ? x.toFixed(0) : x.toPrecision(3), note: () => "Seconds of parsing and building, without making the environment. Each build ran once, so that there is no interval; what else the machine did is in it." },
-  error: { title: "error", unit: "", log: true, of: c => Number.isFinite(c.error) ? c.error : null, show: number, note: () => "The largest difference from the reference over all outputs and cases, as a share of the largest reference value. The same each time, so that there is no interval." },
+  error: { title: "error", unit: "", log: true, of: c => Number.isFinite(c.error) ? c.error : null, show: number, note: () => "The largest difference from the reference over all outputs and cases, as a share of the largest reference value. The same each time, so that there is no interval. An error of 0 is drawn at the lower edge." },
 };
 function axesOfVersions() { // [axis, values in their order], most values first
   const seen = new Map(), add = (k, v) => { if (!seen.has(k)) seen.set(k, new Set()); seen.get(k).add(v); };
@@ -71,7 +70,7 @@ function versionsView(params) {
     return h("a", { href: link("cell/" + c.id), class: gap ? `st s-${gap[0]}` : x !== null && (c.status === "degraded" || bad(c)) ? `st s-${c.status}` : null, title: c.status }, gap ? icon(gap[0]) : x !== null && (c.status === "degraded" || bad(c)) ? [icon(c.status), h("span", { class: "vh" }, c.status)] : null, text);
   };
   return [
-    head("A line is all that is equal but the version; a gap with a mark is a cell that failed or has no number that can be trusted."),
+    head("A line is all that is equal but the version. Below it, in its colour, what has no number: × failed, ◇ did not settle, – was foretold to fail. Hollow: not what was asked."),
     h("div", { class: "tools" }, h("div", { class: "seg", role: "group", "aria-label": "Show" }, Object.entries(METRICS).map(([k, x]) => h("button", { type: "button", "aria-pressed": String(k === metric), onclick: () => go({ show: k }) }, x.title))),
       pick("along", axes.map(([a, vs]) => [a, `${a.replace(/^engine\./, "")} (${vs.length})`]), axis, a => go({ axis: a, model: "" })), pick("of", models.map(m => [m, `${m}${counts.get(m) ? ` (${counts.get(m)})` : ""}`]), model, m => go({ model: m }))),
     h("div", { class: "stack" },
@@ -87,27 +86,29 @@ async function drawVersions(el, axis, versions, lines, metric) {
   try { Plotly = await library(); } catch (e) { el.replaceChildren(h("p", { class: "empty" }, `${e.message}; the table below has the numbers.`)); return; }
   if (!el.isConnected) return;
   const M = METRICS[metric], v = palette(), narrow = el.clientWidth < 620, plain = t => String(t).replace(/&/g, "&amp;").replace(/</g, "&lt;");
-  const all = lines.flatMap(l => [...l.at.values()].map(M.of).filter(x => x !== null)), least = M.log ? Math.min(...all.filter(x => x > 0), 1) / 3 : 0;
+  const all = lines.flatMap(l => [...l.at.values()].map(M.of).filter(x => x !== null)), floors = lines.flatMap(l => [...l.at.values()].map(c => c.floor || 0)), least = M.log ? Math.min(...[...all, ...floors].filter(x => x > 0), 1) / 3 : 0;
   const y = x => M.log ? Math.max(x, least) : x; // a logarithm has no place for 0
   const gaps = [], traces = lines.map((l, i) => {
     const color = SERIES[i % 7], points = versions.filter(x => l.at.has(x)).map(x => [x, l.at.get(x)]);
     for (const [x, c] of points) { const gap = gapOf(c, metric); if (gap) gaps.push([x, i, gap, c, color, l.label]); }
     const value = c => gapOf(c, metric) ? null : M.of(c), drawn = points.filter(([, c]) => value(c) !== null || gapOf(c, metric)); // a failure breaks the line, an untimed cell does not
     const spans = drawn.map(([, c]) => value(c) !== null && M.span && M.span(c).length === 2 ? M.span(c) : null);
-    return { type: "scatter", mode: "lines+markers", name: plain(l.label), x: drawn.map(p => p[0]), y: drawn.map(([, c]) => value(c) === null ? null : y(value(c))), connectgaps: false, line: { color, width: 1.6, dash: ["solid", "dash", "dot"][Math.floor(i / 7) % 3] },
+    return { type: "scatter", mode: "lines+markers", name: plain(l.label), legendgroup: String(i), showlegend: false, x: drawn.map(p => p[0]), y: drawn.map(([, c]) => value(c) === null ? null : y(value(c))), connectgaps: false, line: { color, width: 1.6, dash: ["solid", "dash", "dot"][Math.floor(i / 7) % 3] },
       marker: { size: 8, color, symbol: drawn.map(([, c]) => bad(c) ? "x" : MARKS[i % 6] + (c.status === "degraded" ? "-open" : "")) },
       error_y: spans.some(Boolean) ? { type: "data", symmetric: false, array: drawn.map(([, c], k) => spans[k] ? spans[k][1] - value(c) : 0), arrayminus: drawn.map(([, c], k) => spans[k] ? value(c) - spans[k][0] : 0), color, thickness: 1.3, width: 4 } : undefined,
       customdata: drawn.map(([, c], k) => [plain(c.E.id), value(c) === null ? "" : M.show(value(c)), spans[k] ? ` (${M.show(spans[k][0])} to ${M.show(spans[k][1])})` : M.span ? " (no interval)" : "", c.status, c.id]),
       hovertemplate: `<b>%{customdata[0]}</b><br>${plain(l.label)}<br>${M.title} %{customdata[1]} ${M.unit}%{customdata[2]}<extra>%{customdata[3]}</extra>` };
   });
-  if (gaps.length) traces.push({ type: "scatter", mode: "markers", name: "no number", yaxis: "y2", x: gaps.map(g => g[0]), y: gaps.map(g => -g[1]), marker: { size: 9, color: gaps.map(g => g[4]), symbol: gaps.map(g => g[2][1] === "unstable" ? "diamond-open" : g[2][0] === "unsupported" ? "line-ew-open" : "x-thin-open"), line: { width: 2, color: gaps.map(g => g[4]) } },
+  // The legend has traces of its own, since the sign there is that of a trace's first point, which may be a cross.
+  lines.forEach((l, i) => traces.push({ ...traces[i], x: [versions[0]], y: [null], error_y: undefined, customdata: undefined, hoverinfo: "skip", hovertemplate: undefined, showlegend: true, marker: { size: 8, color: SERIES[i % 7], symbol: MARKS[i % 6] } }));
+  if (gaps.length) traces.push({ type: "scatter", mode: "markers", name: "no number", showlegend: false, yaxis: "y2", x: gaps.map(g => g[0]), y: gaps.map(g => -g[1]), marker: { size: 9, color: gaps.map(g => g[4]), symbol: gaps.map(g => g[2][1] === "unstable" ? "diamond-open" : g[2][0] === "unsupported" ? "line-ew-open" : "x-thin-open"), line: { width: 2, color: gaps.map(g => g[4]) } },
     customdata: gaps.map(g => [plain(g[3].E.id), plain(g[5]), g[2][1], plain(clip(why(g[3]), 90)), g[3].id]), hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{customdata[2]}<br>%{customdata[3]}<extra></extra>" });
   const lanes = gaps.length ? Math.min(0.3, 0.05 + 0.022 * lines.length) : 0, height = (narrow ? 360 : 420) + (narrow ? 22 : 8) * lines.length;
-  if (M.log) { const floor = Math.max(...lines.flatMap(l => [...l.at.values()].map(c => c.floor || 0))); if (floor > 0) traces.unshift({ type: "scatter", mode: "lines", name: "noise floor", x: [versions[0], versions[versions.length - 1]], y: [floor, floor], line: { dash: "dash", width: 1, color: v("--faint") }, hoverinfo: "skip" }); }
+  if (M.log) { const floor = Math.max(...floors); if (floor > 0) traces.unshift({ type: "scatter", mode: "lines", name: "noise floor", x: [versions[0], versions[versions.length - 1]], y: [floor, floor], line: { dash: "dash", width: 1, color: v("--faint") }, hoverinfo: "skip" }); }
   el.replaceChildren();
-  await Plotly.newPlot(el, traces, { ...ground(v), height, margin: { l: 10, r: 20, t: 12, b: 20 }, showlegend: true, legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0, font: { color: v("--soft") } }, hovermode: "closest", dragmode: narrow ? false : "zoom",
-    xaxis: { ...axisOf(v), type: "category", categoryorder: "array", categoryarray: versions, range: [-0.5, versions.length - 0.5], automargin: true, anchor: gaps.length ? "y2" : "y", title: titleOf(v, axis.replace(/^engine\./, "")) },
-    yaxis: { ...axisOf(v), automargin: true, domain: [lanes ? lanes + 0.03 : 0, 1], type: M.log ? "log" : "linear", exponentformat: "power", rangemode: "tozero", title: titleOf(v, M.unit ? `${M.title}, ${M.unit}` : M.title) },
+  await Plotly.newPlot(el, traces, { ...ground(v), height, margin: { l: narrow ? 52 : 64, r: 20, t: 12, b: 64 }, showlegend: true, legend: { orientation: "h", yref: "container", y: 0.01, yanchor: "bottom", x: 0, font: { color: v("--soft") } }, hovermode: "closest", dragmode: narrow ? false : "zoom",
+    xaxis: { ...axisOf(v), type: "category", categoryorder: "array", categoryarray: versions, range: [-0.5, versions.length - 0.5], anchor: gaps.length ? "y2" : "y", title: titleOf(v, axis.replace(/^engine\./, "")) },
+    yaxis: { ...axisOf(v), domain: [lanes ? lanes + 0.03 : 0, 1], type: M.log ? "log" : "linear", exponentformat: "power", rangemode: "tozero", title: titleOf(v, M.unit ? `${M.title}, ${M.unit}` : M.title) },
     ...(gaps.length ? { yaxis2: { domain: [0, lanes], range: [-lines.length + 0.4, 0.6], showticklabels: false, showgrid: false, zeroline: false, fixedrange: true, title: titleOf(v, narrow ? "" : "no number"), linecolor: v("--line2") } } : {}) }, PLOTTED);
   el.on("plotly_click", e => { const at = e.points[0].customdata; if (at) location.hash = link("cell/" + at[4]); });
 }
