@@ -9,7 +9,6 @@ is judged by `bisect_timing`. docs/bisect.md has the method.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from builder import bisect_timing, isolation, lock, pipeline
 from builder.bisect_releases import Axis, Release, contexts, releases, where, words
 from builder.bisect_search import Change, Verdict
 from builder.environment import engine, uv
-from builder.errors import InfrastructureError, UsageError
+from builder.errors import EXIT_BUDGET, EngineMatrixError, InfrastructureError, UsageError
 from builder.lock import Lock, Pins
 from builder.pipeline import Work
 from builder.project import utc
@@ -40,8 +39,13 @@ _SAYS: Mapping[Kind, tuple[str, str]] = {
 Told = Callable[[str], None]
 
 
-class OverBudget(Exception):
+class OverBudget(EngineMatrixError):
     """The time is over; what was found out stays."""
+
+    exit_code = EXIT_BUDGET
+
+    def __init__(self) -> None:
+        super().__init__("the time budget ended; the next call goes on from here")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,8 @@ class Bisect:
             change = self._search()
         except OverBudget:
             over = True
+        finally:
+            self.lab.tidy()
         return self._result(change, over)
 
     def _search(self) -> Change | None:
@@ -204,26 +210,27 @@ class Bisect:
     def _range(self) -> tuple[int, int]:
         """The places to look in. The given ends are tried first, so that they are what they were given as."""
         given = {}
+        if self.question.kind == "slowdown" and self.question.good is None:
+            given["good"] = self._first_good()
         for verdict, value in (("good", self.question.good), ("bad", self.question.bad)):
             if value is None:
                 continue
             at = self.place[value]
             if self.question.kind == "slowdown" and verdict == "good":
-                self._against(at)
-            if at not in self.found or self.found[at].infrastructure:
+                self.against = self.releases[at]
+            if at not in self.found:
                 self._try(at)
             tried = self.found[at]
             if tried.infrastructure:
-                raise InfrastructureError(f"{value}: {tried.line}")
+                raise InfrastructureError(f"--{verdict} {value} could not be tried: {tried.line}")
             if tried.verdict != verdict:
                 msg = (
-                    f"says nothing: {tried.line}" if tried.verdict == "nothing" else f"is {tried.verdict}: {tried.text}"
+                    f"says nothing: {tried.line}"
+                    if tried.verdict == "nothing"
+                    else f"is {tried.text.partition(': ')[2]}"
                 )
                 raise UsageError(f"--{verdict} {value} {msg}")
             given[verdict] = at
-        if self.question.kind == "slowdown" and self.against is None:
-            self._first_good()
-            given["good"] = self.place[self.against.value] if self.against is not None else 0
         last = len(self.releases) - 1
         if len(given) == 2:
             return min(given.values()), max(given.values())
@@ -296,9 +303,9 @@ class Bisect:
             return self._judged(release, cell, self._run(cell), "run")
         return self._untried(release, f"cannot be installed: {reasons[0]}")
 
-    def _run(self, cell: Cell, since: str = "") -> Mapping[str, Any]:
+    def _run(self, cell: Cell, *, again: bool = False) -> Mapping[str, Any]:
         """The outcome of a cell in the lab. Raises OverBudget."""
-        (outcome,) = self.lab.run([self._plain(cell)], self._lock(), since=since)
+        (outcome,) = self.lab.run([self._plain(cell)], self._lock(), again=again)
         if outcome["reason"] == BUDGET:
             raise OverBudget
         return outcome
@@ -344,20 +351,17 @@ class Bisect:
             in_matrix=release.in_matrix, infrastructure=infrastructure,
         )  # fmt: skip
 
-    def _against(self, at: int) -> None:
-        self.against = self.releases[at]
-
-    def _first_good(self) -> None:
-        """Of a slowdown without a given good end: the oldest release that works."""
+    def _first_good(self) -> int:
+        """Of a slowdown without a given good end: the oldest release of the matrix that works."""
         for at, release in enumerate(self.releases):
             if not release.in_matrix or release.cell is None:
                 continue
             outcome = self._run(release.cell)
             if judge(outcome, "slowdown", None)[0] == "good":
-                self._against(at)
+                self.against = release
                 self.found[at] = self._tried(release, release.cell, outcome, "good", "", "run")
                 self.say(f"{release.value} is the oldest release of the matrix that works: others are timed against it")
-                return
+                return at
         raise UsageError(
             "no release of the matrix works here, so that there is nothing to time others against; give --good"
         )
@@ -461,14 +465,13 @@ class Bisect:
     def again(self, value: str) -> dict[str, Any]:
         """The outcome of a release, run anew, as reports have it. Raises UsageError where it cannot be run."""
         release = self.releases[self.place[value]]
-        now = utc(time.time())
         if release.cell is None:
             raise UsageError(f"{value}: {release.why_not}")
         reasons = []
         for cell in (release.cell, *release.others):
             reason = self._lock_stack(self.axis.stack(cell)) if self.axis.role else ""
             if not reason:
-                return dict(self._run(cell, since=now))
+                return dict(self._run(cell, again=True))
             reasons.append(reason)
         raise UsageError(f"{value} cannot be installed: {reasons[0]}")
 

@@ -62,6 +62,8 @@ class Lab:
         self.ran = 0
         """Steps that were executed so far."""
         self._light: dict[str, Light] | None = None
+        self._engines: set[str] = set()
+        """Builds whose engines were kept."""
 
     @property
     def over(self) -> bool:
@@ -72,14 +74,14 @@ class Lab:
         return pipeline.make_plan(replace(self.work, cells=tuple(cells)), locked, self.here)
 
     def run(
-        self, cells: Sequence[Cell], locked: Lock, *, failed_at: Stage = "build", since: str = "", keep_engines: bool = False,
-        change: Callable[[Plan], None] = lambda plan: None,
+        self, cells: Sequence[Cell], locked: Lock, *, failed_at: Stage = "build", since: str = "", again: bool = False,
+        keep_engines: bool = False, change: Callable[[Plan], None] = lambda plan: None,
     ) -> list[dict[str, Any]]:  # fmt: skip
-        """The cells' outcomes, as reports have them; what is stored in the lab is not run again, unless it is older than `since`
-        (ISO 8601, UTC). What ended without evidence is `blocked`, its category `infrastructure`; what the budget left is
-        `skipped`, its reason `BUDGET`. `failed_at`: the stage in question: what comes before it may come from the matrix's store.
-        `change` may add to the plan."""
-        found = self._once(cells, locked, failed_at, False, keep_engines, change)
+        """The cells' outcomes, as reports have them; what is stored in the lab is not run again, unless `again`, or where it is
+        older than `since` (ISO 8601, UTC). What ended without evidence is `blocked`, its category `infrastructure`; what the
+        budget left is `skipped`, its reason `BUDGET`. `failed_at`: the stage in question: what comes before it may come from the
+        matrix's store. `change` may add to the plan; `keep_engines`: until `tidy`."""
+        found = self._once(cells, locked, failed_at, again, keep_engines, change)
         if since and any((one["when"] or "") < since for one in found if not _lost(one)):
             found = self._once(cells, locked, failed_at, True, keep_engines, change)
         return found
@@ -126,7 +128,16 @@ class Lab:
                 raise KeyboardInterrupt
         finally:
             shutil.rmtree(self.store.root / "work" / run, ignore_errors=True)
+        self._engines |= {
+            step.key for step in plan.steps if keep_engines and step.kind == "build" and step.state == "stored"
+        }
         return local.infrastructure, local.over_budget
+
+    def tidy(self) -> None:
+        """Remove the engines that were kept."""
+        for record in self.store.steps(self._engines).values():
+            for entry in _entries(record):
+                self.store.discard(entry)
 
     def _whole(self, steps: Iterable[Step]) -> list[Step]:
         records = self.store.steps(step.key for step in steps)
