@@ -139,16 +139,16 @@ def alone(store: Store) -> Iterator[None]:
 
 
 def trying(work: Work, known: nightly_order.Known) -> dict[str, Any]:
-    """Cells that worked before are tried whatever the facts say of them now, and once more where a worker dies: what is told of
-    them is told of a change, and must be no whim of the machine."""
-    worked = frozenset(cell.id for cell in work.cells if cell.id in known and not known[cell.id].bad)
+    """Cells that were ever tried are tried whatever the facts say of them now, so that what is told of them is what happened.
+    Those that worked are given another try where a worker dies: that they break must be no whim of the machine."""
 
     def patient(cell: Cell) -> Cell:
-        if cell.id not in worked or cell.attributes.retry:
+        if cell.id not in known or known[cell.id].bad or cell.attributes.retry:
             return cell
         return replace(cell, attributes=replace(cell.attributes, retry=1))
 
-    return {"cells": tuple(patient(cell) for cell in work.cells), "insist": worked}
+    cells = tuple(patient(cell) for cell in work.cells)
+    return {"cells": cells, "insist": frozenset(cell.id for cell in cells if cell.id in known)}
 
 
 def _refresh(work: Work, asked: Asked, seconds: float | None, say: Callable[[str], None]) -> Refreshed:

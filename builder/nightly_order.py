@@ -30,6 +30,8 @@ class Evidence:
     status: str
     when: str
     """When it was made (ISO 8601); a later run that reuses it does not make it younger."""
+    expected: str = ""
+    """How it stood to its `expect:` entry, "" where there was none."""
 
     @property
     def bad(self) -> bool:
@@ -41,16 +43,17 @@ def evidence(store: Store) -> dict[str, Evidence]:
     marks = ",".join("?" * len(TELLING))
     rows = store.read(
         # A bare column beside max() is of the row that has the maximum (SQLite: "Bare columns in an aggregate query").
-        "select results.cell, results.status, results.outcome, max(runs.started || printf(' %012d', runs.rowid)) "  # noqa: S608
+        "select results.cell, results.status, results.outcome, results.expected, "  # noqa: S608
+        "max(runs.started || printf(' %012d', runs.rowid)) "
         f"from results join runs on runs.id = results.run where results.status in ({marks}) or (results.status = 'blocked' "
         "and exists (select 1 from outcomes where outcomes.key = results.outcome "
         "and json_extract(outcomes.record, '$.category') <> 'infrastructure')) group by results.cell",
         TELLING,
     )
-    when = _when(store, {outcome for _, _, outcome, _ in rows})
+    when = _when(store, {outcome for _, _, outcome, _, _ in rows})
     return {
-        cell: Evidence(status=status, when=when.get(outcome) or str(newest).partition(" ")[0])
-        for cell, status, outcome, newest in rows
+        cell: Evidence(status=status, when=when.get(outcome) or str(newest).partition(" ")[0], expected=expected)
+        for cell, status, outcome, expected, newest in rows
     }
 
 
@@ -105,7 +108,7 @@ def arranged(chains: Sequence[Chain], order: Sequence[str], known: Known) -> lis
 def _rank(chain: Chain, order: Sequence[str], known: Known) -> tuple[Any, ...]:
     found = known.get(chain.cell.id)
     keys: dict[str, Any] = {
-        "failed": not (found and found.bad),
+        "failed": not (found and found.bad and found.expected != "expected"),
         "changed": found is None,  # what waits and has evidence has it of something else
         "oldest": found.when if found else "",  # never tried is older than all
     }

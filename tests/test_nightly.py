@@ -170,7 +170,7 @@ def test_a_worker_that_dies_once_breaks_no_cell_that_worked(nights: Nights) -> N
     assert report["nightly"]["counts"]["flaky"] == 1 and "Flaky: 1 cell" in nights.page
 
 
-def test_what_worked_before_is_tried_whatever_the_facts_say(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_ever_tried_is_tried_whatever_the_facts_say(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = SimpleNamespace(key="k", subject="s", because="b", change=None, state="unsupported", rule="r")
     against = SimpleNamespace(against=claim, claims=(), state="unsupported")
     nights()
@@ -181,7 +181,7 @@ def test_what_worked_before_is_tried_whatever_the_facts_say(nights: Nights, monk
     assert [cell.attributes.retry for cell in trying["cells"][:2]] == [1, 0]
     insisting = replace(work, **trying)
     pipeline.foresee(insisting, machine.read(), nights.store, skip=True)
-    assert set(insisting.against) == {cell.id for cell in work.cells[1:]}
+    assert set(insisting.against) == {cell.id for cell in work.cells[2:]}
 
 
 # Budget, order, coverage ---------------------------------------------------------------------------------------------
@@ -271,6 +271,7 @@ def test_the_order_of_work() -> None:
         "young": Evidence(status="verified", when="2026-11-20"), "old": Evidence(status="verified", when="2026-11-02"),
         "bad": Evidence(status="crashed", when="2026-11-19"), "worse": Evidence(status="blocked", when="2026-11-18"),
         "done": Evidence(status="verified", when="2026-11-01"),
+        "foreseen": Evidence(status="failed", when="2026-11-03", expected="expected"),
     }  # fmt: skip
     chains = [
         Chain("never", a="1", b="1"),
@@ -278,10 +279,11 @@ def test_the_order_of_work() -> None:
         Chain("old"),
         Chain("bad"),
         Chain("worse"),
+        Chain("foreseen"),
         Chain("done", waits=False),
     ]
-    assert _order(chains, nightly_order.DEFAULT, known) == ["worse", "bad", "old", "young", "never"]
-    assert _order(chains, ("oldest",), known) == ["never", "old", "worse", "bad", "young"]
+    assert _order(chains, nightly_order.DEFAULT, known) == ["worse", "bad", "old", "foreseen", "young", "never"]
+    assert _order(chains, ("oldest",), known) == ["never", "old", "foreseen", "worse", "bad", "young"]
     assert _order(chains, ("changed",), known)[-1] == "never" and _order(chains, (), known)[0] == "never"
 
 
