@@ -24,7 +24,7 @@ KEPT = 4 << 20
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _PATH = re.compile(r"(?<![\w:/.])/(?:[\w.+@~%-]+/)+")
-_FILE = re.compile(r"[\w.+-]+\.(?:onnx|tflite|blob|plan|pt2|pt|pb|safetensors|npz)\b")
+_FILE = re.compile(r"(?<![\w.+-])[\w.+-]{1,255}\.(?:onnx|tflite|blob|plan|pt2|pt|pb|safetensors|npz)\b")
 _PLACE = re.compile(r"(\.(?:cc|cpp|cxx|cu|c|hpp|h|py|rs)):{1,2}\d+\b")
 _NUMBER = re.compile(
     r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,64}\b|\b\d{5,}\b|\b\d+(?:\.\d+)? ?(?:ns|us|ms|s)\b"

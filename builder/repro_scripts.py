@@ -56,7 +56,11 @@ def script(case: Case, title: str) -> str:
     """reproduce.py. Raises Refusal for what no template can do."""
     kind = str(case.job["kind"])
     name, values = _WRITERS.get(case.family.exporter if kind == "export" else kind, _none)(case)  # type: ignore[arg-type]
-    text = environment().get_template(name).render(title=_plain(title), doing=_doing(case), **values)
+    text = (
+        environment()
+        .get_template(name)
+        .render(title=_plain(title), doing=_doing(case), memory=case.expected.get("bytes"), **values)
+    )
     return re.sub(r"\n{3,}(?=[ #\w])", lambda found: "\n" * min(len(found[0]), 3), text)
 
 

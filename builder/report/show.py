@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.diagnose import undiagnosed
+from builder.diagnose_unknown import command
 from builder.report import story
 
 
@@ -20,7 +22,7 @@ def text(
     rows = [
         ("cell", f"{cell['id']}  {cell['slug']}"),
         ("outcome", f"{cell['status']} at {cell['stage']}: {cell['reason']}"),
-        ("category", _with(cell["category"], cell["signature"])),
+        ("category", _category(cell)),
         ("error line", cell["line"]),
         ("diagnosis", cell["diagnosis"]),
         ("remedy", cell["remedy"]),
@@ -64,6 +66,16 @@ def text(
         out += lines(cell["located"], artifacts)
     elif cell["status"] == "mismatch":
         out.append(f"{'where':<11} `enginematrix locate {cell['id']}` finds the first tensor that goes wrong")
+    if cell.get("repro"):
+        told = cell["repro"]
+        whose = (
+            "" if told["own"] else f", of a cell that fails alike (`enginematrix repro {cell['id']} --folder`: its own)"
+        )
+        out.append(
+            f"{'for others':<11} {artifacts / told['path']}{whose}"
+            if told["path"]
+            else f"{'for others':<11} no folder: {told['why']}"
+        )
     out.append("stages")
     seen: set[str] = set()
     for stage in cell["stages"]:
@@ -138,7 +150,7 @@ def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]]) -> l
         axis = row["axis"].removeprefix("engine.")
         value = row["cell"]["engine"]["id"] if axis == "family" else row["value"] or "none"
         other = row["cell"]
-        why = f": {other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
+        why = f": {other['diagnosis'] or other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
         out.append(f"  {other['id']}  {axis + ' ' + value:<34} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
     return out
 
@@ -187,8 +199,10 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
     return out
 
 
-def _with(category: str | None, signature: str | None) -> str:
-    return f"{category} ({signature})" if category and signature else category or ""
+def _category(cell: Mapping[str, Any]) -> str:
+    if undiagnosed(cell):
+        return f"{cell['category']}, undiagnosed: please send what `{command(cell['id'])}` prints"
+    return f"{cell['category']} ({cell['signature']})" if cell["category"] and cell["signature"] else cell["category"] or ""
 
 
 def _machine(machine: dict[str, Any] | None) -> str:
