@@ -129,7 +129,7 @@ def svg(badge: Badge) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "badge_templates"), autoescape=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     label, message = (_plain(text) for text in (badge.label, badge.message))
     left = width(label) + 2 * PAD if label else 0
@@ -148,8 +148,13 @@ def endpoint(badge: Badge) -> str:
 
 
 def width(text: str) -> int:
-    """Pixels of a text at SIZE. Characters that are not in the table are taken for wide ones."""
-    return round(sum(WIDTHS[ord(c) - 32] if " " <= c <= "~" else 1000 for c in text) * SIZE / 1000)
+    """Pixels of a text at SIZE. Of characters that are not in the table, the wide ones of East Asia take a whole SIZE, the
+    others as much as a digit."""
+    from unicodedata import east_asian_width
+
+    other = {"W": 1000, "F": 1000}
+    units = (WIDTHS[ord(c) - 32] if " " <= c <= "~" else other.get(east_asian_width(c), WIDTHS[16]) for c in text)
+    return round(sum(units) * SIZE / 1000)
 
 
 def _plain(text: str) -> str:
