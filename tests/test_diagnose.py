@@ -13,6 +13,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from builder import diagnose as d
+from builder import diagnose_unknown
 from builder.values import STAGES
 
 SIGNATURES = d.catalog().signatures
@@ -330,3 +331,34 @@ def test_importing_reads_no_catalogue() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+# ---------------------------------------------------------------- what the catalogue does not know
+
+
+def cells(*rows: tuple[str, str | None, str | None, str]) -> dict[str, dict[str, object]]:
+    """(status, category, signature, line) -> cells by id."""
+    return {
+        f"{number:012x}": {"status": status, "category": category, "signature": signature, "line": line}
+        for number, (status, category, signature, line) in enumerate(rows)
+    }
+
+
+def test_undiagnosed_is_what_failed_without_a_signature_and_says_nothing_of_itself() -> None:
+    rows = cells(
+        ("failed", "build-error", None, "odd"), ("crashed", "crash", None, "killed by SIGSEGV in run"),
+        ("failed", "packaging", "no-usable-wheels", "known"), ("failed", "run-error", "ort-node-failed", "known"),
+        ("mismatch", "accuracy", None, "wrong"), ("degraded", "precision-fallback", None, "other"),
+        ("timeout", "timeout", None, "no end"), ("out-of-memory", "memory", None, "memory"),
+        ("blocked", "infrastructure", None, "network"), ("verified", None, None, ""), ("skipped", None, None, ""),
+    )  # fmt: skip
+    assert [d.undiagnosed(cell) for cell in rows.values()] == [True, True] + [False] * 9
+
+
+def test_the_undiagnosed_are_named_with_the_command_that_prints_them() -> None:
+    rows = cells(*[("failed", "build-error", None, "odd")] * 3, ("failed", "packaging", "no-usable-wheels", "known"))
+    findings = [
+        {"count": 3, "line": "odd", "cells": list(rows)[:3]}, {"count": 1, "line": "known", "cells": list(rows)[3:]}
+    ]  # fmt: skip
+    (gap,) = diagnose_unknown.unknown(findings, rows)
+    assert (gap.count, gap.line, gap.command) == (3, "odd", "enginematrix show 000000000000 --log")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder import diagnose
 from builder.diagnose import group_key
 from builder.values import FAILING
 
@@ -67,10 +68,7 @@ def _finding(group: Sequence[Mapping[str, Any]], expected: bool) -> dict[str, An
 
 def undiagnosed(cells: Iterable[Mapping[str, Any]]) -> int:
     """How many cells failed in a way that the catalogue does not know: its gaps are counted, not hidden."""
-    return sum(
-        cell["status"] in FAILING and cell["signature"] is None and not cell["diagnosis"] and not cell["degraded"]
-        for cell in cells
-    )
+    return sum(diagnose.undiagnosed(cell) for cell in cells)
 
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from builder.diagnose_unknown import SHOWN, unknown
 from builder.isolation_compare import told
 from builder.report import predictions
 from builder.report.assemble import stacks
@@ -47,8 +48,12 @@ def render(report: Mapping[str, Any]) -> str:
                 out.append(f"  <br>{text(finding['remedy'])}")
         if len(findings) > FINDINGS:
             out.append(f"- and {len(findings) - FINDINGS} more in report.html")
-        if report["undiagnosed"]:
-            out.append(f"- {_cells(report['undiagnosed'])} failed in a way the catalogue does not know.")
+        if gaps := unknown(findings, by_id):
+            out.append(
+                f"- **{_cells(report['undiagnosed'])} undiagnosed**: no signature explains them; please send what these print:"
+            )
+            out += [f"  - {_cells(gap.count)}: {text(gap.line)} `{gap.command}`" for gap in gaps[:SHOWN]]
+            out += [f"  - and {len(gaps) - SHOWN} more such failures in report.html"] if len(gaps) > SHOWN else []
     rules = report["rules"]["rules"]
     if rules:
         out += ["", "What explains them:"]

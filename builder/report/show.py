@@ -202,7 +202,11 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
 def _category(cell: Mapping[str, Any]) -> str:
     if undiagnosed(cell):
         return f"{cell['category']}, undiagnosed: please send what `{command(cell['id'])}` prints"
-    return f"{cell['category']} ({cell['signature']})" if cell["category"] and cell["signature"] else cell["category"] or ""
+    return (
+        f"{cell['category']} ({cell['signature']})"
+        if cell["category"] and cell["signature"]
+        else cell["category"] or ""
+    )
 
 
 def _machine(machine: dict[str, Any] | None) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.diagnose_unknown import SHOWN as UNKNOWN
+from builder.diagnose_unknown import Unknown, unknown
 from builder.report import terminal
 from builder.report.terminal import STYLE, clean, shortened
 from builder.report.words import duration
@@ -54,6 +56,7 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
         _finding(console, finding, by_id)
     if len(shown) > SHOWN:
         console.print(Text(f"     and {len(shown) - SHOWN} more findings in the report", style="dim"))
+    _unknown(console, unknown(found, by_id))
     known = sum(finding["count"] for finding in found if finding["expected"])
     if known:
         console.print(Text(f"{known:>4} expected failures (named under `expect:` in the matrix)", style="dim"))
@@ -67,6 +70,18 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
     console.print(Text(f"{report['counts']['verified']} of {report['selected']} cells verified in {took}"))
     if where:
         console.print(Text.assemble("Report: ", (str(where), terminal.link(where))), soft_wrap=True)
+
+
+def _unknown(console: Any, gaps: Sequence[Unknown]) -> None:
+    """What no signature explains, and how to see what one would be made from."""
+    from rich.text import Text
+
+    if gaps:
+        many = sum(gap.count for gap in gaps)
+        told = f"{many} undiagnosed: no signature of the catalogue explains them; please send what these print"
+        console.print(_hanging(Text(told, style="yellow")))
+    for gap in gaps[:UNKNOWN]:
+        console.print(_hanging(Text.assemble((clean(gap.command), "bold"), f"  {clean(gap.line)}")))
 
 
 def failures(report: Mapping[str, Any], console: Any) -> None:
