@@ -175,7 +175,8 @@ def test_what_is_stored_contradicts_a_single_change(planted: Planted) -> None:
     whole = planted.json(*AT, "--all")
     kinds = {(one["bad"], one["good"], one["kind"]) for one in (*whole["others"], whole["boundary"])}
     assert kinds == {
-        ("1.16.3", "1.16.2", "breaks"), ("1.16.3", "1.17.0", "mended"), ("1.20.0", "1.19.2", "breaks"), ("1.29.0", "1.30.0", "mended"),
+        ("1.16.3", "1.16.2", "breaks"), ("1.16.3", "1.17.0", "mended"), ("1.20.0", "1.19.2", "breaks"),
+        ("1.29.0", "1.30.0", "mended"),
     }  # fmt: skip
     assert not whole["monotone"] and "not the only change" in whole["sentence"]
     assert whole["not_tried"] == 0
@@ -311,7 +312,7 @@ def test_an_option_with_an_order_is_bisected_over_its_values(planted: Planted) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--model alhpa --axis onnxruntime", "perhaps 'alpha'"), ("--model alpha --axis onnxruntim", "perhaps 'onnxruntime'"),
+        ("--model alphaa --axis onnxruntime", "perhaps 'alpha'"), ("--model alpha --axis onnxruntim", "perhaps 'onnxruntime'"),
         ("--model alpha --axis model", "not an axis with an order"),
         ("--model alpha --axis engine", "not a component with versions"),
         ("--model alpha --axis onnxruntime --where opset=99", "opset"),
