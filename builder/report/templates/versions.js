@@ -1,4 +1,5 @@
 // across versions: latency, size, build time and error along a version axis, a line for all that is equal in the rest
+const MOST = 30, ROWS = 200; // lines of a plot, and of its table
 const FAILED = new Set(["failed", "crashed", "timeout", "out-of-memory", "blocked"]);
 const bad = c => c.status === "mismatch" || FAILED.has(c.status);
 const METRICS = {
@@ -16,10 +17,10 @@ function axesOfVersions() { // [axis, values in their order], most values first
   return [...seen].map(([k, vs]) => [k, [...vs]]).filter(([k, vs]) => !k.endsWith(".python") && vs.length > 1 && vs.every(isVersion)).map(([k, vs]) => [k, vs.sort(compare)]).sort((a, b) => b[1].length - a[1].length);
 }
 const valueAt = (c, axis) => axis.startsWith("engine.") ? c.E.fields[axis.slice(7)] : axis.startsWith("exporter.") ? c.X.fields[axis.slice(9)] : c.axes[axis];
-function linesOf(axis, model) { // [{label, at: Map(version -> cell)}]: cells that agree in all but the axis, a stack's Python and its entry's name
+function linesOf(axis, model, accept) { // [{label, at: Map(version -> cell)}]: cells that agree in all but the axis, a stack's Python and its entry's name
   const role = axis.includes(".") ? axis.split(".")[0] : "", loose = new Set([axis, `${role}.python`, role]), groups = new Map();
   for (const c of D.cells) {
-    if (c.axes.model !== model || c.built_on !== undefined || valueAt(c, axis) === undefined) continue;
+    if (c.axes.model !== model || c.built_on !== undefined || valueAt(c, axis) === undefined || !accept(c)) continue;
     const own = valuesOf(c), rest = Object.keys(own).filter(k => !loose.has(k)).sort().map(k => [k, own[k]]), key = JSON.stringify(rest);
     if (!groups.has(key)) groups.set(key, { rest: Object.fromEntries(rest), cells: [] });
     groups.get(key).cells.push(c);
@@ -56,12 +57,15 @@ function versionsView(params) {
   const filled = c => M.of(c) !== null, models = (D.axes.model || []).filter(m => D.cells.some(c => c.axes.model === m && valueAt(c, axis) !== undefined && c.built_on === undefined));
   const counts = new Map(models.map(m => [m, 0])); for (const c of D.cells) if (counts.has(c.axes.model) && valueAt(c, axis) !== undefined && filled(c)) counts.set(c.axes.model, counts.get(c.axes.model) + 1);
   const model = models.includes(params.model) ? params.model : [...models].sort((a, b) => counts.get(b) - counts.get(a))[0];
-  const lines = linesOf(axis, model), shown = lines.filter(l => [...l.at.values()].some(filled)), silent = lines.filter(l => !shown.includes(l) && [...l.at.values()].some(c => gapOf(c, metric)));
+  const [accept, hint] = selector(params.q || ""), lines = linesOf(axis, model, accept), longest = (a, b) => [...b.at.values()].filter(filled).length - [...a.at.values()].filter(filled).length;
+  const shown = lines.filter(l => [...l.at.values()].some(filled)), silent = lines.filter(l => !shown.includes(l) && [...l.at.values()].some(c => gapOf(c, metric)));
+  // More lines than can be told apart are no plot: those with the most numbers are drawn.
+  const drawn = shown.length + silent.length <= MOST ? [...shown, ...silent] : [...[...shown].sort(longest), ...silent].slice(0, MOST), rows = [...shown, ...silent].slice(0, ROWS);
   const used = values.filter(v => lines.some(l => l.at.has(v)));
-  const go = p => { location.hash = link("versions", Object.fromEntries(Object.entries({ axis, show: metric, model, ...p }).filter(x => x[1]))); };
+  const go = p => { location.hash = link("versions", Object.fromEntries(Object.entries({ axis, show: metric, model, q: params.q, ...p }).filter(x => x[1]))); };
   const pick = (label, list, current, change) => h("label", { class: "pick" }, label, h("select", { onchange: e => change(e.target.value) }, list.map(([v, text]) => h("option", { value: v, selected: v === current }, text))));
   const plot = h("div", { id: "plot", role: "img", "aria-label": `${M.title} of ${model} along ${axis}; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));
-  if (shown.length) drawVersions(plot, axis, used, [...shown, ...silent], metric);
+  if (shown.length) drawVersions(plot, axis, used, drawn, metric);
   const bare = shown.reduce((n, l) => n + [...l.at.values()].filter(c => filled(c) && M.span && M.span(c).length < 2).length, 0);
   const inTable = c => {
     if (!c) return h("span", { class: "faint", "aria-label": "no cell" }, "·");
@@ -72,13 +76,14 @@ function versionsView(params) {
   return [
     head("A line is all that is equal but the version. Below it, in its colour, what has no number: × failed, ◇ did not settle, – was foretold to fail. Hollow: not what was asked."),
     h("div", { class: "tools" }, h("div", { class: "seg", role: "group", "aria-label": "Show" }, Object.entries(METRICS).map(([k, x]) => h("button", { type: "button", "aria-pressed": String(k === metric), onclick: () => go({ show: k }) }, x.title))),
-      pick("along", axes.map(([a, vs]) => [a, `${a.replace(/^engine\./, "")} (${vs.length})`]), axis, a => go({ axis: a, model: "" })), pick("of", models.map(m => [m, `${m}${counts.get(m) ? ` (${counts.get(m)})` : ""}`]), model, m => go({ model: m }))),
+      pick("along", axes.map(([a, vs]) => [a, `${a.replace(/^engine\./, "")} (${vs.length})`]), axis, a => go({ axis: a, model: "" })), pick("of", models.map(m => [m, `${m}${counts.get(m) ? ` (${counts.get(m)})` : ""}`]), model, m => go({ model: m })),
+      h("div", { class: "box" }, h("input", { type: "search", id: "filter", "aria-label": "Narrow", placeholder: "narrow: precision=fp32 and opset=17", value: params.q || "", autocomplete: "off", spellcheck: "false", onchange: e => go({ q: e.target.value.trim() }) })), hint && h("span", { class: "hint", role: "status" }, hint)),
     h("div", { class: "stack" },
       h("section", { class: "panel" }, shown.length ? plot : h("p", { class: "empty" }, metric === "latency" ? `No timing of ${model} settled along ${axis}. A cell is timed when a set rule of the matrix gives it measure: true.` : `Nothing of ${model} along ${axis} has a number here.`),
         h("p", { class: "body faint" }, M.note(bare), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`)),
       h("section", { class: "panel" }, h("header", {}, h("h2", {}, "The same as a table"), h("span", { class: "faint" }, `${M.title}${M.unit && ` in ${M.unit}`}; each is a link to its cell`)),
         h("div", { class: "scroll" }, h("table", { class: "data across" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis.replace(/^engine\./, "")), used.map(v => h("th", { scope: "col", class: "num" }, v)))),
-          h("tbody", {}, [...shown, ...silent].map(l => h("tr", {}, h("th", { scope: "row" }, l.label), used.map(v => h("td", { class: "num" }, inTable(l.at.get(v)))))))))),
+          h("tbody", {}, rows.map(l => h("tr", {}, h("th", { scope: "row" }, l.label), used.map(v => h("td", { class: "num" }, inTable(l.at.get(v)))))))))),
     )];
 }
 async function drawVersions(el, axis, versions, lines, metric) {
@@ -103,10 +108,12 @@ async function drawVersions(el, axis, versions, lines, metric) {
   lines.forEach((l, i) => traces.push({ ...traces[i], x: [versions[0]], y: [null], error_y: undefined, customdata: undefined, hoverinfo: "skip", hovertemplate: undefined, showlegend: true, marker: { size: 8, color: SERIES[i % 7], symbol: MARKS[i % 6] } }));
   if (gaps.length) traces.push({ type: "scatter", mode: "markers", name: "no number", showlegend: false, yaxis: "y2", x: gaps.map(g => g[0]), y: gaps.map(g => -g[1]), marker: { size: 9, color: gaps.map(g => g[4]), symbol: gaps.map(g => g[2][1] === "unstable" ? "diamond-open" : g[2][0] === "unsupported" ? "line-ew-open" : "x-thin-open"), line: { width: 2, color: gaps.map(g => g[4]) } },
     customdata: gaps.map(g => [plain(g[3].E.id), plain(g[5]), g[2][1], plain(clip(why(g[3]), 90)), g[3].id]), hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{customdata[2]}<br>%{customdata[3]}<extra></extra>" });
-  const lanes = gaps.length ? Math.min(0.3, 0.05 + 0.022 * lines.length) : 0, height = (narrow ? 360 : 420) + (narrow ? 22 : 8) * lines.length;
+  const lanes = gaps.length ? Math.min(0.3, 0.05 + 0.022 * lines.length) : 0, room = el.clientWidth - 84, entry = 46 + 7 * Math.max(...lines.map(l => l.label.length));
+  // The legend's room is kept free, since Plotly would find it by drawing again and again.
+  const plotted = narrow ? 340 : 400, foot = 58 + 20 * Math.ceil((lines.length + 1) / Math.max(1, Math.floor(room / entry))), height = plotted + 12 + foot;
   if (M.log) { const floor = Math.max(...floors); if (floor > 0) traces.unshift({ type: "scatter", mode: "lines", name: "noise floor", x: [versions[0], versions[versions.length - 1]], y: [floor, floor], line: { dash: "dash", width: 1, color: v("--faint") }, hoverinfo: "skip" }); }
   el.replaceChildren();
-  await Plotly.newPlot(el, traces, { ...ground(v), height, margin: { l: narrow ? 52 : 64, r: 20, t: 12, b: 64 }, showlegend: true, legend: { orientation: "h", yref: "container", y: 0.01, yanchor: "bottom", x: 0, font: { color: v("--soft") } }, hovermode: "closest", dragmode: narrow ? false : "zoom",
+  await Plotly.newPlot(el, traces, { ...ground(v), height, margin: { l: narrow ? 52 : 64, r: 20, t: 12, b: foot }, showlegend: true, legend: { orientation: "h", y: -54 / plotted, yanchor: "top", x: 0, font: { color: v("--soft") } }, hovermode: "closest", dragmode: narrow ? false : "zoom",
     xaxis: { ...axisOf(v), type: "category", categoryorder: "array", categoryarray: versions, range: [-0.5, versions.length - 0.5], anchor: gaps.length ? "y2" : "y", title: titleOf(v, axis.replace(/^engine\./, "")) },
     yaxis: { ...axisOf(v), domain: [lanes ? lanes + 0.03 : 0, 1], type: M.log ? "log" : "linear", exponentformat: "power", rangemode: "tozero", title: titleOf(v, M.unit ? `${M.title}, ${M.unit}` : M.title) },
     ...(gaps.length ? { yaxis2: { domain: [0, lanes], range: [-lines.length + 0.4, 0.6], showticklabels: false, showgrid: false, zeroline: false, fixedrange: true, title: titleOf(v, narrow ? "" : "no number"), linecolor: v("--line2") } } : {}) }, PLOTTED);
