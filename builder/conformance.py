@@ -19,7 +19,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from builder.diagnose import Diagnosis, diagnose
+from builder.diagnose import Diagnosis, diagnose, no_evidence
 from builder.plan import Chain, Step
 from builder.store import StepRecord
 from builder.suite import Suite
@@ -206,7 +206,7 @@ def _stopped(
         result.update(status="skipped", stage="environment", reason=skipped.skipped)
     elif lost is not None:
         text = infrastructure[lost]
-        result.update(status="blocked", stage=stage[lost.kind], category="infrastructure", line=text,
+        result.update(status="blocked", stage=stage[lost.kind], **no_evidence(stage[lost.kind], text),
                       reason=f"{lost.kind} {lost.name} could not be done: {text}")  # fmt: skip
     elif failed is not None:
         data = records[failed.key].record

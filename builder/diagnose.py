@@ -215,6 +215,18 @@ def diagnose(
     return found
 
 
+def no_evidence(stage: str, text: str) -> dict[str, Any]:
+    """What a cell has of a step that ended without evidence, by why: `category` (always `infrastructure`), `signature`,
+    `line`, `diagnosis`, `remedy`, `source`. The catalogue may know the words; it makes no evidence of them."""
+    found = diagnose(stage, "failed", {"message": text}, None, "")
+    known = found.infrastructure and found.signature is not None
+    return {
+        "category": "infrastructure", "signature": found.signature if known else None, "line": text,
+        "diagnosis": found.diagnosis if known else None, "source": found.source if known else None,
+        "remedy": found.remedy if known else "Mend what the line names, then run again: what could not be tried is tried then.",
+    }  # fmt: skip
+
+
 def group_key(status: str, category: str | None, name: str | None, line: str | None, diagnosis: str | None) -> str:
     """What equal failures share; made from what a stored cell has, so that a report can group what it reads.
 

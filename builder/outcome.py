@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder import portability_grid
-from builder.diagnose import Diagnosis, diagnose
+from builder.diagnose import Diagnosis, diagnose, no_evidence
 from builder.plan import Chain, Step, before
 from builder.store import StepRecord
 from builder.values import FAILING, Expect
@@ -95,7 +95,7 @@ def outcome(
     elif stopped in infrastructure:
         text = infrastructure[stopped]
         result.update(
-            status="blocked", stage=_stage_of(stopped), category="infrastructure", line=text,
+            status="blocked", stage=_stage_of(stopped), **no_evidence(_stage_of(stopped), text),
             reason=f"{stopped.kind} {stopped.name} could not be done: {text}",
         )  # fmt: skip
     elif stopped.state == "failed":

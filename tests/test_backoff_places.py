@@ -239,7 +239,8 @@ def test_in_the_end_it_is_infrastructure_not_evidence_and_the_next_run_tries_aga
     assert script.builds == 3 and "tried 3 times" in local.infrastructure[chain.build]
     assert store.step(chain.build.key) is None
     (cell,) = results.judge(plan.chains, store, local.infrastructure, "")
-    assert (cell["status"], cell["category"]) == ("blocked", "infrastructure")
+    assert (cell["status"], cell["category"], cell["signature"]) == ("blocked", "infrastructure", "disk-full")
+    assert "enginematrix gc" in cell["remedy"] and "tried 3 times" in cell["line"]
     report = {"cells": [{**cell, "expected": None}], "run": {"interrupted": False, "over_budget": False}}
     assert results.exit_code(report, "unexpected")[0] == EXIT_INFRASTRUCTURE
     script.ends = []
