@@ -29,8 +29,8 @@ from builder.values import FAILING, STATUSES
 TEMPLATES = Path(__file__).parent / "templates"
 #: What the page's script is put together from, in this order: the ground, the views in the order of the navigation, the way
 #: between them. They share one scope.
-SCRIPTS = ("core", "pep440", "grammar", "selector", "axes", "overview", "matrix", "cells", "cell", "story", "known", "speed", "accuracy", "versions",
-           "portability", "facts", "rules", "report")  # fmt: skip
+SCRIPTS = ("core", "pep440", "grammar", "selector", "axes", "overview", "matrix", "cells", "cell", "story", "known",
+           "speed", "accuracy", "versions", "portability", "facts", "rules", "report")  # fmt: skip
 
 
 def assets() -> list[Path]:

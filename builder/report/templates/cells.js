@@ -31,6 +31,7 @@ function cells(params) {
     if (!rows.length) table.append(h("tbody", {}, h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No cell fits."))));
     current = rows;
     all = () => { if (rows.length > PAPER) { long.stop(); table.replaceChildren(widths, head); long = longTable(table, PAPER, i => line(rows[i], i), { span: COLUMNS.length }); less.textContent = `${(rows.length - PAPER).toLocaleString("en")} more cells are not printed: narrow the filter, or take report.json.`; } long.fill(); };
+    restore = () => update();
     if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding;
     history.replaceState(null, "", link("cells", p));
   }

@@ -90,6 +90,7 @@ const SHAPES = { // [filled path, stroked path] on 16 x 16
   blocked: ["", "M5.5 1.9h5l3.6 3.6v5l-3.6 3.6h-5l-3.6-3.6v-5ZM5 8h6"],
   ok: ["M8 4.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z", ""],
   "not-reached": ["", "M8 4.7a3.3 3.3 0 1 0 0 6.6 3.3 3.3 0 0 0 0-6.6Z"],
+  unstable: ["", "M2 10.5c1.2-5 3-5 4 0s2.8 5 4 0 2.4-5 4-1"],
 };
 function svgOf(name, attrs, ...children) { const el = document.createElementNS(SVG, name); for (const [k, v] of Object.entries(attrs)) el.setAttribute(k, v); el.append(...children); return el; }
 // Each shape is drawn once and used by name: a grid has thousands.
@@ -125,4 +126,4 @@ const clip = (text, n) => text.length > n ? text.slice(0, n - 1) + "…" : text;
 // `show(params)` gives nodes; `badge`: a number beside the title; `when`: whether there is anything to see.
 const VIEWS = new Map();
 function addView(name, title, show, { badge = null, when = true } = {}) { if (when) VIEWS.set(name, { title, show, badge: badge || null }); }
-let all = null; // what a view sets so that all of it is there before it is printed
+let all = null, restore = null; // what a view sets so that all of it is there before it is printed, and as it was after

@@ -5,6 +5,7 @@ function worst(cells) {
   const pool = fresh.some(c => FAILING.has(c.status)) ? fresh : cells;
   return WORST.find(s => pool.some(c => c.status === s)) || "skipped";
 }
+const WIDEST = 1500; // px of a grid on paper, before it is scaled to the sheet
 let lastSquare = ""; // where the focus was when a square was opened
 function matrix(params) {
   const pick = (key, other) => DIMENSIONS.has(key) ? key : other;
@@ -18,7 +19,7 @@ function matrix(params) {
   };
   const menu = (label, current, list, change) => h("label", { class: "pick" }, label, h("select", { "data-menu": label, "aria-label": label, onchange: e => { change(e.target.value); update(true); } }, list.map(([v, text]) => h("option", { value: v, selected: v === current }, text))));
   const free = () => [...DIMENSIONS.values()].filter(d => ![state.rows, state.cols, state.by].includes(d.key));
-  let table = null;
+  let table = null, unfolded = false;
   function update(keep) {
     if (state.cols === state.rows) state.cols = state.rows === "model" ? "engine.id" : "model";
     if (state.by === state.rows || state.by === state.cols) state.by = "";
@@ -31,13 +32,20 @@ function matrix(params) {
     facets.replaceChildren(
       menu("Rows", state.rows, all3, v => { if (v === state.cols) state.cols = state.rows; state.rows = v; }), menu("Columns", state.cols, all3, v => { if (v === state.rows) state.rows = state.cols; state.cols = v; }),
       menu("Split by", state.by, [["", "nothing"], ...all3.filter(([k]) => k !== state.rows && k !== state.cols)], v => { state.by = v; }),
-      ...free().filter(d => d.key in at || !/^(engine|exporter)\./.test(d.key) || d.stacks).map(d => menu(d.name, at[d.key] === undefined ? "\0" : at[d.key], [["\0", "any"], ...choicesOf(d.key).map(v => [v, v || "none"])], v => { if (v === "\0") delete at[d.key]; else at[d.key] = v; })));
+      h("details", { open: !narrow() || Object.keys(at).length > 0 || unfolded, ontoggle: e => { unfolded = e.target.open; } }, h("summary", {}, "Narrow by axis"), h("div", { class: "tools facets" }, free().filter(d => d.key in at || !/^(engine|exporter)\./.test(d.key) || d.stacks).map(d => menu(d.name, at[d.key] === undefined ? "\0" : at[d.key], [["\0", "any"], ...choicesOf(d.key).map(v => [v, v || "none"])], v => { if (v === "\0") delete at[d.key]; else at[d.key] = v; })))));
     const again = focused && [...facets.querySelectorAll("select")].find(s => s.dataset.menu === focused);
     if (again) again.focus();
     if (table) table.long.stop();
     table = gridOf(cells, state, p);
     place.replaceChildren(table.node);
-    all = table.long.fill;
+    all = () => { // on paper a wide grid is several, one below the other, each of them readable
+      const most = Math.max(4, Math.floor((WIDEST - table.first) / table.wide)), per = Math.ceil(table.n / Math.ceil(table.n / most));
+      if (!(table.n > most)) return table.long.fill();
+      table.long.stop();
+      const parts = Array.from({ length: Math.ceil(table.n / per) }, (_, i) => gridOf(cells, state, p, [i * per, (i + 1) * per]));
+      place.replaceChildren(...parts.map(x => x.node)); parts.forEach(x => x.long.fill());
+    };
+    restore = () => update();
   }
   let timer = 0;
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => timed(() => update()), 60); });
@@ -52,16 +60,16 @@ function matrix(params) {
   ];
 }
 // The grid of cells by rows, columns and what the columns are split by: {node, long: its rows}.
-function gridOf(cells, { rows: R, cols: C, by: B, only }, params) {
+function gridOf(cells, { rows: R, cols: C, by: B, only }, params, part = [0, 1e9]) {
   const dims = [R, C, B].map(k => DIMENSIONS.get(k)), gets = [R, C, B].map(k => k && FIELDS.get(k)), lists = [R, C].map(choicesOf).concat([B ? choicesOf(B) : [""]]);
   const places = lists.map(list => new Map(list.map((v, i) => [v, i]))), found = new Map();
   const spot = (n, c) => gets[n] ? places[n].get(gets[n](c) ?? "") : 0;
   for (const c of cells) { const k = (spot(0, c) * lists[1].length + spot(1, c)) * lists[2].length + spot(2, c); if (!found.has(k)) found.set(k, []); found.get(k).push(c); }
   const taken = [0, 1].map(() => new Set()), width = lists[1].length * lists[2].length;
   for (const k of found.keys()) { taken[0].add(Math.floor(k / width)); taken[1].add(k % width); }
-  const columns = [...taken[1]].sort((a, b) => a - b).map(k => { const c = Math.floor(k / lists[2].length); return { k, c, v: k % lists[2].length }; });
+  const every = [...taken[1]].sort((a, b) => a - b), columns = every.slice(...part).map(k => { const c = Math.floor(k / lists[2].length); return { k, c, v: k % lists[2].length }; });
   columns.forEach((x, i) => { x.edge = i === 0 || columns[i - 1].c !== x.c; });
-  let lines = [...taken[0]].sort((a, b) => a - b).map(r => ({ r, own: columns.flatMap(x => found.get(r * width + x.k) || []) }));
+  let lines = [...taken[0]].sort((a, b) => a - b).map(r => ({ r, own: every.flatMap(k => found.get(r * width + k) || []) }));
   if (only) lines = lines.filter(l => l.own.some(c => FAILING.has(c.status) || c.status === "blocked"));
   if (!lines.length) return { node: h("p", { class: "empty" }, only && cells.length ? "Nothing fails here." : "No cell fits."), long: { fill() {}, stop() {} } };
   const stacks = dims[0].stacks, items = [];
@@ -82,14 +90,14 @@ function gridOf(cells, { rows: R, cols: C, by: B, only }, params) {
   };
   const span = c => columns.filter(x => x.c === c).length, groups = [...new Set(columns.map(x => x.c))];
   const label = (n, i) => dims[n].stacks && n === 1 && !B ? dims[n].stacks.get(value(n, i)).label : name(n, i);
-  const head = h("thead", {}, h("tr", { class: B ? "two" : null }, h("th", { class: "corner", scope: "col", rowspan: B ? 2 : null }, opening(dims[0].name)), groups.map(c => h("th", { scope: "col", colspan: B ? span(c) : null, class: B ? "edge" : null, "data-tip": dims[1].stacks ? value(1, c) : null }, h("span", { class: "c" }, label(1, c)))), h("th", { scope: "col", rowspan: B ? 2 : null, class: "num" }, "verified")),
+  const head = h("thead", {}, h("tr", { class: B ? "two" : null }, h("th", { class: "corner", scope: "col", rowspan: B ? 2 : null }, stacks ? opening(dims[0].name) : dims[0].name), groups.map(c => h("th", { scope: "col", colspan: B ? span(c) : null, class: B ? "edge" : null, "data-tip": dims[1].stacks ? value(1, c) : null }, h("span", { class: "c" }, label(1, c)))), h("th", { scope: "col", rowspan: B ? 2 : null, class: "num" }, "verified")),
     B && h("tr", {}, columns.map(x => h("th", { scope: "col", class: x.edge ? "edge" : null, "data-tip": words(2, x.v) }, clip(name(2, x.v), 14)))));
   const first = narrow() ? 112 : 230, wide = Math.max(each, B ? 0 : Math.min(150, ...[Math.max(...groups.map(c => 7.6 * Math.max(...label(1, c).split(/[\s-]/).map(w => w.length)) + 16))])), least = first + 96 + columns.length * wide;
   const table = h("table", { class: "mx" + (B ? " two-axis" : ""), role: "grid", "aria-label": `${dims[0].name} by ${dims[1].name}${B ? ` and ${dims[2].name}` : ""}`, "aria-readonly": "true", style: { "min-width": `${least}px`, "max-width": `${first + 110 + columns.length * (B ? 150 : 190)}px`, "--wide": least } },
     h("colgroup", {}, h("col", { style: { width: `${first}px` } }), columns.map(() => h("col", {})), h("col", { style: { width: "96px" } })), head);
   const long = longTable(table, items.length, i => row(items[i]), { size: Math.max(10, Math.floor(2000 / columns.length)), estimate: 36, span: columns.length + 2 });
   roving(table);
-  return { node: h("div", { class: "scroll" + (least > Math.min(1480, innerWidth) - 50 ? " wide" : "") }, table), long };
+  return { node: h("div", { class: "scroll" + (least > Math.min(1480, innerWidth) - 50 ? " wide" : "") }, table), long, n: columns.length, wide, first: first + 96 };
 }
 function square(cells, label, to, key, shown) {
   if (!cells) return h("span", { class: "none", "aria-label": "no cells" }, "·");

@@ -4,7 +4,7 @@ function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?"), [view, id] = (path || "overview").split("/");
   const params = {};
   for (const pair of (query || "").split("&")) { const at = pair.indexOf("="); if (at > 0) { try { params[pair.slice(0, at)] = decodeURIComponent(pair.slice(at + 1)); } catch { /* not ours */ } } }
-  tip.hidden = true; all = null;
+  tip.hidden = true; all = restore = null;
   const one = view === "cell" && byId.get(id || "");
   if (one && !one.detailed) {
     const found = details(one), here = location.hash;
@@ -30,6 +30,7 @@ addEventListener("hashchange", e => {
   if (to.startsWith("#/cells") && !from.startsWith("#/cell")) upTo = from.startsWith("#/matrix") ? from : "";
   route();
 });
+addEventListener("afterprint", () => { if (restore) restore(); });
 addEventListener("beforeprint", () => { if (all) all(); document.querySelectorAll("details").forEach(d => { d.open = true; }); });
 addEventListener("keydown", e => {
   if (e.target.closest("input,select,textarea") || e.ctrlKey || e.metaKey || e.altKey) { if (e.key === "Escape" && e.target.id === "filter") e.target.blur(); return; }
