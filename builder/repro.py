@@ -209,7 +209,7 @@ def _size(cell: Mapping[str, Any], store: Store) -> int:
     """Bytes of the model that a cell was built from: a finding is shown with the smallest."""
     path = (cell.get("files") or {}).get("model")
     with contextlib.suppress(OSError):
-        return (store.root / path).stat().st_size if path else 0
+        return (store.root / path).stat().st_size if path else 1 << 60
     return 1 << 60
 
 

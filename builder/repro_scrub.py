@@ -11,7 +11,7 @@ from builder.diagnose import clean
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH", re.IGNORECASE)
 _LOOKS_SECRET = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|nvapi-[\w-]{20,}|AKIA[0-9A-Z]{16}|"
-    r"xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})|(?i:(?:authorization|bearer)[:= ]+[\w.~+/=-]{8,})"
+    r"xox[abprs]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})|(?i:(?:(?:authorization|bearer)[:= ]+)+[\w.~+/=-]{8,})"
 )
 _HOME = re.compile(r"(?<![\w.])~[\w.-]*/(?:[\w.+@~%-]+/)*")
 MARK = "***"
@@ -24,4 +24,4 @@ def scrub(text: str, environ: Mapping[str, str] | None = None) -> str:
     for name, value in sorted(env.items(), key=lambda item: -len(item[1])):
         if len(value) >= 6 and _SECRET.search(name):
             text = text.replace(value, MARK)
-    return _HOME.sub("", clean(_LOOKS_SECRET.sub(MARK, text)))
+    return clean(_HOME.sub("", _LOOKS_SECRET.sub(MARK, text)))
