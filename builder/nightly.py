@@ -287,11 +287,13 @@ def covered(
 
 
 def exit_code(report: dict[str, Any], policy: Policy) -> tuple[int, str]:
-    """DESIGN's exit codes. `new`: cells that got worse since the night before and that nobody expected to, and expectations past
-    their date; without a night before there is nothing new. A lock that could not be refreshed is infrastructure."""
+    """DESIGN's exit codes. `new`: cells that got worse since the night before and that nobody expected to (not those that worked
+    when they were traced), and expectations past their date; without a night before there is nothing new. A lock that could
+    not be refreshed is infrastructure."""
     part = report["nightly"]
     if policy == "new" and not report["run"]["interrupted"]:
-        if bad := part["regressions"] + len(part["overdue"]):
+        worse = {cell for group in part["changes"] if group["kind"] in nightly_words.BAD for cell in group["cells"]}
+        if bad := part["regressions"] - len(worse.intersection(part["trace"]["again"])) + len(part["overdue"]):
             return errors.EXIT_FAILURES, f"{_cells(bad)} got worse since the night before and nobody expected it"
         code, because = results.exit_code(report, "infra")
     else:

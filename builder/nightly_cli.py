@@ -84,6 +84,9 @@ def call(
         if not isinstance(error, UsageError):
             _append(f"# The night ended early\n\n```\n{str(error).replace('```', '')}\n```\n")
         raise
+    except KeyboardInterrupt:  # before the first cell, or while the report was written
+        _append("# The night was interrupted before it could tell anything\n")
+        raise
     if options.json:
         print(json.dumps(report["nightly"], indent=1))
     else:

@@ -21,7 +21,7 @@ NAMES = 3
 """Cells that an entry names."""
 LONG = 200
 """Characters of a line of the page."""
-_BAD = ("new-failures", "changed-cause", "pass-to-skip", "stale")
+BAD = ("new-failures", "changed-cause", "pass-to-skip", "stale")
 
 
 @dataclass(kw_only=True)
@@ -61,9 +61,9 @@ def page(report: Mapping[str, Any]) -> Page:
     sections = [
         Section(title=f"{TITLES[kind]}: {_cells(sum(len(g['cells']) for g in by_kind[kind]))}",
                 entries=[_entry(group, traced) for group in _red_first(by_kind[kind])], more=more)
-        for kind in _BAD if by_kind[kind]
+        for kind in BAD if by_kind[kind]
     ]  # fmt: skip
-    new = {cell for kind in _BAD for group in by_kind[kind] for cell in group["cells"]}
+    new = {cell for kind in BAD for group in by_kind[kind] for cell in group["cells"]}
     if late := [one for one in traced if new.isdisjoint(one["cells"]) and one["verdict"] != "not traced"]:
         title = f"Traced now, failing since earlier nights: {_cells(sum(len(one['cells']) for one in late))}"
         sections.append(Section(title=title, entries=[_late(one) for one in late], more="report.json"))
@@ -93,7 +93,7 @@ def page(report: Mapping[str, Any]) -> Page:
 def _headline(report: Mapping[str, Any]) -> str:
     part = report["nightly"]
     counts = part["counts"]
-    parts = [f"{TITLES[kind].lower()}: {counts[kind]}" for kind in (*_BAD, "fixed") if counts.get(kind)]
+    parts = [f"{TITLES[kind].lower()}: {counts[kind]}" for kind in (*BAD, "fixed") if counts.get(kind)]
     if part["overdue"]:
         parts.append(f"past their date: {len(part['overdue'])}")
     if not parts:
@@ -113,7 +113,7 @@ def _lead(report: Mapping[str, Any]) -> Iterator[str]:
     if not part["against"]:
         yield "There is no night before to compare with."
         return
-    silent = {kind: n for kind, n in part["counts"].items() if n and kind not in (*_BAD, "fixed", "flaky", "slower")}
+    silent = {kind: n for kind, n in part["counts"].items() if n and kind not in (*BAD, "fixed", "flaky", "slower")}
     others = "".join(f", {TITLES[kind].lower()}: {n}" for kind, n in silent.items())
     same = f"; {_cells(part['unchanged'])} unchanged{others}" if part["unchanged"] is not None else "; no cell ran anew"
     yield f"Compared with {part['against']}{same}."
@@ -132,7 +132,7 @@ def _red_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _entry(group: Mapping[str, Any], traced: Sequence[Mapping[str, Any]]) -> Entry:
     """The cells, the category, the component, the remedy."""
     mine = set(group["cells"])
-    found = [one for one in traced if not mine.isdisjoint(one["cells"])] if group["kind"] in _BAD else []
+    found = [one for one in traced if not mine.isdisjoint(one["cells"])] if group["kind"] in BAD else []
     below = list(dict.fromkeys(f"cause: {_cause(one)}" for one in found if one["verdict"] != "not traced"))[:2]
     if not below and group["beside"]:
         more = f" and {len(group['beside']) - 3} more" if len(group["beside"]) > 3 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from nights import MATRIX, Nights, fails
 
 from builder import (
+    cli,
     machine,
     nightly,
     nightly_coverage,
@@ -92,8 +94,6 @@ def test_the_night_compares_with_the_one_before_and_not_with_runs_by_hand(nights
     first = nights()
     nights.write_lock(**{MID: "2.0.0"})
     nights.world.answer = numpy2
-    from builder import cli
-
     assert cli.main(["-f", str(nights.folder / "matrix.yaml"), "run", "--frozen", "--quiet", "--group", "nightly"]) == 1
     second = nights(code=1)
     assert second["nightly"]["against"] == first["run"]["id"]
@@ -101,8 +101,6 @@ def test_the_night_compares_with_the_one_before_and_not_with_runs_by_hand(nights
 
 
 def test_without_a_night_before_the_last_run_of_the_matrix_is_compared_with(nights: Nights) -> None:
-    from builder import cli
-
     arguments = ["run", "--frozen", "--quiet", "--select", "model=alpha"]
     assert cli.main(["-f", str(nights.folder / "matrix.yaml"), *arguments]) == 0
     report = nights()
@@ -148,6 +146,7 @@ def test_a_cell_that_was_a_whim_is_tried_again_by_the_next_night(nights: Nights)
     assert traced["verdict"] == "flaky"
     assert second["nightly"]["trace"]["again"] == traced["cells"] and len(traced["cells"]) == 1
     assert "flaky" in nights.page and "tried again by the next night" in nights.page
+    assert nightly.exit_code(second, "new")[0] == 0
     third = nights()
     assert third["counts"]["verified"] == 12
     assert [one["kind"] for one in third["nightly"]["changes"]] == ["fixed"]
@@ -404,6 +403,26 @@ def test_a_second_night_at_once_does_nothing_and_says_so(nights: Nights) -> None
         _, told = nights.say("--lock frozen", code=3)
     assert "another night is at work" in told and not nights.world.jobs
     nights()
+
+
+def test_nights_can_be_merged_and_freed(nights: Nights, tmp_path: Path) -> None:
+    nights()
+    other = tmp_path / "other" / "artifacts"
+    other.mkdir(parents=True)
+    for path in (nights.folder / "artifacts").glob("results.sqlite*"):
+        shutil.copy(path, other)
+    for line in (f"merge {other}", "gc --keep-runs 0"):
+        assert cli.main(["-f", str(nights.folder / "matrix.yaml"), *line.split()]) == 0
+    assert len(nightly_keep.nights(nights.store, "group nightly", "nights")) == 1
+    assert nights()["nightly"]["against"]
+
+
+def test_a_night_of_the_portability_grid(nights: Nights) -> None:
+    matrix = MATRIX.replace("groups:", "portability: all\ngroups:").replace("select: all", 'select: "built-on=*"')
+    nights.files.write("matrix.yaml", matrix)
+    report = nights()
+    found = report["nightly"]["coverage"]
+    assert report["selected"] == found["cells"] == 36 and found["fresh"] == found["pairs"] > 23
 
 
 def test_bad_input_is_named(nights: Nights) -> None:
