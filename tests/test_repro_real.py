@@ -1,5 +1,5 @@
-"""Folders of real failures, run as somebody would who has nothing of ours: in a bare shell, from another place, with an empty home.
-The same failure is shown; with the version that mends it, it is not."""
+"""Folders of real failures, run as somebody would who has nothing of ours: in a bare shell, from another place, with an empty
+home. The same failure is shown; with the version that mends it, it is not."""
 
 from __future__ import annotations
 
@@ -56,11 +56,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def found(small: Path, words: str) -> Path:
     """The one folder whose cell has these words in its name."""
-    (path,) = [
-        path
-        for path in (small / "artifacts/repro").iterdir()
-        if path.is_dir() and all(w in path.name for w in words.split())
-    ]
+    folders = [path for path in (small / "artifacts" / "repro").iterdir() if path.is_dir()]
+    (path,) = [path for path in folders if all(word in path.name for word in words.split())]
     return path
 
 
@@ -68,10 +65,7 @@ def shown(folder: Path, bare: Path, *pins: str, **more: str) -> tuple[int, str]:
     """(exit code, what was printed) of reproduce.sh. uv, its cache and pyenv are where they are; all else is away."""
     kept = ("UV_", "PIP_", "SSL_", "REQUESTS_CA", "CURL_CA", "http", "HTTP", "no_proxy", "NO_PROXY", "ALL_PROXY")
     env = {name: value for name, value in os.environ.items() if name.startswith(kept)}
-    cache = (
-        os.environ.get("UV_CACHE_DIR")
-        or subprocess.check_output([interpreters.uv_binary(), "cache", "dir"], text=True).strip()
-    )
+    cache = subprocess.check_output([interpreters.uv_binary(), "cache", "dir"], text=True).strip()
     tools = bare / "bin"
     if not tools.exists():
         tools.mkdir()
@@ -161,9 +155,3 @@ def test_it_is_written_for_one_cell_and_packed_the_same_twice(small: Path, tmp_p
     enginematrix(small, "repro", cell, "--folder", str(tmp_path / "small"), "--limit", "1")
     text = (tmp_path / "small" / "README.md").read_text()
     assert "`model.onnx`" in text and "is too large to be here" in text
-    verified = next(cell["id"] for cell in report(small)["cells"] if cell["status"] == "mismatch")
-    assert (
-        "tolerance"
-        in (Path(small / "artifacts" / "repro") / found(small, "openvino").name / "reproduce.py").read_text().lower()
-    )
-    assert verified
