@@ -70,15 +70,14 @@ def _emit(options: argparse.Namespace, project: Project) -> int:
     from builder import ci_emit
 
     asked = _options(options, project)
-    files = ci_emit.emit(project, asked)
+    emitted = ci_emit.emit(project, asked)
     if options.check:
-        changed = ci_emit.stale(files)
+        changed = ci_emit.stale(emitted.files)
         for line in changed:
             print(f"{line}; write it: {asked.command}")
         return EXIT_FAILURES if changed else EXIT_OK
-    ci_emit.save(files, force=options.force)
-    for path in files:
-        print(path)
+    ci_emit.save(emitted.files, force=options.force)
+    print(*emitted.files, *emitted.told, sep="\n")
     return EXIT_OK
 
 

@@ -85,8 +85,17 @@ class Jobs:
     parts: Sequence[ci_parts.Part] = field(repr=False)
 
 
-def emit(project: Project, options: Options) -> dict[Path, str]:
-    """Path -> text of the files. Raises UsageError for what cannot be, SpecErrors for a matrix that is none."""
+@dataclass(frozen=True, kw_only=True)
+class Emitted:
+    """What was written, and what it stands for."""
+
+    files: Mapping[Path, str]
+    told: tuple[str, ...]
+    """One line a flow: how many jobs, how long."""
+
+
+def emit(project: Project, options: Options) -> Emitted:
+    """The files, not yet written. Raises UsageError for what cannot be, SpecErrors for a matrix that is none."""
     _check(options)
     nightly = _jobs(project, options, options.group, options.runners, options.jobs)
     pulls = _jobs(project, options, options.pull_requests, (), None) if options.pull_requests else []
@@ -99,17 +108,24 @@ def emit(project: Project, options: Options) -> dict[Path, str]:
         out = {root / "nightly.yml": _github(shared, project, options, "nightly", options.group, nightly, options.cron)}
         if pulls:
             out[root / "pr.yml"] = _github(shared, project, options, "pr", options.pull_requests, pulls, "")
-        return out
-    file = project.root / ".gitlab" / "enginematrix.yml"
-    flows = [
-        _flow("nightly", options.group, nightly, '$CI_PIPELINE_SOURCE == "schedule"', _limit(project, options.group))
-    ]
-    if pulls:
-        rule = '$CI_PIPELINE_SOURCE == "merge_request_event"'
-        flows.append(_flow("pr", options.pull_requests, pulls, rule, _limit(project, options.pull_requests)))
-    both = [*nightly, *pulls]
-    return {file: _fill("gitlab", {**shared, "flows": flows, "file": "/.gitlab/enginematrix.yml", "locks": _locks(project),
-                                   "work": _work(both), "total": sum(len(jobs.parts) for jobs in both)})}  # fmt: skip
+    else:
+        rules = {"nightly": '$CI_PIPELINE_SOURCE == "schedule"', "pr": '$CI_PIPELINE_SOURCE == "merge_request_event"'}
+        flows = [_flow("nightly", options.group, nightly, rules["nightly"], _limit(project, options.group, nightly))]
+        if pulls:
+            limit = _limit(project, options.pull_requests, pulls)
+            flows.append(_flow("pr", options.pull_requests, pulls, rules["pr"], limit))
+        names = {**shared, "flows": flows, "file": "/.gitlab/enginematrix.yml", "locks": _locks(project)}
+        out = {project.root / ".gitlab" / "enginematrix.yml": _fill("gitlab", names)}
+    told = [_told("nightly", options.group, nightly)] + ([_told("pr", options.pull_requests, pulls)] if pulls else [])
+    return Emitted(files=out, told=tuple(told))
+
+
+def _told(name: str, group: str, kinds: Sequence[Jobs]) -> str:
+    parts = [part for kind in kinds for part in kind.parts]
+    cells, longest = sum(len(part.cells) for part in parts), max(part.seconds for part in parts)
+    jobs = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+    work = f"{sum(part.seconds for part in parts) / 60:.0f} minutes of one processor with nothing stored"
+    return f"{name}: {cells} cells of the group {group} in {jobs}, {work}, the longest {longest / 60:.0f}"
 
 
 def _check(options: Options) -> None:
@@ -230,7 +246,7 @@ def _github(
     runs_on = list(options.runs_on) if len(options.runs_on) > 1 else (options.runs_on or (RUNS_ON,))[0]
     return _fill("github", {
         **shared, "name": name, "group": shlex.quote(group), "jobs": jobs, "cron": cron, "runs_on": runs_on,
-        "timeout": _limit(project, group), "total": len(jobs), "work": _work(kinds),
+        "timeout": _limit(project, group, kinds),
         "locks": ", ".join(f"'{path}'" for path in _locks(project)),
     })  # fmt: skip
 
@@ -249,17 +265,17 @@ def _flow(name: str, group: str, kinds: Sequence[Jobs], rule: str, timeout: int)
     }  # fmt: skip
 
 
-def _limit(project: Project, group: str) -> int:
-    """Minutes until a job is ended: the group's budget and an hour for setting up and for what was begun."""
+def _limit(project: Project, group: str, kinds: Sequence[Jobs]) -> int:
+    """Minutes until a job is ended: the group's budget and an hour for setting up and for what was begun; without a budget,
+    four times what its longest part is reckoned to take, and half an hour, in whole hours."""
     from builder import pipeline
 
     found = pipeline.load(project)[0].groups.get(group)
     budget = found.budget if found is not None else None
-    return min(TIMEOUT, math.ceil(budget / 60) + 60) if budget else TIMEOUT
-
-
-def _work(kinds: Sequence[Jobs]) -> int:
-    return math.ceil(sum(part.seconds for kind in kinds for part in kind.parts) / 60)
+    if budget:
+        return min(TIMEOUT, math.ceil(budget / 60) + 60)
+    longest = max(part.seconds for kind in kinds for part in kind.parts)
+    return min(TIMEOUT, 60 * math.ceil((4 * longest / 60 + 30) / 60))
 
 
 def _locks(project: Project) -> list[str]:
