@@ -71,7 +71,7 @@ test-docker: setup-dev ## the tests that need a Docker engine (root, debootstrap
 
 lint: setup-dev ## ruff, mypy --strict, vermin, codespell
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
-	&& $(VENV)/bin/vermin -q --no-tips -t=3.6- --violations builder/worker recipes images && $(VENV)/bin/codespell
+	&& $(VENV)/bin/vermin -q --no-tips -t=3.6- --violations builder/worker builder/repro_judge.py recipes images && $(VENV)/bin/codespell
 
 bench: setup-dev ## planning, no-op and per-cell overhead, each with its bar
 	@for file in benchmarks/bench_*.py; do $(VENV)/bin/python $$file || exit 1; done
