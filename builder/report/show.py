@@ -147,11 +147,12 @@ def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]]) -> l
     out = ["differs from this cell in one axis only"] if rows else []
     sign = {"lower": "below", "higher": "above", "": ""}
     for row in rows:
-        axis = row["axis"].removeprefix("engine.")
-        value = row["cell"]["engine"]["id"] if axis == "family" else row["value"] or "none"
         other = row["cell"]
+        axis, value = row["axis"].removeprefix("engine."), row["value"] or "not given"
+        if row["axis"].endswith(".family"):  # another library, and with it all of its stack
+            axis, value = "instead", other[row["axis"].removesuffix(".family")]["id"]
         why = f": {other['diagnosis'] or other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
-        out.append(f"  {other['id']}  {axis + ' ' + value:<34} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
+        out.append(f"  {other['id']}  {axis + ' ' + value:<46} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
     return out
 
 

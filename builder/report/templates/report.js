@@ -18,6 +18,8 @@ function route() {
   const nodes = view === "cell" ? cell(id || "") : VIEWS.get(name).show(params);
   main.replaceChildren(...nodes.filter(Boolean));
   document.getElementById("nav").replaceChildren(...[...VIEWS].map(([k, { title, badge: n }]) => h("a", { href: link(k), "aria-current": k === name ? "page" : null }, title, n && h("span", {}, n.toLocaleString("en")))), ...(D.operators ? [h("a", { href: "operators.html" }, "Operators")] : []));
+  const tab = document.querySelector("#nav [aria-current]"), bar = document.getElementById("nav"); // the bar scrolls where it is narrow
+  if (tab) bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
   document.title = `${view === "cell" && byId.has(id) ? byId.get(id).slug : VIEWS.get(name).title} · ${D.run.matrix.name} · EngineMatrix`;
   const now = view + (id || "");
   if (last && last !== now) { scrollTo(0, 0); main.focus({ preventScroll: true }); said.textContent = document.title; }
