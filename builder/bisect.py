@@ -36,6 +36,8 @@ _SAYS: Mapping[Kind, tuple[str, str]] = {
     "failure": ("fails", "works"), "mismatch": ("gives wrong numbers", "gives the right ones"),
     "slowdown": ("is slower", "is as fast"),
 }  # fmt: skip
+_NO_PYTHON = "no CPython "
+"""Begins what `interpreters.find` says where this machine lacks one."""
 Told = Callable[[str], None]
 
 
@@ -299,8 +301,12 @@ class Bisect:
                     continue
             if reasons:
                 had = self.axis.stack(release.cell).python
-                self.say(f"  {release.value}: nothing for Python {had}; tried on {self.axis.stack(cell).python}")
-            return self._judged(release, cell, self._run(cell), "run")
+                self.say(f"  {release.value}: not on Python {had}; tried on {self.axis.stack(cell).python}")
+            outcome = self._run(cell)
+            if _NO_PYTHON in str(outcome["line"]) and cell is not (release.cell, *release.others)[-1]:
+                reasons.append(str(outcome["line"]))
+                continue
+            return self._judged(release, cell, outcome, "run")
         return self._untried(release, f"cannot be installed: {reasons[0]}")
 
     def _run(self, cell: Cell, *, again: bool = False) -> Mapping[str, Any]:

@@ -230,9 +230,9 @@ def _minor(python: str) -> int:
 
 def _cells(work: Work, axis: Axis, base: Cell, stacks: Sequence[Stack]) -> dict[str, tuple[Cell | None, str]]:
     """Stack id -> its cell in the context of `base`, or the rule that takes it away."""
-    if not stacks:
-        return {}
     spec = work.spec
+    if base.model in spec.suites:  # whose thousands of cases no rule tells apart by release
+        return {stack.id: (_with(base, axis, stack), "") for stack in stacks}
     engines = (base.engine, *stacks) if axis.role == "engine" else (base.engine,)
     exporters = (*stacks, base.exporter) if axis.role == "exporter" else (base.exporter,)
     options = {name: spec.fields.values[name] for name in spec.fields.options}

@@ -69,6 +69,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             "repro": repro.unused(root, slugs),
             "worker": [path for path in root.glob("worker/*") if path.name != digest(worker_hashes())[:16]],
             "work": list(root.glob("work/*")),
+            "lab": [path for name in ("objects/*/*", "sources/*", "work/*") for path in root.glob(f"lab/{name}")],
         }
         freed = {kind: (len(paths), sum(_size(path) for path in paths)) for kind, paths in unused.items()}
         freed["records"] = (len(gone), 0)

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from builder import history, history_runs, lock, machine, pipeline, trace_locks, trace_parts
+from builder import history_changes as changes
 from builder.diagnose import group_key
+from builder.environment import worker_hashes
 from builder.errors import EngineMatrixError, InfrastructureError, UsageError
 from builder.history_changes import Change, words
 from builder.isolation import Isolation
@@ -27,7 +29,7 @@ from builder.store import Store
 from builder.trace_lab import BUDGET, Lab, no_evidence
 from builder.trace_parts import Component
 from builder.trace_search import Answer, minimal
-from builder.values import FAILING, Cell, Stack, Stage
+from builder.values import FAILING, Cell, Stack, Stage, digest
 
 SCHEMA = 1
 Verdict = Literal["named", "interaction", "inseparable", "flaky", "not in the lock", "not traced"]
@@ -39,7 +41,12 @@ VERDICTS: Mapping[Verdict, str] = {
     "not in the lock": "it fails with the old lock too, and something else moved",
     "not traced": "could not be told, and why",
 }
+_GOOD = ("verified", "built")
 _NO_ENTRY = "no entry of the lock moved"
+_REALISED = ("isolation", "Dockerfile")
+"""Changes of a stack that are none of its lock entry."""
+_BOOT = ("kernel", "memory")
+"""What differs on one machine from one start to the next."""
 _ANSWERS = {"fails": "fails the same", "works": "works", "unresolved": "says nothing"}
 
 
@@ -62,6 +69,8 @@ class Crossing:
     when: str | None
 
     def __str__(self) -> str:
+        if self.answer == "works" and self.status not in _GOOD:
+            return f"{self.name}: fails as it did before ({self.category or self.status})"
         detail = f" ({self.line})" if self.answer == "unresolved" and self.line else ""
         return f"{self.name}: {_ANSWERS[self.answer]}{detail}"
 
@@ -127,7 +136,7 @@ def trace_failures(
                 continue
             work = pipeline.Work(project=project, spec=spec, matrix=matrix, cells=(cell,), select=f"#{cell.id}")
             progress(cell.slug + (f", and {len(ids) - 1} more that fail like it" if len(ids) > 1 else ""))
-            one = _Trace(work, store, cell, cheap, ids, runs, deadline, progress)
+            one = _Trace(work, store, cell, cheap, ids, found["changes"], runs, deadline, progress)
             out.append(one.trace())
             progress(f"  {out[-1].verdict}" + (f": {out[-1].component}" if out[-1].component else f": {out[-1].why}"))
     return sorted(out, key=lambda one: -len(one.cells))
@@ -176,10 +185,11 @@ class _Trace:
     """One cell."""
 
     def __init__(
-        self, work: Work, store: Store, cell: Cell, row: Mapping[str, Any], ids: Sequence[str],
+        self, work: Work, store: Store, cell: Cell, row: Mapping[str, Any], ids: Sequence[str], matrix: Sequence[Change],
         runs: Mapping[str, Mapping[str, Any]], deadline: float | None, progress: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.store, self.row, self.ids, self.progress = store, row, ids, progress
+        self.matrix = matrix
         self.cell = replace(cell, attributes=replace(cell.attributes, measure=False))  # a timing decides no failure
         self.old_run, self.new_run = runs[row["old"]["run"]], runs[row["new"]["run"]]
         self.work = replace(work, asked=self._isolation(work))
@@ -199,7 +209,8 @@ class _Trace:
             return self._told("not traced", why=f"{type(error).__name__}: {error}")
 
     def _trace(self) -> Traced:
-        outside = [one for one in self.row["changes"] or () if not one["stack"]]
+        outside = [one for one in self.row["changes"] or () if not one["stack"] or one["component"] in _REALISED]
+        outside += [one for one in self.matrix if one["component"] == "matrix"]
         stacks, data = self._needed()
         new = trace_locks.of_run(self.store, self.work.project, self.new_run, stacks)
         old = trace_locks.of_run(self.store, self.work.project, self.old_run, stacks)
@@ -209,6 +220,8 @@ class _Trace:
         parts = trace_parts.components(old, new, stacks, data, images)
         self.old, self.new, self.stacks, self.data = old, new, stacks, data
         again = self._try("new lock", parts, since=str(self.new_run["finished"] or self.new_run["started"]))
+        if again.answer == "works" and (moved := self._moved_since()):
+            raise _Stop(f"it works here and now, and since that run changed: {'; '.join(words(moved))}")
         if again.answer == "works":
             return self._told("flaky", why="it works when it is tried again with the same lock")
         if again.answer == "unresolved":
@@ -234,6 +247,17 @@ class _Trace:
             else "nothing else moved in the lock of its stacks"
         )
         return self._told("named", component, stack, why)
+
+    def _moved_since(self) -> list[Change]:
+        """What is otherwise here and now than it was in the new run, and not in its lock."""
+        run, here = self.new_run, self.lab.here
+        now = {
+            "code": digest(worker_hashes())[:16], "processor": {"flags": here.flags, "environment": here.environment},
+            "recipes": {name: recipe.sha256 for name, recipe in self.work.spec.recipes.items()},
+            "matrix": {"sha256": self.work.spec.sha256}, "machine": here.as_dict(),
+        }  # fmt: skip
+        found = changes.run(run, now) + changes.recipe(self.cell.model, run, now)
+        return [one for one in found if one["component"] not in _BOOT]
 
     def _elsewhere(self, outside: Sequence[Change], why: str) -> Traced:
         if outside:
@@ -321,7 +345,7 @@ class _Trace:
         if _alike(outcome, new):
             return "fails"
         bad = outcome["status"] in FAILING or outcome["status"] == "blocked"
-        if not bad or (old["status"] not in ("verified", "built") and _alike(outcome, old)):
+        if not bad or (old["status"] not in _GOOD and _alike(outcome, old)):
             return "works"
         return "unresolved"
 

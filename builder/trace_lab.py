@@ -7,17 +7,19 @@ a trial does not question (sources, exported models, references), and environmen
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from builder import machine, pipeline, results
-from builder.environment import uv
+from builder import machine, pipeline, pulls, results
+from builder.environment import engine, uv
 from builder.lock import Lock, Pins
 from builder.pipeline import Work
 from builder.plan import Chain, Kind, Plan, Step, reconcile, remake
@@ -33,6 +35,16 @@ _BEFORE: dict[Stage, tuple[Kind, ...]] = {
 }  # fmt: skip
 """Stage in which a cell failed -> kinds of steps that came before it and are not in question."""
 BUDGET = "the time budget ended before it ran"
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM ends a trial as Ctrl-C does, where that can be asked for: in the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        with pipeline.terminate_as_interrupt():
+            yield
+    else:
+        yield
 
 
 class Quiet:
@@ -56,6 +68,7 @@ class Lab:
         self.work = replace(work, against={})
         self.main = store
         self.store = Store(store.root / FOLDER)
+        self.store.sweep()
         self.here = machine.read()
         self.deadline = deadline
         self.say = say
@@ -69,9 +82,9 @@ class Lab:
     def over(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def plan(self, cells: Sequence[Cell], locked: Lock) -> Plan:
-        """The steps of these cells, not yet held against what is stored."""
-        return pipeline.make_plan(replace(self.work, cells=tuple(cells)), locked, self.here)
+    def plan(self, cells: Sequence[Cell], locked: Lock, refused: Mapping[str, str] = MappingProxyType({})) -> Plan:
+        """The steps of these cells, not yet held against what is stored; `refused` as for `pipeline.make_plan`."""
+        return pipeline.make_plan(replace(self.work, cells=tuple(cells)), locked, self.here, refused=refused)
 
     def run(
         self, cells: Sequence[Cell], locked: Lock, *, failed_at: Stage = "build", since: str = "", again: bool = False,
@@ -97,10 +110,9 @@ class Lab:
         change: Callable[[Plan], None],
     ) -> list[dict[str, Any]]:  # fmt: skip
         self._take_over(self.plan(cells, locked), _BEFORE[failed_at])
-        plan = self.plan(cells, locked)
-        change(plan)
-        reconcile(plan, self.store.light(), self.store.root / "objects", again="all" if again else "", engines=False)
-        remake(plan, self._whole)
+        plan = self._held(cells, locked, again, change, {})
+        if refused := self._no_room(plan, locked):
+            plan = self._held(cells, locked, again, change, refused)
         lost: dict[Step, str] = {}
         over = False
         if plan.todo() and not self.over:
@@ -108,6 +120,31 @@ class Lab:
         elif plan.todo():
             over = True
         return results.judge(plan.chains, self.store, lost, BUDGET if over else "not run")
+
+    def _held(
+        self,
+        cells: Sequence[Cell],
+        locked: Lock,
+        again: bool,
+        change: Callable[[Plan], None],
+        refused: Mapping[str, str],
+    ) -> Plan:
+        """The plan, held against what the lab has."""
+        plan = self.plan(cells, locked, refused)
+        change(plan)
+        reconcile(plan, self.store.light(), self.store.root / "objects", again="all" if again else "", engines=False)
+        remake(plan, self._whole)
+        return plan
+
+    def _no_room(self, plan: Plan, locked: Lock) -> dict[str, str]:
+        """Stacks whose images the Docker engine has no room for -> why."""
+        needed = pipeline.images_to_make(plan, self.work, self.main)
+        if not needed:
+            return {}
+        from builder.environment.room import room
+
+        found = pulls.of(needed, locked, engine.platform(), *room())
+        return {pull.stack.id: pull.refused for pull in found if pull.refused}
 
     def _execute(self, plan: Plan, again: bool, keep_engines: bool) -> tuple[dict[Step, str], bool]:
         """(Steps that ended without evidence, whether the budget ended). Raises KeyboardInterrupt, InfrastructureError."""
@@ -117,7 +154,8 @@ class Lab:
         run = f"{utc()}-{secrets.token_hex(2)}-lab"
         here = self.here
         self.ran += len(plan.todo())
-        try:
+        with _terminated(), contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.store.root / "work" / run, ignore_errors=True)
             local = Local(
                 plan, self.store, lambda step: pipeline.realise(step, self.work, self.main), Quiet(self.say), run=run,
                 jobs=here.cores, cores=here.cores, gpu=bool(here.gpus), gpus=usable(here.gpus, os.environ),
@@ -126,8 +164,6 @@ class Lab:
             )  # fmt: skip
             if not local.run():
                 raise KeyboardInterrupt
-        finally:
-            shutil.rmtree(self.store.root / "work" / run, ignore_errors=True)
         self._engines |= {
             step.key for step in plan.steps if keep_engines and step.kind == "build" and step.state == "stored"
         }
@@ -168,7 +204,7 @@ class Lab:
             target = self.store.root / path
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileExistsError):
+                with contextlib.suppress(FileExistsError):
                     os.link(self.main.root / path, target)
             except OSError:  # removed meanwhile, or another file system: it is made anew
                 return False

@@ -154,7 +154,7 @@ def test_a_release_without_files_for_its_python_moves_to_another(planted: Plante
     assert (found["boundary"]["bad"], found["boundary"]["good"]) == ("1.14.0", "1.14.1")
     stacks = {one["release"]: (one["stack"], one["python"]) for one in found["tried"] if one["verdict"] != "nothing"}
     assert stacks["1.14.1"] == ("engine-onnxruntime1.14.1-py3.10", "3.10")
-    assert "1.14.1: nothing for Python 3.11; tried on 3.10" in planted.said
+    assert "1.14.1: not on Python 3.11; tried on 3.10" in planted.said
 
 
 def test_a_python_that_the_matrix_fixes_is_not_moved(
