@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from builder import sample
-from builder.plan import Chain, Plan
+from builder.plan import Chain, Plan, Step
 from builder.store import Store
 from builder.values import FAILING
 
@@ -75,8 +75,13 @@ def prioritise(plan: Plan, order: Sequence[str], store: Store) -> None:
         return
     ranked = arranged(plan.chains, order, evidence(store))
     for place, chain in enumerate(reversed(ranked), start=1):
-        for step in chain.steps():
-            step.priority = max(step.priority, place)
+        waits, seen = list(chain.steps()), set[Step]()
+        while waits:  # and all that they wait for: the environment of the tools is no step of the chain
+            step = waits.pop()
+            if step not in seen:
+                seen.add(step)
+                step.priority = max(step.priority, place)
+                waits += [*step.needs, *([step.environment] if step.environment is not None else [])]
 
 
 def arranged(chains: Sequence[Chain], order: Sequence[str], known: Known) -> list[Chain]:

@@ -20,6 +20,7 @@ from nights import MATRIX, Nights, fails
 
 from builder import (
     cli,
+    lock,
     machine,
     nightly,
     nightly_coverage,
@@ -300,6 +301,20 @@ def test_what_covers_most_is_tried_first_of_what_was_never_tried() -> None:
     rest = [chain for chain in chains if chain.cell.id not in found[:2]]
     told = {chain.cell.id: Evidence(status="verified", when="") for chain in done}
     assert set(_order([*done, *rest], ("uncovered",), told)[:2]) == set(found[2:4]), "on top of what is covered"
+
+
+def test_what_the_first_cell_waits_for_comes_first_as_well(nights: Nights) -> None:
+    nights.files.write("matrix.yaml", MATRIX.replace("opset: [13, 17]", "precision: [fp32, int8]"))
+    nights.write_lock()
+    work = pipeline.select(nights.work.project, group="nightly", expression=None)
+    locked = lock.read(work.project.lock)
+    assert locked is not None
+    plan, _ = pipeline.planned(work, locked, machine.read(), nights.store)
+    nightly_order.prioritise(plan, work.order, nights.store)
+    for step in plan.todo():
+        waits = [*step.needs, *([step.environment] if step.environment else [])]
+        assert all(need.priority >= step.priority > 0 for need in waits), f"{step.kind} {step.name}"
+    assert any(step.name.startswith("onnx-tools") and step.priority > 1 for step in plan.steps)
 
 
 def test_evidence_is_the_newest_result_that_told_anything(nights: Nights) -> None:
