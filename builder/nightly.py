@@ -34,7 +34,7 @@ from builder.isolation import Isolation
 from builder.pipeline import Keep, Listeners, Result, Work
 from builder.project import Project
 from builder.store import Store
-from builder.values import Cell
+from builder.values import FAILING, Cell
 
 if TYPE_CHECKING:
     from builder.nightly_lock import Refreshed
@@ -48,8 +48,9 @@ RESERVE = 0.1
 """Share of the budget that is kept for tracing new failures, where there is a night to compare with."""
 LEAST = 0.5
 """Share of the budget that the cells have in any case: a night that does nothing else must still get on."""
-TOLD: tuple[Kind, ...] = ("new-failures", "changed-cause", "pass-to-skip", "stale", "fixed", "flaky", "slower")
-"""What the summary names the cells of; of the rest it gives the number."""
+TOLD: tuple[Kind, ...] = ("new-failures", "changed-cause", "first", "pass-to-skip", "stale", "fixed", "flaky", "slower")
+"""What the summary names the cells of (of first results those that fail and were not expected to); of the rest it gives the
+number."""
 WAITING = frozenset({history_runs.INTERRUPTED, history_runs.OVER_BUDGET})
 
 
@@ -234,7 +235,7 @@ def _part(
     new: str,
 ) -> dict[str, Any]:  # fmt: skip
     """The report's `nightly`, without coverage and times."""
-    kinds = found["kinds"] if found else {}
+    kinds = {**found["kinds"], "first": [row for row in found["kinds"]["first"] if _red_row(row)]} if found else {}
     cells = report["cells"]
     states = {
         name: [c["id"] for c in cells if (c["expected"] or {}).get("state") == name] for name in ("overdue", "fixed")
@@ -249,6 +250,11 @@ def _part(
         "trace": traced, "red": _red(cells), "overdue": states["overdue"], "expected-fixed": states["fixed"],
         "left": [cell["id"] for cell in cells if cell["reason"] in WAITING],
     }  # fmt: skip
+
+
+def _red_row(row: Mapping[str, Any]) -> bool:
+    status = str(row["new"]["status"])
+    return (status in FAILING or status == "blocked") and str(row["expected"]) != "expected"
 
 
 def _red(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ The same page as Markdown (at most LINES lines, for a CI summary) and for a term
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,8 @@ NAMES = 3
 """Cells that an entry names."""
 LONG = 200
 """Characters of a line of the page."""
-BAD = ("new-failures", "changed-cause", "pass-to-skip", "stale")
+BAD = ("new-failures", "changed-cause", "first", "pass-to-skip", "stale")
+NAMED = {**TITLES, "first": "Failing the first time that they were tried"}
 
 
 @dataclass(kw_only=True)
@@ -59,7 +61,7 @@ def page(report: Mapping[str, Any]) -> Page:
     more = f"`enginematrix diff {part['against']} {part['run']}`" if part["against"] and part["run"] else "report.html"
     by_kind = {kind: [group for group in groups if group["kind"] == kind] for kind in TITLES}
     sections = [
-        Section(title=f"{TITLES[kind]}: {_cells(sum(len(g['cells']) for g in by_kind[kind]))}",
+        Section(title=f"{NAMED[kind]}: {_cells(sum(len(g['cells']) for g in by_kind[kind]))}",
                 entries=[_entry(group, traced) for group in _red_first(by_kind[kind])], more=more)
         for kind in BAD if by_kind[kind]
     ]  # fmt: skip
@@ -92,8 +94,10 @@ def page(report: Mapping[str, Any]) -> Page:
 
 def _headline(report: Mapping[str, Any]) -> str:
     part = report["nightly"]
-    counts = part["counts"]
-    parts = [f"{TITLES[kind].lower()}: {counts[kind]}" for kind in (*BAD, "fixed") if counts.get(kind)]
+    counts: Counter[str] = Counter()
+    for group in part["changes"]:
+        counts[group["kind"]] += len(group["cells"])
+    parts = [f"{NAMED[kind].lower()}: {counts[kind]}" for kind in (*BAD, "fixed") if counts[kind]]
     if part["overdue"]:
         parts.append(f"past their date: {len(part['overdue'])}")
     if not parts:
@@ -113,7 +117,8 @@ def _lead(report: Mapping[str, Any]) -> Iterator[str]:
     if not part["against"]:
         yield "There is no night before to compare with."
         return
-    silent = {kind: n for kind, n in part["counts"].items() if n and kind not in (*BAD, "fixed", "flaky", "slower")}
+    told = {*BAD, "fixed", "flaky", "slower"} - {"first"}  # of first results only those that fail are named
+    silent = {kind: n for kind, n in part["counts"].items() if n and kind not in told}
     others = "".join(f", {TITLES[kind].lower()}: {n}" for kind, n in silent.items())
     same = f"; {_cells(part['unchanged'])} unchanged{others}" if part["unchanged"] is not None else "; no cell ran anew"
     yield f"Compared with {part['against']}{same}."

@@ -109,6 +109,17 @@ def test_without_a_night_before_the_last_run_of_the_matrix_is_compared_with(nigh
     assert "another one than then" in nights.page
 
 
+def test_what_fails_the_first_time_is_told_and_is_no_change(nights: Nights) -> None:
+    nights.files.write("matrix.yaml", MATRIX.replace(", 1.22.0]", "]"))
+    nights()
+    nights.files.write("matrix.yaml", MATRIX)
+    nights.world.answer = lambda stage, stack, packages, job: fails() if stage == "build" and stack == NEW else None
+    report = nights("--lock frozen --fail-on new")
+    assert report["counts"]["failed"] == 4 and report["nightly"]["regressions"] == 0
+    assert "## Failing the first time that they were tried: 4 cells" in nights.page
+    assert report["nightly"]["trace"]["results"] == []
+
+
 def test_a_matrix_that_changed_is_no_regression(nights: Nights) -> None:
     nights()
     nights.files.write("matrix.yaml", MATRIX.replace(", 1.22.0]", "]"))
@@ -583,14 +594,10 @@ def test_a_page_is_a_page(kinds: dict[str, list[int]], overdue: int, moved: int,
     assert len(page.splitlines()) <= nightly_words.LINES
     assert "<script>" not in page and "\n# c" not in page[1:]
     titles = [line for line in page.splitlines() if line.startswith("## ")]
-    order = [
-        nightly_words.TITLES[kind]
-        for kind in ("new-failures", "changed-cause", "pass-to-skip", "stale")
-        if kind in kinds
-    ]
+    order = [nightly_words.NAMED[kind] for kind in nightly_words.BAD if kind in kinds]
     assert [title[3:].partition(":")[0] for title in titles[: len(order)]] == order
     for kind in kinds:  # each is told, with a cell or the place where they all are
-        title = f"## {nightly_words.TITLES[kind]}: "
+        title = f"## {nightly_words.NAMED[kind]}: "
         assert title in page
     assert "## Coverage of pairs" in page and "## Lock" in page and "## Left for the next night" in page
     shown = list(nightly_words.lines(report))
