@@ -63,7 +63,7 @@ def _up_to_date(
     root = store.root / FOLDER
     # What was not tried this time keeps what it had.
     here = sorted(cell["id"] for cell in cells if cell["status"] not in ("skipped", "blocked"))
-    mark = digest([how, [[cell["id"], cell["key"]] for cell in failing], here, _code()])
+    mark = digest([how, [_key(cell) for cell in failing], here, _code()])
     if index.get("mark") == mark and all((root / name / SIGN).is_file() for name in index["folders"]):
         return index
     with store.lock(FOLDER):
@@ -71,6 +71,11 @@ def _up_to_date(
         leaving = _Leaving(chains, store, set(here), how, read_index(root))
         leaving.all(failing)
         return leaving.finish(mark)
+
+
+def _key(cell: Mapping[str, Any]) -> list[Any]:
+    """What a cell's folder is made of: its result, and what `locate` has found in it since."""
+    return [cell["id"], cell["key"], (cell.get("located") or {}).get("when")]
 
 
 class _Leaving:
@@ -121,7 +126,7 @@ class _Leaving:
 
     def _folder(self, cell: Mapping[str, Any], name: str, title: str) -> str:
         """Make one, unless it is there; why not, or ""."""
-        key = digest([cell["key"], _code()])
+        key = digest([_key(cell), _code()])
         old = self.old.get(name)
         if old is not None and old["key"] == key and (self.root / name / SIGN).is_file():
             self.folders[name] = dict(old)
@@ -215,7 +220,12 @@ def _size(cell: Mapping[str, Any], store: Store) -> int:
 
 def _words(index: Mapping[str, Any]) -> str:
     """README.md of `artifacts/repro/`."""
-    rows = ["# Failures, each as a folder that shows it", ""]
+    rows = [
+        "# Failures, each as a folder that shows it",
+        "",
+        "Models and inputs are hard links into the store: change copies (`enginematrix repro CELL --folder DIR`).",
+        "",
+    ]
     shared: dict[str, int] = {}
     for name in index["same"].values():
         shared[name] = shared.get(name, 0) + 1

@@ -89,7 +89,11 @@ def read(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepRecord
         raise Refusal(msg)
     data = record.record
     error = data.get("error") or {}
-    imported = str(error.get("message", "")).startswith("import ") or cell["status"] == "degraded"
+    imported = str(error.get("message", "")).startswith("import ") or cell["status"] in (
+        "degraded",
+        "crashed",
+        "timeout",
+    )
     if step.kind == "environment" and not imported:
         msg = "the environment itself could not be made; its log says why"
         raise Refusal(msg)
@@ -341,6 +345,9 @@ class _Reader:
             path = self._path(made["artifact"])
             job["engine"] = f"engine{path.suffix}"
             self.files[job["engine"]] = path
+        if job["running"] and self.step.data.get("unloadable"):
+            msg = "the library was asked of the file alone, since this machine cannot load it: no script runs it here"
+            raise Refusal(msg)
         if job["running"]:
             job["cases"] = self._cases()[0]
             metric = recipe.data.get("metric")

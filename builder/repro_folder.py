@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder import repro_judge
 from builder.lock import lines as requirement_lines
-from builder.repro_case import Case, lines
+from builder.repro_case import Case, Refusal, lines
 from builder.repro_readme import libraries, machine, readme
 from builder.repro_scripts import environment, library, model_files, script
 from builder.repro_scrub import scrub
@@ -65,11 +66,13 @@ def make(case: Case, limit: int) -> Folder:
     rendered = (case.step.environment or case.step).data["rendered"]
     rules = rendered and case.family.image
     system = bool(rules and rules.site == "system")
-    torch = next((pin for pin in case.pins.packages if pin.startswith("torch==")), "")
+    if not re.fullmatch(r"3\.\d+", case.pins.python):  # it is read by a shell
+        msg = f"its Python is {case.pins.python!r}"
+        raise Refusal(msg)
     example = _example(case)
     texts["reproduce.sh"] = environment().get_template("reproduce.sh.j2").render(
         python=case.pins.python, example=example, bare=bare, system=system,
-        torch=(torch.partition("+")[2].partition(" ")[0] or "cpu") if torch else "",
+        torch=_backend(case.pins.packages),
     )  # fmt: skip
     texts["judge.py"] = Path(repro_judge.__file__).read_text(encoding="utf-8")
     texts["requirements.txt"] = "" if bare else case.pins.requirements_txt()
@@ -81,6 +84,7 @@ def make(case: Case, limit: int) -> Folder:
     if rendered is not None and image:
         base = f"{image['base']}@{image['digest']}"
         texts["Dockerfile"] = environment().get_template("Dockerfile.j2").render(base=base, gpu=gpu)
+        texts[".dockerignore"] = "env\n"
     texts["README.md"] = readme(case, title, texts, files, left_out, example, gpu)
     return Folder(texts=texts, files=files, left_out=left_out)
 
@@ -95,8 +99,14 @@ def title_of(case: Case) -> str:
 
 def _example(case: Case) -> str:
     """A package that the stack is named by, in another version."""
-    name = next((line.split("==")[0] for line in requirement_lines(case.stack) if "==" in line), "PACKAGE")
-    return f"{name}==VERSION"
+    found = (re.match(r"([A-Za-z0-9._-]+)(\[[\w,.-]+\])?==", line) for line in requirement_lines(case.stack))
+    return next((f"{one[1]}==VERSION" for one in found if one), "PACKAGE==VERSION")
+
+
+def _backend(pins: Sequence[str]) -> str:
+    """Which build of PyTorch is among the pins, as uv calls it: `cpu`, `cu126`; '' without PyTorch."""
+    found = (re.match(r"torch==[\w.]+?(?:\+(cpu|cu\d+|rocm[\d.]+))?(?: ;|$)", pin) for pin in pins)
+    return next((one[1] or "cpu" for one in found if one), "")
 
 
 def _expected(case: Case, title: str, needs: list[str]) -> dict[str, Any]:
@@ -107,7 +117,8 @@ def _expected(case: Case, title: str, needs: list[str]) -> dict[str, Any]:
         "stage": cell["stage"], "category": cell["category"], "signature": cell["signature"], "when": cell["when"],
         "line": scrub(str(cell["line"] or "")), "message": "\n".join(lines(case.message, MESSAGE)),
         "end": {k: v for k, v in case.end.items() if k != "note"}, "phase": case.phase, "match": dict(case.expected),
-        "seconds": case.step.seconds, "summary": scrub(str(cell["reason"])).replace("Failure: ", ""), "needs": needs,
+        "seconds": case.step.seconds, "command": cell["command"], "needs": needs,
+        "summary": scrub(str(cell["reason"])).replace("Failure: ", ""),
         "python": probe.get("python"), "distributions": probe.get("distributions") or {}, "libraries": libraries(case),
         "machine": machine(case),
     }  # fmt: skip

@@ -3,6 +3,7 @@ it is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,13 @@ def _files(case: Case, texts: Mapping[str, str], files: Mapping[str, Path]) -> l
     for name, path in sorted(files.items()):
         if not name.startswith("model/worker/"):
             about = next((text for start, text in _ABOUT.items() if name.startswith(start)), "the model")
-            out.append((name, f"{about}, {path.stat().st_size} bytes, sha256 {file_sha256(path)[:16]}..."))
+            out.append((name, f"{about}, {path.stat().st_size} bytes, sha256 {_sha256(path)[:16]}..."))
     return out
+
+
+def _sha256(path: Path) -> str:
+    """Of a stored file its name says it."""
+    return path.stem if re.fullmatch(r"[0-9a-f]{64}", path.stem) else file_sha256(path)
 
 
 def _notes(case: Case, files: Mapping[str, Path], left_out: Mapping[str, int], options: str) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pprint
 import re
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ HEAVY = (
 )
 """Words in the names of operators that carry a network's arithmetic (worker/adapters: HEAVY)."""
 _FLAGS = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "fp8": "FP8", "int4": "INT4", "fp4": "FP4"}
+_LOGIN = re.compile(r"(://)[^/\s@\"]{1,300}@")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -49,6 +51,8 @@ def environment() -> jinja2.Environment:
 
 def literal(value: Any) -> str:
     """A value as Python text, the same every time; long ones over several lines."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises
     return pprint.pformat(value, width=110, compact=True, sort_dicts=True)
 
 
@@ -123,7 +127,8 @@ def _onnxruntime(case: Case) -> tuple[str, dict[str, Any]]:
     listed: list[Any] = [providers] if isinstance(providers, str) else list(providers)
     if "CUDAExecutionProvider" in listed and job["options"].get("tf32", "off") != "allowed":
         listed = [(one, {"use_tf32": "0"}) if one == "CUDAExecutionProvider" else one for one in listed]
-    return "onnxruntime.py.j2", {**_common(case), "providers": listed, "external": job["external"]}
+    cuda = listed != ["CPUExecutionProvider"]
+    return "onnxruntime.py.j2", {**_common(case), "providers": listed, "external": job["external"], "cuda": cuda}
 
 
 def _openvino(case: Case) -> tuple[str, dict[str, Any]]:
@@ -201,6 +206,7 @@ def _torch_export(case: Case) -> tuple[str, dict[str, Any]]:
     names = [item["name"] for item in recipe["inputs"]]
     return "torch_export.py.j2", {
         **_model(case), "opset": int(options["opset"]), "inputs": names, "case": case.job["case"],
+        "names": sorted({name for axes in dims for name in axes.values()}),
         "dynamo": options.get("torch-exporter", "dynamo") == "dynamo", "dims": dims, "axes": dict(zip(names, dims, strict=False)),
     }  # fmt: skip
 
@@ -236,15 +242,13 @@ def _torch(case: Case) -> tuple[str, dict[str, Any]]:
         msg = "which types a module computes in is read from PyTorch's dispatcher, by no short script"
         raise Refusal(msg)
     recipe = job["recipe"].data
-    limits = recipe["dims"].get("dynamic", {})
-    dims = [
-        {axis: (name, limits[name]["min"], limits[name]["max"]) for axis, name in axes.items()}
-        for axes in _symbols(recipe, job["shapes"])
-    ]
+    dims = _symbols(recipe, job["shapes"])
+    names = sorted({name for axes in dims for name in axes.values()})
+    limits = {name: (recipe["dims"]["dynamic"][name]["min"], recipe["dims"]["dynamic"][name]["max"]) for name in names}
     tolerance = {k: v for k, v in job["tolerance"].items() if k in ("atol", "rtol", "cosine", "mismatch")}
     return "torch_engine.py.j2", {
         **values, **_model(case), "tolerance": tolerance, "cases": job.get("cases", []), "example": job["example"],
-        "mode": job["options"].get("mode") or job["settings"].get("mode") or "eager", "dims": dims,
+        "mode": job["options"].get("mode") or job["settings"].get("mode") or "eager", "dims": dims, "limits": limits,
         "precision_int8": job["precision"] == "int8", "device": job["settings"].get("device") or "cpu",
         "dtype": {"fp16": "float16", "bf16": "bfloat16"}.get(job["precision"], "float32"),
     }  # fmt: skip
@@ -263,17 +267,30 @@ def model_files(case: Case) -> dict[str, str | Path]:
     recipe = case.job.get("recipe")
     if recipe is None:
         return {}
-    import json
-
     folder = Path(recipe.directory)
-    out: dict[str, str | Path] = {"model/recipe.json": json.dumps(recipe.data, indent=1, sort_keys=True) + "\n"}
+    text = json.dumps(recipe.data, indent=1, sort_keys=True) + "\n"
+    out: dict[str, str | Path] = {"model/recipe.json": _LOGIN.sub(r"\1", text)}
+    # What the model is made from is in source/, if anything; a hidden file is its writer's own.
+    given = (
+        recipe.source.name.rstrip("/")
+        if recipe.source is not None and recipe.source.kind in ("file", "folder")
+        else None
+    )
     texts = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and not path.is_symlink():
-            name = path.relative_to(folder).as_posix()
-            out[f"model/{name}"] = path
-            if path.suffix == ".py":
-                texts.append(path.read_text(encoding="utf-8"))
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in Path(name).parts)
+        if (
+            not path.is_file()
+            or path.is_symlink()
+            or hidden
+            or name in ("recipe.yaml", given)
+            or name.startswith(f"{given}/")
+        ):
+            continue
+        out[f"model/{name}"] = path
+        if path.suffix == ".py":
+            texts.append(path.read_text(encoding="utf-8"))
     wanted = [found for text in texts for found in _imports(text)]
     while wanted:
         name = wanted.pop()

@@ -281,7 +281,7 @@ def case(job: dict[str, Any], match: dict[str, Any], phase: str = "run", **famil
         hashes={"numpy==1.26.4": ("sha256:0",)},
     )
     step: Any = SimpleNamespace(environment=environment, data={}, seconds=5.0)
-    found = cell("a", loaded={}, stage="run", when="2026-11-21T00:00:00Z", comparison={"tolerance": {"atol": 1e-3}})
+    found = cell("a", command="enginematrix repro a", loaded={}, stage="run", when="2026-11-21T00:00:00Z", comparison={"tolerance": {"atol": 1e-3}})
     return Case(
         chain=None, cell=found, step=step, stack=stack, pins=pins, environment={"probe": {}}, phase=phase, expected=match,  # type: ignore[arg-type]
         end={"exit": 1}, message="it is bad", job=job,
