@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Store:
 
 def step(version: str = "10.16.1", cuda: str = "12", takes: str = "onnx") -> Any:
 
-    stack = SimpleNamespace(id=f"tensorrt-{version}", value={"tensorrt": version, "cuda": cuda}.get)
+    stack = SimpleNamespace(id=f"tensorrt-{version}", family="tensorrt", value={"tensorrt": version, "cuda": cuda}.get)
     return SimpleNamespace(stack=stack, environment=SimpleNamespace(data={"family": SimpleNamespace(takes=takes)}))
 
 
@@ -157,6 +157,27 @@ def test_a_piece_is_kept_as_an_object(store: Store, tmp_path: Path) -> None:
     ((stage, given),) = run.asked
     assert (stage, given["refused"], given["failed_at"]) == ("subgraph", ERROR["unsupported"], "parse")
     assert not (tmp_path / "job-subgraph").exists()
+
+
+def test_an_equal_failure_is_told_where_to_look(store: Store, tmp_path: Path) -> None:
+    piece = {"model": "p.onnx", "operators": ["Relu", "Odd"], "smallest": True}
+    run = answers(
+        {"ok": True, "result": {"subgraphs": [piece, {**piece, "operators": ["Tanh"], "smallest": False}]}},
+        {"p.onnx": b""},
+    )
+    other = {**ERROR, "message": "something else"}
+    for at, error in (
+        (step(), ERROR),
+        (step(), ERROR),
+        (step(), other),
+        (step("11.0.0"), ERROR),
+    ):  # another release: alike
+        smallest(at, job(tmp_path), error, tmp_path / "job", store, run)
+    assert [given["alike"] for _, given in run.asked] == [[], [["Relu", "Odd"]], [], [["Relu", "Odd"]]]
+    path = next((store.root / "caches" / "refused").glob("*.json"))
+    for damage in ("", "{", '{"a": 1}', '[["a", 3], "b"]'):
+        path.write_text(damage)
+        smallest(step(), job(tmp_path), ERROR, tmp_path / "job", store, run)
 
 
 @pytest.mark.parametrize(

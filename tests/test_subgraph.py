@@ -252,6 +252,33 @@ def test_a_long_model_without_a_named_node_takes_few_tries(tmp_path: Path, monke
     assert library.asked <= 40
 
 
+def test_what_was_found_elsewhere_is_tried_first_and_proven_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [("Relu", f"n{i}", [f"t{i}" if i else "x"], [f"t{i + 1}" if i < 255 else "y"]) for i in range(256)]
+    nodes[100], nodes[101] = ("Odd", *nodes[100][1:]), ("Even", *nodes[101][1:])
+    model = onnxfile.write(tmp_path / "m.onnx", nodes)
+    rule = lambda operators: [says("", "no")] if {"Odd", "Even"} <= set(operators) else []  # noqa: E731
+    slow, library, _ = reduce(model, rule, tmp_path, monkeypatch, message="no")
+    tries = library.asked
+    found, library, folder = reduce(model, rule, tmp_path, monkeypatch, message="no", alike=[["Odd", "Even"]])
+    (piece,) = found["subgraphs"]
+    assert piece["nodes"] == slow["subgraphs"][0]["nodes"] == ["n100", "n101"] and piece["smallest"]
+    assert library.asked <= 8 < tries
+    assert names(subgraph.read(str(folder / piece["model"])))[:2] == ["n100", "n101"]
+    for wrong in (["Relu", "Relu"], ["Odd"], ["Tanh", "Even"], ["Relu", "Odd", "Even"], []):
+        found, _, _ = reduce(model, rule, tmp_path, monkeypatch, message="no", alike=[wrong])
+        assert found["subgraphs"][0]["nodes"] == ["n100", "n101"], wrong
+
+
+def test_pieces_are_looked_for_along_what_feeds_them(chain: subgraph.Model) -> None:
+    assert subgraph_search.alike(chain, ["Relu", "Add", "Sub"], None) == [{0, 1, 3}]
+    assert subgraph_search.alike(chain, ["Relu", "Add", "Sub"], 3) == [{0, 1, 3}]
+    assert subgraph_search.alike(chain, ["Relu", "Add", "Sub"], 4) == []
+    assert subgraph_search.alike(chain, ["Relu", "Sub"], None) == [], "Relu does not feed Sub itself"
+    assert subgraph_search.alike(chain, ["Relu"] * 13, None) == []
+
+
 def test_limits_end_a_search_with_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnxfile.write(tmp_path / "m.onnx", CHAIN, weights=["w", "v"])
     rule = lambda operators: [says("", "no")] if "Sub" in operators else []  # noqa: E731

@@ -7,11 +7,13 @@ calibration scales is made of what is in the key. `caches/` can be deleted at an
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.diagnose import diagnose
 from builder.plan import Step
 from builder.store import Store, file_sha256
 from builder.values import digest
@@ -19,6 +21,8 @@ from builder.values import digest
 #: Seconds that looking for the smallest piece of a refused model may take, and what it may take of them in one model.
 PATIENCE = 90.0
 LIMIT = {"tries": 60, "seconds": 40.0, "pieces": 4}
+KEPT = 4
+"""Pieces whose operators are remembered of one failure."""
 
 
 class Caches:
@@ -91,6 +95,35 @@ def _own(folder: Path, name: Any) -> Path | None:
     return path if path.is_file() and not path.is_symlink() else None
 
 
+class Likenesses:
+    """What the smallest refused pieces were made of, by engine and failure: the same failure of another model is looked for
+    where that has the same operators, and found there in a few tries in place of some dozen. What is found is cut from the
+    cell's own model and refused by its own build all the same, so that a wrong hint costs a few tries and no truth."""
+
+    def __init__(self, store: Store, step: Step, error: Mapping[str, Any]) -> None:
+        found = diagnose(str(error.get("stage")), "failed", error, None, "")
+        about = [step.stack.family if step.stack else "", found.group_key, error.get("stage")]
+        self.name = digest(about)[:32]
+        self.path = store.root / "caches" / "refused" / f"{self.name}.json"
+        self.store = store
+
+    def known(self) -> list[list[str]]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        lists = found if isinstance(found, list) else []
+        return [names for names in lists if isinstance(names, list) and all(isinstance(name, str) for name in names)]
+
+    def learn(self, pieces: Sequence[Mapping[str, Any]]) -> None:
+        known = self.known()
+        new = [list(piece["operators"]) for piece in pieces if piece.get("smallest") and piece.get("operators")]
+        new = [names for names in new if names not in known]
+        if new:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.store.write_text(self.path, json.dumps([*known, *new][-KEPT:]))
+
+
 def smallest(
     step: Step, job: Mapping[str, Any], error: Mapping[str, Any], folder: Path, store: Store,
     run: Callable[[str, dict[str, Any], Path, float], Any],
@@ -101,9 +134,20 @@ def smallest(
     family = step.environment.data["family"] if step.environment else None
     if family is None or family.takes != "onnx" or error.get("stage") not in ("parse", "build"):
         return []
+    likenesses = Likenesses(store, step, error)
+    if likenesses.known():
+        return _search(job, error, folder, store, run, likenesses)
+    with store.lock(f"refused-{likenesses.name}"):  # who fails alike at the same time learns from this one
+        return _search(job, error, folder, store, run, likenesses)
+
+
+def _search(
+    job: Mapping[str, Any], error: Mapping[str, Any], folder: Path, store: Store,
+    run: Callable[[str, dict[str, Any], Path, float], Any], likenesses: Likenesses,
+) -> list[dict[str, Any]]:  # fmt: skip
     given = {
-        **job, "refused": error.get("unsupported") or [], "message": error.get("message", ""), "failed_at": error["stage"],
-        "limit": LIMIT,
+        **job, "alike": likenesses.known(), "refused": error.get("unsupported") or [], "message": error.get("message", ""),
+        "failed_at": error["stage"], "limit": LIMIT,
     }  # fmt: skip
     place = folder.with_name(f"{folder.name}-subgraph")
     place.mkdir(parents=True, exist_ok=True)
@@ -112,10 +156,12 @@ def smallest(
         output = end.output if isinstance(end.output, dict) else {}
         result = output.get("result")
         found = result.get("subgraphs", []) if output.get("ok") and isinstance(result, dict) else []
-        return [
+        pieces = [
             {**piece, "artifact": store.add_object(made)}
             for piece in found
             if isinstance(piece, dict) and (made := _own(place, piece.get("model")))
         ]
+        likenesses.learn(pieces)
+        return pieces
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -35,7 +35,7 @@ def reduce(job):
             if len(pieces) == limit["pieces"] or kind(entry) in seen:
                 continue
             seen.add(kind(entry))
-            search = Search(model, library, entry, limit["tries"])
+            search = Search(model, library, entry, limit["tries"], job.input.get("alike") or [])
             found = search.smallest()
             if found:
                 name = "subgraph-%d.onnx" % len(pieces)
@@ -74,6 +74,34 @@ def suspects(model, refused):
                 "reason": entry.get("reason") or "",
             })  # fmt: skip
     return out
+
+
+#: Nodes of a piece that is looked for elsewhere, and places where it is tried.
+LIKENESS = {"nodes": 12, "places": 3}
+
+
+def alike(model, operators, index):
+    """Sets of nodes with these operators, in the order of the file, each fed by others of them: where a piece that was refused
+    of another model may be in this one. With `index` only those that hold that node. At most LIKENESS["places"] of them: the
+    first, one in the middle, the last."""
+    if not operators or len(operators) > LIKENESS["nodes"]:
+        return []
+    found = []
+    for end in model.nodes:
+        if end.operator != operators[-1]:
+            continue
+        nodes, missing, edge = {end.index}, list(operators[:-1]), [end.index]
+        while edge and missing:
+            for producer in sorted(model.producers({edge.pop(0)}) - nodes, reverse=True):
+                operator = model.nodes[producer].operator
+                if operator in missing:
+                    missing.remove(operator)
+                    nodes.add(producer)
+                    edge.append(producer)
+        if not missing and (index is None or index in nodes):
+            found.append(nodes)
+    places = sorted({0, len(found) // 2, len(found) - 1}) if found else []
+    return [found[place] for place in places[: LIKENESS["places"]]]
 
 
 def plain(operator):
@@ -193,13 +221,17 @@ class _Quiet(object):
 class Search:
     """For one refused node. `file` holds the piece that was found last, `finished` whether nothing smaller is left."""
 
-    def __init__(self, model, library, entry, tries):
-        self.model, self.library, self.entry = model, library, entry
+    def __init__(self, model, library, entry, tries, alike=()):
+        self.model, self.library, self.entry, self.alike = model, library, entry, alike
         self.left = tries
         self.tries, self.file, self.finished = 0, None, False
 
     def smallest(self):
         """Indices of the nodes, or None when no piece was refused for the same reason."""
+        for operators in self.alike:
+            for nodes in alike(self.model, operators, self.entry["index"]):
+                if not self._over() and self.refused(nodes):
+                    return self._shrink(nodes)
         everything = set(range(len(self.model.nodes)))
         nodes = everything if self.entry["index"] is None else {self.entry["index"]}
         while not self.refused(nodes):
