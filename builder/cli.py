@@ -533,7 +533,7 @@ def _show(options: argparse.Namespace) -> int:
             ).report["cells"][0]
             if not _never_run(other):
                 _say(f"not run as the matrix has its stacks realised; this is what came of it with --isolation {way}")
-                cell = other
+                cell, work = other, replace(work, asked=way)
                 break
     if options.json:
         print(json.dumps(cell, indent=1))

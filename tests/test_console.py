@@ -38,8 +38,13 @@ def whole() -> dict[str, Any]:
     return complete(fake_report())
 
 
-def printed(report: dict[str, Any], width: int, **more: Any) -> str:
-    out = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(report: dict[str, Any], width: int, out: io.StringIO | None = None, **more: Any) -> str:
+    out = out or io.StringIO()
     summary(report, Console(file=out, width=width, highlight=False, **more), WHERE)
     return out.getvalue()
 
@@ -91,13 +96,18 @@ def test_colours_and_links_are_for_terminals(whole: dict[str, Any], monkeypatch:
         monkeypatch.delenv(name, raising=False)
     assert "\x1b" not in printed(whole, 100)
     monkeypatch.setenv("TERM", "xterm-256color")
-    shown = printed(whole, 100, force_terminal=True)
+    shown = printed(whole, 100, Terminal())
     assert "\x1b[31m" in shown and WHERE.as_uri() in shown and "it%20is" in shown
     monkeypatch.setenv("NO_COLOR", "1")
-    plain = printed(whole, 100, force_terminal=True)
+    plain = printed(whole, 100, Terminal())
     assert not re.search(r"\x1b\[[0-9;]*[34][0-7]m", plain) and WHERE.as_uri() in plain
     monkeypatch.setenv("TERM", "dumb")
-    assert "\x1b" not in printed(whole, 100, force_terminal=True)
+    assert "\x1b" not in printed(whole, 100, Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    forced = printed(whole, 100)
+    assert "\x1b[31m" in forced and "\x1b]8" not in forced
 
 
 def test_a_stream_without_the_signs_gets_letters(whole: dict[str, Any]) -> None:

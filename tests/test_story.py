@@ -125,6 +125,9 @@ def test_a_page_holds_excerpts_once_and_within_bounds(
     assert out["at"][0] == out["at"][1] and len(out["texts"]) < len(cells) == len(out["at"])
     monkeypatch.setattr(story, "ALL", 60)
     assert 0 < len(story.excerpts([cells[0], alike, *cells[2:]], tmp_path)["texts"]) < 4
+    monkeypatch.undo()
+    monkeypatch.setattr(story, "LOOKED", 60)  # bytes of logs that are read, however many fail
+    assert 0 < len(story.excerpts([cells[0], alike, *cells[2:]], tmp_path)["texts"]) < 4
     assert story.excerpts(cells, None) == {"texts": [], "at": {}}
 
 

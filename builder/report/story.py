@@ -7,6 +7,7 @@ of them goes on is cleaned of escapes and of this machine's folders.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -27,6 +28,10 @@ READ = 4 << 20
 """Bytes of a log that are looked through."""
 ALL = 1 << 20
 """Characters of excerpts that a page holds; whoever goes beyond has the link to the log."""
+MOST = 1 << 18
+"""Bytes of one log that are looked through for a page."""
+LOOKED = 32 << 20
+"""Bytes of logs that are looked through for a page: tens of thousands of failures are written in seconds."""
 GOOD = frozenset({"verified", "built"})
 
 _KIND = re.compile(r"^[A-Za-z_][\w.]*: ")
@@ -84,13 +89,15 @@ def find(line: str, lines: Sequence[str]) -> int | None:
     if not wanted:
         return None
     bare = _KIND.sub("", wanted)
-    plain = [" ".join(clean(one).split()) for one in lines]
-    for want in dict.fromkeys((bare, wanted, bare[:60])):
-        if len(want) < 4:
-            continue
-        for at, one in enumerate(plain):
-            if want in one:
-                return at
+    wants = [want for want in dict.fromkeys((bare, wanted, bare[:60])) if len(want) >= 4]
+    plain: Sequence[str] = lines
+    for as_it_is in (True, False):  # most lines are found as they stand, and cleaning a long log takes its time
+        if not as_it_is:
+            plain = [" ".join(clean(one).split()) for one in lines]
+        for want in wants:
+            for at, one in enumerate(plain):
+                if want in one:
+                    return at
     if wanted.startswith("killed by "):
         return next((at for at, one in enumerate(plain) if _SAYS.search(one)), None)
     return None
@@ -113,7 +120,7 @@ def excerpts(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str,
     texts: list[dict[str, Any]] = []
     at: dict[int, int] = {}
     seen: dict[tuple[str, str], int | None] = {}
-    left = ALL
+    left, looked = ALL, 0
     kinds: dict[tuple[str, str, str], int] = {}
     order = []
     for place, cell in enumerate(cells if root is not None else ()):
@@ -128,9 +135,11 @@ def excerpts(cells: Sequence[Mapping[str, Any]], root: Path | None) -> dict[str,
             continue
         key = (found[1], cell["line"] or "")
         if key not in seen:
-            if left <= 0:
+            if left <= 0 or looked > LOOKED:
                 continue
-            one = excerpt(cell, root, most=1 << 18)
+            one = excerpt(cell, root, most=MOST)
+            with contextlib.suppress(OSError):
+                looked += min(MOST, (root / found[1]).stat().st_size)
             size = sum(map(len, one["lines"])) if one else 0
             seen[key] = len(texts) if one and size <= left else None
             if one and size <= left:

@@ -69,7 +69,7 @@ def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = 
     took = duration(report["run"]["seconds"])
     console.print(Text(f"{report['counts']['verified']} of {report['selected']} cells verified in {took}"))
     if where:
-        console.print(Text.assemble("Report: ", (str(where), terminal.link(where))), soft_wrap=True)
+        console.print(Text.assemble("Report: ", (str(where), terminal.link(where, console.file))), soft_wrap=True)
 
 
 def _unknown(console: Any, gaps: Sequence[Unknown]) -> None:

@@ -46,7 +46,7 @@ def is_terminal(stream: IO[Any]) -> bool:
 def moves(stream: IO[Any]) -> bool:
     """Whether a display that paints over itself is of use: on a terminal, and not in the log of a CI system, which keeps every
     painting of it."""
-    return is_terminal(stream) and not dumb() and not os.environ.get("CI")
+    return is_terminal(stream) and not dumb() and os.environ.get("CI", "").lower() in ("", "0", "false")
 
 
 def size(stream: IO[Any]) -> tuple[int, int]:
@@ -92,9 +92,10 @@ def shortened(name: str, width: int) -> str:
     return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
 
 
-def link(path: Path | str) -> str:
-    """Style of a text that leads to a file (OSC 8): rich writes it on a terminal that knows escapes, elsewhere the text."""
-    return f"link {Path(path).absolute().as_uri()}"
+def link(path: Path | str, stream: IO[Any]) -> str:
+    """rich's style of a text that leads to a file (OSC 8), on a terminal that knows escapes; else none: colours that somebody
+    forces on a log (FORCE_COLOR) are no reason for links in it."""
+    return f"link {Path(path).absolute().as_uri()}" if is_terminal(stream) and not dumb() else ""
 
 
 def linked(path: Path | str, stream: IO[Any]) -> str:

@@ -10,25 +10,25 @@ function known(params) {
   const rows = knownStacks().filter(k => !want.family || D.engines[E.get(k.engine)].family === want.family);
   const good = rows.filter(k => k.coverage.some(x => asked(x) && x[2])), rest = rows.filter(k => !good.includes(k) && k.coverage.some(asked));
   const narrowed = [want.model, want.precision].filter(Boolean).join(" in ");
-  const at = new Map(); // engine -> its failing cells
-  for (const c of D.cells) if (c.finding >= 0 && c.built_on === undefined) { if (!at.has(c.engine)) at.set(c.engine, []); at.get(c.engine).push(c); }
+  const of = new Map(D.engines.map((_, i) => [i, []])), at = new Map(); // engine -> its cells, and those that fail
+  for (const c of D.cells) if (c.built_on === undefined) of.get(c.engine).push(c);
+  for (const [i, cs] of of) at.set(i, cs.filter(c => c.finding >= 0));
   const shown = families.map(f => [f, good.filter(k => D.engines[E.get(k.engine)].family === f)]).filter(x => x[1].length);
   return [
     h("div", { class: "head" }, h("h1", {}, "Known-good stacks"), h("p", {}, `${plural(good.length, "engine stack")} verified${narrowed ? ` for ${narrowed}` : ""}: ran here, and every output matched the reference. Newest release first.`)),
     h("div", { class: "tools" }, pick("family", families), pick("model", models), pick("precision", precisions)),
-    h("div", { class: "stack" }, shown.map(([family, list]) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, family), h("span", { class: "faint" }, plural(list.length, "stack"))), list.map((k, i) => knownStack(k, D.engines[E.get(k.engine)], at.get(E.get(k.engine)) || [], i === 0)))),
+    h("div", { class: "stack" }, shown.map(([family, list]) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, family), h("span", { class: "faint" }, plural(list.length, "stack"))), list.map((k, i) => knownStack(k, D.engines[E.get(k.engine)], of.get(E.get(k.engine)), at.get(E.get(k.engine)), i === 0)))),
       !good.length && h("section", { class: "panel" }, h("p", { class: "empty" }, `No stack is verified${narrowed ? ` for ${narrowed}` : ""} here.`)),
       rest.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not verified"), h("span", { class: "faint" }, narrowed || "nothing of these ran and matched here")),
-        h("ul", { class: "finds" }, rest.map(k => { const own = D.engines[E.get(k.engine)], cs = (at.get(E.get(k.engine)) || []).filter(c => asked([c.axes.model, c.axes.precision || ""])); return h("li", {}, h("span", { class: "n" }, (k.built || k.failing || k.silent).toLocaleString("en"), h("small", {}, k.built ? "built" : k.failing ? "failing" : "not run")), h("div", {}, h("div", { class: "t" }, h("a", { href: link("cells", { q: `engine.id=${quote(k.engine)}` }) }, `${own.family} ${own.label}`), own.fields.python && h("span", { class: "faint" }, ` Python ${own.fields.python}`)), failuresOf(cs))); })))),
+        h("ul", { class: "finds" }, rest.map(k => { const own = D.engines[E.get(k.engine)], cs = at.get(E.get(k.engine)).filter(c => asked([c.axes.model, c.axes.precision || ""])); return h("li", {}, h("span", { class: "n" }, (k.built || k.failing || k.silent).toLocaleString("en"), h("small", {}, k.built ? "built" : k.failing ? "failing" : "not run")), h("div", {}, h("div", { class: "t" }, h("a", { href: link("cells", { q: `engine.id=${quote(k.engine)}` }) }, `${own.family} ${own.label}`), own.fields.python && h("span", { class: "faint" }, ` Python ${own.fields.python}`)), failuresOf(cs))); })))),
   ];
 }
 function failuresOf(cells) { // the findings that cells are in, most cells first
   const by = new Map(); for (const c of cells) { if (!by.has(c.finding)) by.set(c.finding, []); by.get(c.finding).push(c); }
   return [...by].sort((a, b) => b[1].length - a[1].length).map(([f, cs]) => h("div", { class: "meta" }, status(cs[0].status, `${cs.length} ${cs[0].status}`), h("span", {}, rich(clip(D.findings[f].title, 150))), D.findings[f].expected && h("span", { class: "tag" }, "expected"), h("a", { href: cs.length === 1 ? link("cell/" + cs[0].id) : link("cells", { q: cs.slice(0, 300).map(c => "#" + c.id).join(" or ") }) }, cs.length === 1 ? "show cell" : "show cells")));
 }
-function knownStack(k, S, failing, open) {
+function knownStack(k, S, own, failing, open) {
   const models = [...new Set(k.coverage.map(x => x[0]))], precisions = [...new Set(k.coverage.map(x => x[1]))], ran = k.verified + k.failing + k.built;
-  const own = D.cells.filter(c => c.E === S && c.built_on === undefined);
   const square = (m, p) => { const cs = own.filter(c => c.axes.model === m && (c.axes.precision || "") === p), s = cs.length && worst(cs); return !cs.length ? h("span", { class: "faint", "aria-label": "no cell" }, "·") : h("a", { class: `st s-${s}`, href: cs.length === 1 ? link("cell/" + cs[0].id) : link("cells", { q: `engine.id=${quote(k.engine)} and model=${quote(m)}${p && ` and precision=${quote(p)}`}` }) }, icon(s), cs.length === 1 ? s : tally(cs).map(([t, n]) => `${n} ${t}`).join(", ")); };
   const line = (text, label) => h("div", { class: "cmd" }, h("code", {}, text), h("button", { class: "btn", type: "button", "aria-label": `Copy: ${label}`, onclick: e => copy(text, e.target) }, "Copy"));
   return h("details", { class: "known", open: open || null }, h("summary", {}, h("b", {}, S.label), h("span", { class: "faint" }, S.fields.python ? `Python ${S.fields.python}` : ""), status("verified", `${k.verified} of ${ran} verified`), h("span", { class: "faint" }, `since ${day(k.since)}${day(k.all) !== day(k.since) ? `, all of it since ${day(k.all)}` : ""}${k.machines.length === 1 ? ` on ${k.machines[0]}` : k.machines.length ? ` on ${k.machines.length} machines` : ""}`), k.failing > 0 && h("span", { class: "faint" }, `${k.failing} failing`)),

@@ -45,10 +45,13 @@ function apart(own, its) { // the one axis in which two cells differ, else null
 const axisRank = a => a.endsWith(".family") ? (a.startsWith("engine") ? 4 : 5) : a.startsWith("engine.") ? 0 : a.startsWith("exporter.") ? 2 : 1;
 const bySlug = (a, b) => (a.slug < b.slug ? -1 : a.slug > b.slug ? 1 : 0);
 const releaseOf = S => S.fields[S.family] || Object.values(S.fields)[0] || "";
+const alike = (a, b) => a === b || (Object.keys(a).length === Object.keys(b).length && Object.keys(a).every(k => a[k] === b[k]));
 function neighboursOf(c) { // [{axis, value, side, cell}]
   const own = valuesOf(c), found = new Map();
   for (const o of D.cells) {
-    if (o === c || o.X.family !== c.X.family && o.E !== c.E) continue; // cheap: most of ten thousand are far away
+    // Most of a hundred thousand are told to be far away by what is at hand: two other stacks, or another stack and other options.
+    if (o === c || (o.E !== c.E && o.X !== c.X)) continue;
+    if ((o.E !== c.E || o.X !== c.X) && o.E.family === c.E.family && o.X.family === c.X.family && !alike(o.axes, c.axes)) continue;
     const its = valuesOf(o), axis = apart(own, its);
     if (axis) { if (!found.has(axis)) found.set(axis, []); found.get(axis).push([its[axis] || "", o]); }
   }
