@@ -77,7 +77,7 @@ def _emit(options: argparse.Namespace, project: Project) -> int:
             print(f"{line}; write it: {asked.command}")
         return EXIT_FAILURES if changed else EXIT_OK
     ci_emit.save(emitted.files, force=options.force)
-    print(*emitted.files, *emitted.told, sep="\n")
+    print(*(path for path, text in emitted.files.items() if text), *emitted.told, sep="\n")
     return EXIT_OK
 
 

@@ -90,6 +90,7 @@ class Emitted:
     """What was written, and what it stands for."""
 
     files: Mapping[Path, str]
+    """Path -> text, '' for one that is not to be there: what an earlier call wrote goes."""
     told: tuple[str, ...]
     """One line a flow: how many jobs, how long."""
 
@@ -106,8 +107,9 @@ def emit(project: Project, options: Options) -> Emitted:
     if options.provider == "github":
         root = project.root / ".github" / "workflows"
         out = {root / "nightly.yml": _github(shared, project, options, "nightly", options.group, nightly, options.cron)}
-        if pulls:
-            out[root / "pr.yml"] = _github(shared, project, options, "pr", options.pull_requests, pulls, "")
+        out[root / "pr.yml"] = (
+            _github(shared, project, options, "pr", options.pull_requests, pulls, "") if pulls else ""
+        )
     else:
         rules = {"nightly": '$CI_PIPELINE_SOURCE == "schedule"', "pr": '$CI_PIPELINE_SOURCE == "merge_request_event"'}
         flows = [_flow("nightly", options.group, nightly, rules["nightly"], _limit(project, options.group, nightly))]
@@ -312,10 +314,12 @@ def stale(files: Mapping[Path, str]) -> list[str]:
     out = []
     for path, text in files.items():
         try:
-            if path.read_text(encoding="utf-8") != text:
-                out.append(f"{path}: not what would be emitted now")
+            found = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            out.append(f"{path}: not there")
+            out += [f"{path}: not there"] if text else []
+            continue
+        if found != text and (text or found.startswith(MARK)):
+            out.append(f"{path}: not what would be emitted now" if text else f"{path}: would not be emitted any more")
     return out
 
 
@@ -324,10 +328,16 @@ def save(files: Mapping[Path, str], *, force: bool) -> None:
     InfrastructureError."""
     from builder.project import write
 
-    for path in files:
-        if path.is_file() and not force and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+    ours = {
+        path for path in files if path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(MARK)
+    }
+    for path, text in files.items():
+        if text and path.is_file() and path not in ours and not force:
             msg = f"{path}: was not written by `ci emit`; move it away, or write over it with --force"
             raise UsageError(msg)
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, text)
+        if text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, text)
+        elif path in ours:
+            path.unlink()

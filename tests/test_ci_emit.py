@@ -117,7 +117,7 @@ def test_the_linters_accept_every_way(project: Path, tmp_path: Path) -> None:
         shutil.copytree(project / ".github/workflows", github / str(number))
         shutil.copytree(project / ".gitlab", gitlab / str(number))
     paths = sorted(github.glob("*/*.yml"))
-    assert len(paths) == 2 * len(WAYS)
+    assert len(paths) == 2 * len(WAYS) - 1
     for done in (
         lint(*paths), schema("vendor.github-workflows", *paths), schema("vendor.gitlab-ci", *sorted(gitlab.glob("*/*.yml"))),
     ):  # fmt: skip
@@ -224,6 +224,17 @@ def test_what_somebody_wrote_is_not_written_over(project: Path, capsys: pytest.C
     assert [each.name for each in path.parent.iterdir()] == ["pr.yml"], "nor is anything else"
     emit(project, "github", "--force")
     assert path.read_text().startswith(ci_emit.MARK)
+
+
+def test_a_workflow_that_is_not_wanted_any_more_goes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(emit(project, "github")) == {"nightly.yml", "pr.yml"}
+    capsys.readouterr()
+    emit(project, "github", "--pr-group", "none", "--check", code=1)
+    assert "pr.yml: would not be emitted any more" in capsys.readouterr().out
+    assert set(emit(project, "github", "--pr-group", "none")) == {"nightly.yml"}
+    (project / ".github/workflows/pr.yml").write_text("name: mine\n")
+    emit(project, "github", "--pr-group", "none")
+    emit(project, "github", "--pr-group", "none", "--check")
 
 
 @pytest.mark.parametrize(

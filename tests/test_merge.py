@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -9,11 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_report import fake_report
 from histories import ENGINE, cell, locked, run, schema1
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +28,9 @@ from builder.errors import InfrastructureError, UsageError
 from builder.merge import merge
 from builder.merge_files import Merged
 from builder.plan import reconcile
+from builder.report.assemble import complete
 from builder.store import StepRecord, Store
+from builder.values import STATUSES, digest
 
 TABLES = ("steps", "outcomes", "runs", "results", "pins", "run_pins", "refuted", "conflicts")
 DAY = "2026-11-20T01:00:00Z"
@@ -372,6 +377,170 @@ def test_what_did_not_come_along_is_made_again_where_something_reads_it(tmp_path
     assert {chain.run.state for chain in told.chains} == {"stored"}
     plan, _ = pipeline.planned(idle.work, idle.lock, machine.read(), store)
     assert {step.kind for step in plan.todo()} >= {"obtain", "export", "build"}
+
+
+# Reports alone -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _whole() -> str:
+    return json.dumps(complete(fake_report()))
+
+
+def told(number: int, name: str, statuses: list[str]) -> dict[str, Any]:
+    """A report that is valid: the cells of `fake_report`, some of them, as a run of this name."""
+    whole = json.loads(_whole())
+    cells = []
+    for place, status in enumerate(statuses):
+        found = next(cell for cell in whole["cells"] if cell["status"] == status and not cell["expected"])
+        cells.append({**found, "id": f"{place:012x}", "key": digest([number, place, status]) + "0" * 16})
+    counts = {**dict.fromkeys(STATUSES, 0), **Counter(statuses)}
+    claims = {key for cell in cells for key in cell["prediction"]["claims"]}
+    scored = [claim for claim in whole["predictions"]["claims"] if claim["key"] in claims]
+    used = Counter(key for cell in cells for key in cell["prediction"]["claims"])
+    scored = [{**claim, "held": used[claim["key"]], "failed": 0, "open": 0} for claim in scored]
+    run_ = {**whole["run"], "id": name, "started": DAY, "finished": DAY}
+    report = {**whole, "run": run_, "cells": cells, "counts": counts, "selected": len(cells),
+              "predictions": {**whole["predictions"], "claims": scored}}  # fmt: skip
+    return complete({k: v for k, v in report.items() if k not in ("findings", "undiagnosed", "rules", "boundaries")})
+
+
+def left(folder: Path, report: dict[str, Any]) -> Path:
+    (folder / "report").mkdir(parents=True)
+    (folder / "report" / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+SOURCES = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.sampled_from([f"{DAY}-aaaa", f"{DAY}-bbbb"]),
+        st.lists(st.sampled_from(["verified", "failed", "skipped"]), min_size=1, max_size=2),
+    ), min_size=3, max_size=3,
+)  # fmt: skip
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sources=SOURCES)
+def test_order_and_repetition_do_not_matter_with_reports_either(
+    tmp_path_factory: pytest.TempPathFactory, sources: list[tuple[bool, str, list[str]]]
+) -> None:
+    """Runs as databases and as reports, also the same run as both."""
+    root = tmp_path_factory.mktemp("reports")
+    folders = []
+    for number, (whole, name, statuses) in enumerate(sources):
+        report = told(0, name, statuses)
+        if whole:
+            own = Store(root / str(number))
+            cells = [cell(entry["id"], entry["status"]) for entry in report["cells"]]
+            run(own, name, cells, started=DAY)
+            own.write_all([("update runs set started = ?", [(DAY,)])])
+            own.close()
+            folders.append(root / str(number))
+        else:
+            folders.append(left(root / str(number), report))
+    states = []
+    for number, order in enumerate(permutations(folders)):
+        store = Store(root / f"to{number}")
+        merge(store, order)
+        states.append(state(store))
+    assert all(each == states[0] for each in states), "commutative"
+    merge(store, [*folders, folders[0]])
+    assert state(store) == states[0], "idempotent"
+    part, together = Store(root / "part"), Store(root / "together")
+    merge(part, folders[1:])
+    part.close()
+    merge(together, [folders[0], part.root])
+    assert state(together) == states[0], "associative"
+    by_run: dict[str, set[bool]] = {}
+    for name, record in store.read("select id, record from runs"):
+        by_run.setdefault(name.partition("~")[0], set()).add(json.loads(record).get("from") == "report.json")
+    for name in by_run:
+        full = [set(enumerate(s)) for whole, n, s in sources if whole and n == name]
+        alone = [set(enumerate(s)) for whole, n, s in sources if not whole and n == name]
+        assert (True in by_run[name]) == any(not any(each <= f for f in full) for each in alone), (
+            "its own run takes its place"
+        )
+    shutil.rmtree(root)
+
+
+def test_what_a_report_tells_is_marked_and_judges_nothing(tmp_path: Path) -> None:
+    report = told(1, f"{DAY}-aaaa", ["verified", "failed"])
+    store = Store(tmp_path / "own")
+    (merged,) = merge(store, [left(tmp_path / "other", report)])
+    assert merged.told and "a report alone" in next(merged.lines()) and merged.as_dict()["report-alone"]
+    (kept,) = store.runs()
+    assert (kept["from"], kept["select"]) == ("report.json", report["run"]["select"])
+    assert store.latest_status() == {cell["id"]: cell["status"] for cell in report["cells"]}
+    assert store.outcomes([cell["key"] for cell in report["cells"]]) == {}, "no key that judging looks up"
+    records = [json.loads(row[0]) for row in store.read("select record from outcomes")]
+    assert {record["from"] for record in records} == {"report.json"}
+    assert store.light() == {}
+    assert merge(store, [tmp_path / "other" / "report" / "report.json"])[0].new["runs"] == 0
+
+
+def test_reports_are_compared_as_runs_are(tmp_path: Path) -> None:
+    store = Store(tmp_path / "own")
+    late = told(2, "2026-11-21T01:00:00Z-bbbb", ["failed"])
+    late["run"].update(started="2026-11-21T01:00:00Z", finished="2026-11-21T01:00:00Z")
+    merge(store, [left(tmp_path / "a", told(1, f"{DAY}-aaaa", ["verified"])), left(tmp_path / "b", late)])
+    assert [row["id"] for row in history.diff(store, "last~1", "last")["kinds"]["new-failures"]] == ["0" * 12]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda r: r.pop("counts"), "not as docs/report.schema.json"),
+        (lambda r: r["cells"][0].update(status="great"), "not as docs/report.schema.json"),
+        (lambda r: r["cells"][0]["comparison"].update(verdict="mismatch"), "contradicts itself"),
+        (lambda r: r.update(selected=7), "contradicts itself"),
+        (lambda r: r.update(schema=2), "not a report.json of schema 1"),
+        (lambda r: r["run"].update(id="../../evil"), "no id of a run"),
+        (lambda r: r["run"].update(id="x" * 300), "no id of a run"),
+    ],
+)
+def test_a_report_that_is_not_one_is_refused_before_anything_is_written(tmp_path: Path, spoil: Any, says: str) -> None:
+    report = told(1, f"{DAY}-aaaa", ["verified"])
+    spoil(report)
+    good = Store(tmp_path / "good")
+    good.put_step(step("good"))
+    store = Store(tmp_path / "own")
+    with pytest.raises(UsageError, match=says):
+        merge(store, [good.root, left(tmp_path / "bad", report)])
+    assert store.light() == {} and store.runs() == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000, '"text"'])
+def test_what_is_no_json_or_no_report_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"report\.json"):
+        merge(Store(tmp_path / "own"), [path])
+
+
+def test_gc_keeps_the_steps_of_a_run_that_was_renamed(tmp_path: Path) -> None:
+    """Two machines gave a run one id; the steps of both name it, and only the run was renamed."""
+    small = Small(tmp_path)
+    store = small.run("2026-11-20T01:00:00Z-aaaa")
+    other = Store(tmp_path / "other")
+    other.put_step(step("theirs", run="2026-11-20T01:00:00Z-aaaa"))
+    run(other, "2026-11-20T01:00:00Z-aaaa", [cell("x")])
+    merge(store, [other.root])
+    renamed = [row["id"] for row in store.runs()]
+    assert any("~" in name for name in renamed)
+    assert small.collect(keep_runs=2, dry_run=True).get("records", 0) == 0
+    last = store.runs()[-1]["id"]
+    assert small.collect(keep_runs=1, dry_run=True).get("records", 0) == 0, last
+    assert small.collect(keep_runs=0, dry_run=True)["records"] >= 1
+
+
+def test_gc_keeps_the_steps_of_the_parts_of_a_merged_run(tmp_path: Path) -> None:
+    small = Small(tmp_path)
+    store = small.run("2026-11-20T01:00:00Z-aaaa")
+    store.put_step(step("part", run="2026-11-20T01:00:00Z-aaaa"))
+    store.put_run("2026-11-21T01:00:00Z-bbbb", "2026-11-21", "2026-11-21", {"parts": ["2026-11-20T01:00:00Z-aaaa"]}, {})
+    assert small.collect(keep_runs=1, dry_run=True).get("records", 0) == 0
+    assert small.collect(keep_runs=0, dry_run=True)["records"] >= 1
 
 
 def test_what_merged_says_of_nothing() -> None:
