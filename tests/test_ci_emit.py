@@ -239,7 +239,7 @@ def test_a_workflow_that_is_not_wanted_any_more_goes(project: Path, capsys: pyte
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [(["--group", "nigthly"], "nigthly"), (["--group", "red"], "cannot be divided"), (["--jobs", "0"], "0 jobs"),
+    [(["--group", "mornings"], "mornings"), (["--group", "red"], "cannot be divided"), (["--jobs", "0"], "0 jobs"),
      (["--jobs", "257"], "256 at most"), (["--jobs", "1", "--runner-for", "model=alpha", "gpu"], "kinds of runner"),
      (["--cron", "@daily"], "cron"), (["--cron", "* * * * *\n- x"], "cron"), (["--runs-on", "a b"], "label"),
      (["--runs-on", "${{ x }}"], "label"), (["--runner-for", "model=alpha", "gpu]"], "label"),

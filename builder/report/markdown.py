@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,20 +93,29 @@ def render(report: Mapping[str, Any]) -> str:
         out += [""] if wrong else []
         out += [f"- **A wrong fact:** {text(predictions.refutation(claim), 600)}" for claim in wrong[:WRONG]]
         out += [f"- and {len(wrong) - WRONG} more in report.html"] if len(wrong) > WRONG else []
-    machine = run["machine"]
-    gpus = (
-        ", ".join(f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in machine["gpus"])
-        or "no GPU"
-    )
-    out += [
-        "", "## Machine", "",
-        f"{text(machine['cpu'])}, {machine['cores']} cores, {size(machine['memory'])}; {text(gpus)}"
-        + (f", driver {text(machine['driver'])}" if machine["driver"] else "")
-        + f"; {text(machine['platform'])}, kernel {text(machine['kernel'])}, glibc {text(machine['glibc'])}.",
-        "", f"`{text(run['command']).replace('`', '')}` · lock `{run['lock']['sha256'][:12]}`"
-        + (f" · cut-off {text(run['lock']['cutoff'])}" if run["lock"]["cutoff"] else ""), "",
-    ]  # fmt: skip
+    out += ["", "## Machine", "", *_machines(run), "",
+            f"`{text(run['command']).replace('`', '')}` · lock `{run['lock']['sha256'][:12]}`"
+            + (f" · cut-off {text(run['lock']['cutoff'])}" if run["lock"]["cutoff"] else ""), ""]  # fmt: skip
     return "\n".join(out)
+
+
+def _machines(run: Mapping[str, Any]) -> list[str]:
+    """The machine; of a run that was merged of parts each kind of machine, with how many parts it ran."""
+    parts = run.get("parts")
+    if not parts:
+        return [_machine(run["machine"])]
+    kinds = Counter(_machine(part["machine"]) for part in parts)
+    return [f"- {'1 part' if number == 1 else f'{number} parts'}: {told}" for told, number in kinds.most_common()]
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    named = (f"{gpu['name']} (compute capability {gpu['compute_capability']})" for gpu in machine["gpus"])
+    gpus = ", ".join(named) or "no GPU"
+    driver = f", driver {text(machine['driver'])}" if machine["driver"] else ""
+    return (
+        f"{text(machine['cpu'])}, {machine['cores']} cores, {size(machine['memory'])}; {text(gpus)}{driver}; "
+        f"{text(machine['platform'])}, kernel {text(machine['kernel'])}, glibc {text(machine['glibc'])}."
+    )
 
 
 def _stacks(report: Mapping[str, Any]) -> list[tuple[str, int, int, int]]:
