@@ -50,6 +50,20 @@ def test_build_seconds_are_of_builds_that_ended_well() -> None:
     assert versions.build_seconds(cells["crashed"]) is not None  # it was built, and died when it ran
 
 
+def test_a_time_of_a_busy_machine_is_called_so() -> None:
+    cell = next(cell for cell in fake_report()["cells"] if cell["measure"])
+    quiet = {
+        **cell,
+        "machine": {"cores": 4},
+        "measure": {**cell["measure"], "load": {"foreign": [{"name": "a", "share": 0.1}]}},
+    }
+    loud = {
+        **quiet,
+        "measure": {**cell["measure"], "load": {"foreign": [{"name": "a", "share": 1.0}, {"name": "b", "share": 0.6}]}},
+    }
+    assert versions.for_page([quiet, loud])["busy"] == {1: 0.4}
+
+
 def test_the_page_gets_both_by_place() -> None:
     cells = fake_report()["cells"]
     out = versions.for_page(cells)

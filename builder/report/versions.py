@@ -41,11 +41,21 @@ def build_seconds(cell: Mapping[str, Any]) -> float | None:
 
 
 def for_page(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By the place of a cell: {"interval": {place: [low, high] in s}, "build": {place: s}, "level": share}."""
-    spans, builds = {}, {}
+    """By the place of a cell: {"interval": {place: [low, high] in s}, "build": {place: s}, "level": share, "busy": {place: share
+    of the machine that other processes had, where it is so large that a time says little (`history_timing.busy`)}}."""
+    spans, builds, busy = {}, {}, {}
     for place, cell in enumerate(cells):
         if (span := interval(cell["measure"])) is not None:
             spans[place] = span
+        if history_timing.busy(cell["measure"], cell.get("machine")):
+            busy[place] = round(others(cell["measure"], cell.get("machine")), 3)
         if (seconds := build_seconds(cell)) is not None:
             builds[place] = round(seconds, 4)
-    return {"interval": spans, "build": builds, "level": history_timing.LEVEL}
+    return {"interval": spans, "build": builds, "level": history_timing.LEVEL, "busy": busy}
+
+
+def others(measure: Mapping[str, Any], machine: Mapping[str, Any] | None) -> float:
+    """Share of the machine's processors that other processes had while a cell was timed."""
+    load = measure.get("load") or {}
+    used = sum(float(process.get("share") or 0) for process in load.get("foreign") or ())
+    return used / int((machine or {}).get("cores") or 1)

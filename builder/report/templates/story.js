@@ -104,9 +104,9 @@ function timingOf(c) {
     drawWindows(plot, one);
   };
   if (known[0].windows.length) show(known[0]);
-  const span = along().interval[c.at];
+  const span = along().interval[c.at], share = along().busy[c.at];
   return h("section", { class: "panel", id: "timing" }, h("header", {}, h("h2", {}, "Timing"), h("span", { class: "faint" }, m.status), known.length > 1 && h("select", { "aria-label": "Series", onchange: e => show(known[+e.target.value]) }, known.map((s, i) => h("option", { value: String(i) }, s.series)))),
-    settled ? kv([["median", `${millis(m.median)} ms`], ["interval", span && `${millis(span[0])} to ${millis(span[1])} ms (${100 * along().level} %, by its windows)`], ["p90", m.p90 && `${millis(m.p90)} ms`], ["p99", m.p99 && `${millis(m.p99)} ms`], ["samples", m.samples.toLocaleString("en")]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number."),
+    settled ? kv([["median", `${millis(m.median)} ms`], ["interval", span && `${millis(span[0])} to ${millis(span[1])} ms (${100 * along().level} %, by its windows)`], ["p90", m.p90 && `${millis(m.p90)} ms`], ["p99", m.p99 && `${millis(m.p99)} ms`], ["samples", m.samples.toLocaleString("en")], ["machine", share !== undefined && `busy: other processes had ${Math.round(100 * share)} % of it, so that this says little of the engine`]]) : h("p", { class: "empty" }, "The windows never agreed, so there is no number."),
     known[0].windows.length > 0 && [plot, series.length > 0 && h("p", { class: "body faint" }, "Box: half of a window's samples and their median; whiskers: the least and the most."), h("details", { class: "body" }, h("summary", {}, "The windows as a table"), table)],
     !series.length && h("p", { class: "body faint" }, "The store keeps no raw samples of this timing, only the medians of its windows: it was taken before samples were kept."));
 }

@@ -1,10 +1,11 @@
 // across versions: latency, size, build time and error along a version axis, a line for all that is equal in the rest
 const MOST = 30, ROWS = 200; // lines of a plot, and of its table
 const FAILED = new Set(["failed", "crashed", "timeout", "out-of-memory", "blocked"]);
+const busy = c => along().busy[c.at] !== undefined;
 const bad = c => c.status === "mismatch" || FAILED.has(c.status);
 const METRICS = {
   latency: { title: "latency", unit: "ms", of: c => c.measure && c.measure.status === "settled" && c.measure.median ? c.measure.median * 1e3 : null, span: c => (along().interval[c.at] || []).map(x => x * 1e3), show: x => millis(x / 1e3),
-    note: n => `Median of one call; whiskers: ${100 * along().level} % interval of the median by the windows it rests on, within one process.${n ? ` ${plural(n, "timing")} without an interval: too few windows are kept.` : ""} A timing that did not settle has no number.` },
+    note: (n, b) => `Median of one call; whiskers: ${100 * along().level} % interval of the median by the windows it rests on, within one process.${b ? ` Pale, and called busy in the table: ${plural(b, "timing")} taken while other processes had more than 5 % of the machine, which may say more of them than of the release.` : ""}${n ? ` ${plural(n, "timing")} without an interval: too few windows are kept.` : ""} A timing that did not settle has no number.` },
   size: { title: "engine size", unit: "MiB", of: c => c.bytes === undefined ? null : c.bytes / 2 ** 20, show: x => x >= 100 ? x.toFixed(0) : x.toPrecision(3), made: true, note: () => "Size of the engine file; exact, so that there is no interval. Where an engine was built and then failed, its size is there with a cross." },
   build: { title: "build time", unit: "s", of: c => along().build[c.at] ?? null, made: true, show: x => x >= 100 ? x.toFixed(0) : x.toPrecision(3), note: () => "Seconds of parsing and building, without making the environment. Each build ran once, so that there is no interval; what else the machine did is in it." },
   error: { title: "error", unit: "", log: true, of: c => Number.isFinite(c.error) ? c.error : null, show: number, note: () => "The largest difference from the reference over all outputs and cases, as a share of the largest reference value. The same each time, so that there is no interval. An error of 0 is drawn at the lower edge." },
@@ -67,10 +68,11 @@ function versionsView(params) {
   const plot = h("div", { id: "plot", role: "img", "aria-label": `${M.title} of ${model} along ${axis}; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));
   if (shown.length) drawVersions(plot, axis, used, drawn, metric);
   const bare = shown.reduce((n, l) => n + [...l.at.values()].filter(c => filled(c) && M.span && M.span(c).length < 2).length, 0);
+  const crowded = metric === "latency" ? shown.reduce((n, l) => n + [...l.at.values()].filter(c => filled(c) && busy(c)).length, 0) : 0;
   const inTable = c => {
     if (!c) return h("span", { class: "faint", "aria-label": "no cell" }, "·");
     const gap = gapOf(c, metric), x = M.of(c), span = M.span ? M.span(c) : [];
-    const text = gap ? gap[1] : x === null ? (c.status === "skipped" ? "skipped" : "–") : `${M.show(x)}${span.length === 2 ? ` (${M.show(span[0])} to ${M.show(span[1])})` : ""}`;
+    const text = gap ? gap[1] : x === null ? (c.status === "skipped" ? "skipped" : "–") : `${M.show(x)}${span.length === 2 ? ` (${M.show(span[0])} to ${M.show(span[1])})` : ""}${metric === "latency" && busy(c) ? " busy" : ""}`;
     return h("a", { href: link("cell/" + c.id), class: gap ? `st s-${gap[0]}` : x !== null && (c.status === "degraded" || bad(c)) ? `st s-${c.status}` : null, title: c.status }, gap ? icon(gap[0]) : x !== null && (c.status === "degraded" || bad(c)) ? [icon(c.status), h("span", { class: "vh" }, c.status)] : null, text);
   };
   return [
@@ -80,7 +82,7 @@ function versionsView(params) {
       h("div", { class: "box" }, h("input", { type: "search", id: "filter", "aria-label": "Narrow", placeholder: "narrow: precision=fp32 and opset=17", value: params.q || "", autocomplete: "off", spellcheck: "false", onchange: e => go({ q: e.target.value.trim() }) })), hint && h("span", { class: "hint", role: "status" }, hint)),
     h("div", { class: "stack" },
       h("section", { class: "panel" }, shown.length ? plot : h("p", { class: "empty" }, metric === "latency" ? `No timing of ${model} settled along ${axis}. A cell is timed when a set rule of the matrix gives it measure: true.` : `Nothing of ${model} along ${axis} has a number here.`),
-        h("p", { class: "body faint" }, M.note(bare), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`)),
+        h("p", { class: "body faint" }, M.note(bare, crowded), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`)),
       h("section", { class: "panel" }, h("header", {}, h("h2", {}, "The same as a table"), h("span", { class: "faint" }, `${M.title}${M.unit && ` in ${M.unit}`}; each is a link to its cell`)),
         h("div", { class: "scroll" }, h("table", { class: "data across" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis.replace(/^engine\./, "")), used.map(v => h("th", { scope: "col", class: "num" }, v)))),
           h("tbody", {}, rows.map(l => h("tr", {}, h("th", { scope: "row" }, l.label), used.map(v => h("td", { class: "num" }, inTable(l.at.get(v)))))))))),
@@ -99,9 +101,9 @@ async function drawVersions(el, axis, versions, lines, metric) {
     const value = c => gapOf(c, metric) ? null : M.of(c), drawn = points.filter(([, c]) => value(c) !== null || gapOf(c, metric)); // a failure breaks the line, an untimed cell does not
     const spans = drawn.map(([, c]) => value(c) !== null && M.span && M.span(c).length === 2 ? M.span(c) : null);
     return { type: "scatter", mode: "lines+markers", name: plain(l.label), legendgroup: String(i), showlegend: false, x: drawn.map(p => p[0]), y: drawn.map(([, c]) => value(c) === null ? null : y(value(c))), connectgaps: false, line: { color, width: 1.6, dash: ["solid", "dash", "dot"][Math.floor(i / 7) % 3] },
-      marker: { size: 8, color, symbol: drawn.map(([, c]) => bad(c) ? "x" : MARKS[i % 6] + (c.status === "degraded" ? "-open" : "")) },
+      marker: { size: 8, color, opacity: drawn.map(([, c]) => metric === "latency" && busy(c) ? 0.35 : 1), symbol: drawn.map(([, c]) => bad(c) ? "x" : MARKS[i % 6] + (c.status === "degraded" ? "-open" : "")) },
       error_y: spans.some(Boolean) ? { type: "data", symmetric: false, array: drawn.map(([, c], k) => spans[k] ? spans[k][1] - value(c) : 0), arrayminus: drawn.map(([, c], k) => spans[k] ? value(c) - spans[k][0] : 0), color, thickness: 1.3, width: 4 } : undefined,
-      customdata: drawn.map(([, c], k) => [plain(c.E.id), value(c) === null ? "" : M.show(value(c)), spans[k] ? ` (${M.show(spans[k][0])} to ${M.show(spans[k][1])})` : M.span ? " (no interval)" : "", c.status, c.id]),
+      customdata: drawn.map(([, c], k) => [plain(c.E.id), value(c) === null ? "" : M.show(value(c)), spans[k] ? ` (${M.show(spans[k][0])} to ${M.show(spans[k][1])})` : M.span ? " (no interval)" : "", metric === "latency" && busy(c) ? `${c.status}, machine busy` : c.status, c.id]),
       hovertemplate: `<b>%{customdata[0]}</b><br>${plain(l.label)}<br>${M.title} %{customdata[1]} ${M.unit}%{customdata[2]}<extra>%{customdata[3]}</extra>` };
   });
   // The legend has traces of its own, since the sign there is that of a trace's first point, which may be a cross.
