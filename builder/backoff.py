@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from builder.errors import InfrastructureError, TransientError
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,26 @@ def scope(of: Scope) -> Iterator[Scope]:
         yield of
     finally:
         _scope.reset(token)
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[Callable[[Callable[[A], T]], Callable[[A], T]]]:
+    """For the threads of a pool: what makes a function of one argument run in this thread's scope. Inside of the pool's own
+    `with`: on Ctrl-C, which reaches the main thread alone, the waits of the others end, and the pool with them."""
+    of = current()
+
+    def wrap(call: Callable[[A], T]) -> Callable[[A], T]:
+        def work(argument: A) -> T:
+            with scope(of):
+                return call(argument)
+
+        return work
+
+    try:
+        yield wrap
+    except (KeyboardInterrupt, SystemExit):
+        of.stop.set()
+        raise
 
 
 class Tries:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from builder import __version__, calibration, lock, machine
+from builder import __version__, backoff, calibration, lock, machine
 from builder import select as select_
 from builder.errors import InfrastructureError, UsageError
 from builder.fields import of_stack
@@ -186,11 +186,11 @@ def update_lock(
             away.append(str(error))
             return None
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, backoff.shared() as shared:
         known = {stack.id: stack for stack in (*stacks, *stacks_of(work, work.cells)) if stack.id in docker}
         images = Images(work.spec.families, new, stacks, known.values(), update)
-        answers = pool.map(lambda reference: images.ask(reference, mirrors), images.wanted)
-        for stack, pins in zip(stacks, pool.map(packages, stacks), strict=True):
+        answers = pool.map(shared(lambda reference: images.ask(reference, mirrors)), images.wanted)
+        for stack, pins in zip(stacks, pool.map(shared(packages), stacks), strict=True):
             if pins is None:
                 continue
             before = new.entry(stack)

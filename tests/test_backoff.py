@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -161,3 +162,22 @@ def test_control_c_ends_a_wait_of_the_main_thread_at_once() -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert "KeyboardInterrupt" in said and time.monotonic() - began < 2.0
+
+
+def test_control_c_ends_the_waits_of_a_pool_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "wait", WAIT)
+    policy = backoff.Policy(total=1e9)
+    began = threading.Event()
+
+    def asks(_: int) -> bool:
+        began.set()
+        return backoff.Tries("x", policy).again("away", at_least=3600.0)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(2) as pool, backoff.shared() as shared:
+        answers = pool.map(shared(asks), [1, 2])
+        assert began.wait(5)
+        raise KeyboardInterrupt
+    assert time.monotonic() - start < 3.0
+    with pytest.raises(InfrastructureError, match="interrupted"):
+        list(answers)

@@ -293,3 +293,24 @@ def test_a_worker_that_the_host_killed_while_it_imported_is_started_again(
     assert len(begun) == 3 and not local.infrastructure and plan.chains[0].run.state == "stored"
     record = store.step(plan.chains[0].engine.key)
     assert record is not None and len(record.record["retries"]) == 2
+
+
+def test_control_c_ends_a_run_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads wait a minute for their next try; the terminal's Ctrl-C reaches the main thread alone."""
+    monkeypatch.setattr(backoff, "wait", lambda stop, seconds: stop.wait(seconds))
+    monkeypatch.setattr("builder.backoff.random.uniform", lambda low, high: 60.0)
+    store = Store(tmp_path / "artifacts")
+    plan = factory.planner(STACK).plan([factory.cell(STACK)])
+    reconcile(plan, store.light(), store.root / "objects")
+    listener = fake.Listener()
+    asked: list[float] = []
+
+    def message(text: str) -> None:
+        asked.append(time.monotonic())
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    listener.message = message  # type: ignore[method-assign]
+    local = Local(plan, store, fake.World(Troubled(*[FULL] * 9)), listener, run="one", jobs=1, cores=1)
+    assert not local.run(), "interrupted"
+    assert asked and time.monotonic() - asked[0] < 3.0
+    assert local.infrastructure == {} and store.step(plan.chains[0].build.key) is None

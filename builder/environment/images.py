@@ -181,17 +181,10 @@ def _each(
     call: Callable[[DockerImage], EngineMatrixError | None], images: Sequence[DockerImage], jobs: int
 ) -> list[EngineMatrixError | None]:
     """`call` of each, `jobs` at a time; Ctrl-C ends the commands that run."""
-    scope = backoff.current()  # of this thread, not of the pool's
-
-    def work(image: DockerImage) -> EngineMatrixError | None:
-        with backoff.scope(scope):
-            return call(image)
-
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with ThreadPoolExecutor(max_workers=jobs) as pool, backoff.shared() as shared:
         try:
-            return list(pool.map(work, images))
+            return list(pool.map(shared(call), images))
         except BaseException:
-            scope.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             buildkit.stop()
             raise
