@@ -487,6 +487,7 @@ def report_of(
         "run": {
             "id": run_id, "started": utc(started), "finished": utc(), "seconds": round(time.time() - started, 3),
             "interrupted": result.interrupted, "over_budget": result.over_budget, "command": command, "select": work.select,
+            "candidates": work.selection.candidates if work.selection else len(work.cells),
             "matrix": {"file": work.project.matrix.name, "name": work.spec.name, "sha256": work.spec.sha256},
             "lock": {"sha256": digest(locked.dumps()), "cutoff": locked.cutoffs()[1]}, "machine": here.as_dict(),
             "steps": result.ran,

@@ -171,7 +171,9 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
         choose.write(project, report)
         return False
     from builder.report import build_report
+    from builder.report.since import since
 
+    report["since"] = since(Store(project.artifacts), report)
     build_report(report, project.report, choose=True)
     choose.write(project, report, always=always)
     write(mark, content)

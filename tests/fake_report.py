@@ -291,5 +291,17 @@ def fake_report(times: int = 1) -> dict[str, Any]:
             }],
         },
         "exit": {"code": 1, "policy": "unexpected", "because": "unexpected failures"},
+        "since": {
+            "old": "2026-11-20T10:00:00Z-77ab", "new": "2026-11-21T10:00:00Z-3f2a", "regressions": 2,
+            "headline": "new failures: 2, fixed: 1; 384 cells unchanged", "changes": ["lock 628c4ff6e58c -> fc0627444a9c"],
+            "groups": [
+                {"kind": "new-failures", "title": "New failures", "meaning": "worked before and fails now", "count": 2,
+                 "became": f"verified -> crashed at run: {HOSTILE}",
+                 "beside": ["numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11)"],
+                 "remedy": "Pin numpy<2.", "cells": [cell["id"] for cell in made if cell["status"] == "crashed"]},
+                {"kind": "fixed", "title": "Fixed", "meaning": "failed before and works now", "count": 1, "remedy": None,
+                 "became": "failed -> verified", "beside": [], "cells": [made[0]["id"]]},
+            ],
+        },
         "predictions": predictions(made),
     }  # fmt: skip

@@ -15,15 +15,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import histories
 import jsonschema
 import pytest
 from fake_report import HOSTILE, fake_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.report import build_report, check_report, findings, junit, markdown, page, undiagnosed
-from builder.report.assemble import complete, stacks, write
+from builder.report import build_report, check_report, data, findings, junit, markdown, page, undiagnosed
+from builder.report.assemble import EXPLAINED, complete, stacks, write
 from builder.report.console import Progress, summary
+from builder.report.coverage import coverage
+from builder.report.since import since
+from builder.store import Store
 from builder.values import FAILING, STATUSES
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -191,11 +195,14 @@ def test_the_schema_has_all_outcomes_and_stages() -> None:
 
 # ---------------------------------------------------------------- the files
 
+ADDED = ("findings", "undiagnosed", "coverage", "rules", "boundaries")
+"""What `complete` puts into a report."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, whole: dict[str, Any]) -> Path:
     out = tmp_path_factory.mktemp("report") / "deep" / "report"
-    build_report({k: v for k, v in whole.items() if k not in ("findings", "undiagnosed", "rules", "boundaries")}, out)
+    build_report({k: v for k, v in whole.items() if k not in ADDED}, out)
     return out
 
 
@@ -229,6 +236,119 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: p
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
 
 
+def test_details_beside_the_page_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = fake_report()
+    monkeypatch.setattr(page, "INLINE", 1000)
+    build_report(report, tmp_path)
+    (first,) = tmp_path.glob("cells-*")
+    html = (tmp_path / "report.html").read_text()
+    assert f'"{first.name}"' in html and 'id="part-0"' not in html
+    calls = [re.fullmatch(rf"enginematrixPart\({n},(.*)\);\n", (first / f"{n}.js").read_text()) for n in range(2)]
+    rows = [row for call in calls if call for row in json.loads(call[1])]
+    assert [row["command"] for row in rows] == [cell["command"] for cell in report["cells"]]
+    build_report(report, tmp_path)
+    assert [path.name for path in tmp_path.glob("*cells-*")] == [first.name], "the same details are there once"
+
+    def full(self: Path, *_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    other = {**report, "cells": report["cells"][:300]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            build_report(other, tmp_path)
+    assert [path.name for path in (*tmp_path.glob("cells-*"), *tmp_path.glob(".cells-*"))] == [first.name]
+    assert f'"{first.name}"' in (tmp_path / "report.html").read_text(), "the old page and its details stay"
+    build_report(other, tmp_path)
+    assert first.is_dir(), "a page of before may be open"
+    os.utime(first, (0, 0))
+    build_report(other, tmp_path)
+    assert not first.is_dir() and len([*tmp_path.glob("cells-*")]) == 1
+
+
+def test_columns_say_what_the_cells_say(whole: dict[str, Any]) -> None:
+    """What templates/core.js puts together from the columns, put together here."""
+    view = page.view(whole)
+    for at, cell in enumerate(whole["cells"]):
+
+        def get(name: str, at: int = at) -> Any:
+            column = view["columns"][name]
+            return column[at] if isinstance(column, list) else column
+
+        assert (get("id"), STATUSES[get("status")], view["stages"][get("stage")]) == (
+            cell["id"],
+            cell["status"],
+            cell["stage"],
+        )
+        assert view["engines"][get("engine")]["id"] == cell["engine"]["id"]
+        assert view["exporters"][get("exporter")]["id"] == cell["exporter"]["id"]
+        assert view["odd"].get(at, cell["engine"]["id"] + view["slugs"][get("slug")]) == cell["slug"]
+        assert view["options"][get("options")] == cell["axes"] and view["expected"][get("expected")] == cell["expected"]
+        assert view["causes"][get("cause")] == tuple(cell[name] for name in data.CAUSE)
+        assert (view["texts"][get("line")], view["texts"][get("reason")]) == (cell["line"], cell["reason"])
+        assert (bool(get("flags") & 1), bool(get("flags") & 2)) == (cell["flaky"], cell["reused"])
+        finding = whole["findings"][get("finding") - 1]["cells"] if get("finding") else []
+        assert (cell["id"] in finding) == (cell["status"] in EXPLAINED)
+    shared: dict[str, data.Texts] = {}
+    rows = [row for part in data.parts(whole["cells"], shared) for row in part]
+    assert [shared["loaded"].values[row["loaded"]] for row in rows if "loaded" in row] == [
+        cell["loaded"] for cell in whole["cells"] if cell["loaded"]
+    ]
+    covered = {name for row in rows for name in row} | data.ELSEWHERE
+    assert {name for cell in whole["cells"] for name in cell if cell[name]} <= covered
+
+
+def test_errors_are_of_the_worst_output() -> None:
+    noise = {"max_abs": 0.001, "scale": 2.0}
+    outputs = [{"max_abs": 0.1, "noise": noise}, {"max_abs": 0.4, "noise": noise}]
+    assert data.error_of({"outputs": outputs}) == 0.2
+    assert data.error_of({"outputs": [*outputs, {"nonfinite_equal": False}]}) == -1
+    assert data.error_of({"outputs": [*outputs, {"nonfinite_equal": False}, {"max_abs": 1}]}) is None
+    assert data.error_of({"outputs": [{"max_abs": 0.1, "noise": {"scale": 0}}]}) is data.error_of({}) is None
+
+
+def test_coverage_counts_cells_and_pairs() -> None:
+    def cell(engine: str, model: str, status: str, category: str | None = None) -> dict[str, Any]:
+        own = {"engine": {"id": engine}, "exporter": {"id": "x"}, "axes": {"model": model}}
+        return {**own, "status": status, "category": category}
+
+    cells = [cell("a", "m", "verified"), cell("a", "n", "failed"), cell("b", "m", "skipped")]
+    cells.append(cell("b", "n", "blocked", "infrastructure"))
+    # x-a, x-m, a-m; x-n, a-n; x-b, b-m; b-n
+    assert coverage(cells) == {
+        "cells": {"all": 4, "told": 2, "verified": 1},
+        "pairs": {"all": 8, "told": 5, "verified": 3},
+    }
+    cells[3]["category"] = "unsupported-operator"  # what it needs failed for a cause that is known
+    assert coverage(cells)["pairs"]["told"] == 7
+
+
+def test_since_is_the_comparison_with_the_last_run_of_the_selection(tmp_path: Path) -> None:
+    store, report = Store(tmp_path), fake_report()
+    report["run"].update(id="2026-11-22T01", select="group nightly")
+    report["cells"][0]["id"] = "broke"
+    named = {"matrix": report["run"]["matrix"]}
+    assert since(store, report) is None, "no run of it is stored"
+    histories.run(store, "2026-11-20T01", [histories.cell("broke"), histories.cell("away")], **named)
+    histories.run(store, "2026-11-21T01", [histories.cell("broke", "failed")], select="all", **named)
+    first = since(store, {**report, "run": {**report["run"], "select": "all"}})
+    assert first and (first["old"], first["new"], first["groups"]) == (None, "2026-11-21T01", [])
+    histories.run(
+        store, "2026-11-22T01", [histories.cell("broke", "crashed"), histories.cell("away", "crashed")],
+        lock=histories.locked(histories.ENGINE, numpy="2.2.6"), **named,
+    )  # fmt: skip
+    found = since(store, report)
+    assert found and (found["old"], found["new"], found["regressions"]) == ("2026-11-20T01", "2026-11-22T01", 2)
+    (group,) = found["groups"]
+    assert (group["kind"], group["count"], group["cells"]) == ("new-failures", 2, ["broke"]), (
+        "away is not in this report"
+    )
+    assert group["remedy"] == "take another release" and "numpy" in group["beside"][0] and "crashed" in group["became"]
+    jsonschema.validate({**complete(report), "since": found}, SCHEMA)
+    stored = since(store, {**report, "run": {**report["run"], "id": "2026-11-23T01-stored"}})
+    assert stored == found, "what is stored is what the newest run of the selection found"
+
+
 def test_text_that_is_no_unicode_is_written(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "x\udcff")
     assert (tmp_path / "a.txt").read_text() == "x?"
@@ -249,7 +369,7 @@ def test_any_text_is_valid_xml_and_html(text: str) -> None:
     data = page.embedded(page.view(full))
     assert not re.search("[<>&\u2028\u2029]", data)
     shown = json.loads(data)
-    assert shown["odd"].get("0", full["cells"][0]["engine"]["id"] + shown["slugs"][0]) == text
+    assert shown["odd"]["0"] == text if shown["odd"] else full["cells"][0]["engine"]["id"] + shown["slugs"][0] == text
 
 
 # ---------------------------------------------------------------- report.md
@@ -295,7 +415,8 @@ def test_html_fetches_nothing_and_hostile_text_makes_no_tag(folder: Path) -> Non
     assert HOSTILE not in html and "pwned" in html
     parser = Tags()
     parser.feed(html)
-    assert sum(tag == "script" for tag, _ in parser.tags) == 2
+    scripts = [attributes for tag, attributes in parser.tags if tag == "script"]
+    assert [sorted(attributes) for attributes in scripts if attributes.get("type") != "application/json"] == [["nonce"]]
     assert not [tag for tag, attrs in parser.tags if tag == "img" or attrs.get("src")]
     for tag, attrs in parser.tags:
         for value in attrs.values():

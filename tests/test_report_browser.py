@@ -120,6 +120,26 @@ def test_overview_counts_and_leads_to_the_cells(view: Watched, address: str, rep
     expect(page.locator(".head")).to_contain_text("This tf2onnx cannot write opset 21.")
 
 
+def test_the_overview_says_what_changed_and_what_is_covered(
+    view: Watched, address: str, report: dict[str, Any]
+) -> None:
+    page = open_at(view, address, "#/overview")
+    panel = page.locator("#since")
+    expect(panel).to_contain_text("2 regressions")
+    expect(panel).to_contain_text("New failures: 2, fixed: 1; 384 cells unchanged")
+    expect(panel).to_contain_text("Beside: numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11).")
+    covered = complete(report)["coverage"]
+    told = f"{covered['cells']['told']} of {covered['cells']['all']} tried"
+    expect(page.get_by_role("link", name=told)).to_be_visible()
+    expect(page.locator("aside")).to_contain_text(f"{covered['pairs']['told']:,} of {covered['pairs']['all']:,} tried")
+    panel.get_by_role("link", name="show cells").click()
+    crashed = report["counts"]["crashed"]
+    expect(page.locator(".hint")).to_have_text(f"{crashed} of {len(report['cells'])} cells")
+    page.reload()
+    expect(page.locator(".cells tbody tr")).to_have_count(crashed)
+    expect(page.locator(".head")).to_contain_text("New failures: verified -> crashed at run")
+
+
 def test_a_square_tells_and_leads_to_its_cells(view: Watched, address: str, report: dict[str, Any]) -> None:
     page = open_at(view, address, "#/matrix")
     wanted = [

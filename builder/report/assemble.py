@@ -72,13 +72,14 @@ def undiagnosed(cells: Iterable[Mapping[str, Any]]) -> int:
 
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with `findings`, `undiagnosed`, `rules` and `boundaries`."""
+    """The report with `findings`, `undiagnosed`, `coverage`, `rules` and `boundaries`."""
     from builder import boundaries, conflict_rules, facts  # imported here: they compare versions
+    from builder.report.coverage import coverage
 
     cells = report["cells"]
     return {
-        **report, "findings": findings(cells), "undiagnosed": undiagnosed(cells), "rules": conflict_rules.rules(cells),
-        "boundaries": boundaries.boundaries(cells, facts.releases()),
+        **report, "findings": findings(cells), "undiagnosed": undiagnosed(cells), "coverage": coverage(cells),
+        "rules": conflict_rules.rules(cells), "boundaries": boundaries.boundaries(cells, facts.releases()),
     }  # fmt: skip
 
 

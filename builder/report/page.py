@@ -181,7 +181,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
             "rules": len(report["rules"]["rules"]),
             "explained": bool(report["rules"]["rules"] or report["rules"]["unexplained"] or report["boundaries"]),
         },
-        "isolation": report["isolation"],
+        "isolation": report["isolation"], "coverage": report["coverage"], "since": report.get("since"),
         "suites": report.get("suites", []), "operators": report.get("operators", False),
     }  # fmt: skip
 

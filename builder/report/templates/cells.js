@@ -9,14 +9,14 @@ function cells(params) {
   const box = filterBox(params.q), hint = h("span", { class: "hint", role: "status" }), chips = h("div", { class: "chips", role: "group", "aria-label": "Outcomes" });
   const picked = new Set((params.status || "").split(",").filter(s => ORDER.includes(s)));
   let [key, down] = (params.sort || "").startsWith("-") ? [params.sort.slice(1), true] : [params.sort || "", false];
-  const group = params.finding !== undefined && D.findings[+params.finding], only = +params.finding;
+  const group = params.finding !== undefined && D.findings[+params.finding], only = +params.finding, changed = D.since && D.since.groups[params.since], among = changed && new Set(changed.cells);
   let at = asked(params).at, long = null;
   const chosen = h("div", { class: "chips chosen", role: "group", "aria-label": "Only" });
   const heads = COLUMNS.map(([k, text]) => h("th", { scope: "col", class: k === "sec" ? "r" : null }, h("button", { type: "button", onclick: () => { if (key !== k) [key, down] = [k, false]; else if (!down) down = true; else [key, down] = ["", false]; update(); } }, text)));
   const head = h("thead", {}, h("tr", {}, heads)), widths = h("colgroup", {}, COLUMNS.map(c => h("col", { style: { width: c[3] } }))), table = h("table", { class: "cells" }), less = h("p", { class: "more print-only" });
   function update() {
     const p = {}; if (box.value.trim()) p.q = box.value.trim(); for (const [k, v] of at) p[`at.${k}`] = v;
-    const want = asked(p), base = D.cells.filter(c => (!group || c.finding === only) && want.test(c)), n = new Map(tally(base));
+    const want = asked(p), base = D.cells.filter(c => (!group || c.finding === only) && (!among || among.has(c.id)) && want.test(c)), n = new Map(tally(base));
     let rows = picked.size ? base.filter(c => picked.has(c.status)) : base;
     const column = COLUMNS.find(c => c[0] === key);
     if (column) { const f = column[2], sign = down ? -1 : 1; rows = rows.map((c, i) => [f(c), i, c]).sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : a[1] - b[1])).map(x => x[2]); }
@@ -32,14 +32,14 @@ function cells(params) {
     current = rows;
     all = () => { if (rows.length > PAPER) { long.stop(); table.replaceChildren(widths, head); long = longTable(table, PAPER, i => line(rows[i], i), { span: COLUMNS.length }); less.textContent = `${(rows.length - PAPER).toLocaleString("en")} more cells are not printed: narrow the filter, or take report.json.`; } long.fill(); };
     restore = () => update();
-    if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding;
+    if (picked.size) p.status = [...picked].join(","); if (key) p.sort = (down ? "-" : "") + key; if (group) p.finding = params.finding; if (changed) p.since = params.since;
     history.replaceState(null, "", link("cells", p));
   }
   let timer = 0;
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => timed(() => update()), 60); });
   update();
   return [
-    h("div", { class: "head" }, h("h1", {}, "Cells"), group && h("p", {}, status(group.status, clip(group.title, 160)), " ", h("a", { href: link("cells") }, "all cells"))),
+    h("div", { class: "head" }, h("h1", {}, "Cells"), group && h("p", {}, status(group.status, clip(group.title, 160)), " ", h("a", { href: link("cells") }, "all cells")), changed && h("p", {}, `${changed.title}: ${clip(changed.became, 160)} `, h("a", { href: link("cells") }, "all cells"))),
     h("div", { class: "tools" }, h("div", { class: "box" }, box), hint), h("div", { class: "tools" }, chips, chosen),
     h("section", { class: "panel" }, h("div", { class: "scroll" }, table), less),
   ];

@@ -16,6 +16,7 @@ function overview() {
           h("div", { class: "counts" }, shown.map(s => h("a", { href: link("cells", { q: `status=${s}` }), class: `s-${s}` },
             icon(s), h("b", {}, D.counts[s].toLocaleString("en")), h("span", { class: "w" }, s), h("span", { class: "m" }, MEANING[s])))),
           zero.length > 0 && h("p", { class: "faint", style: { padding: "0 18px 13px", "font-size": "12.5px" } }, `None ${zero.join(", ")}.`)),
+        sincePanel(),
         D.suites.length > 0 && suitesPanel(),
         findingPanel("Findings", D.findings.filter(f => !f.expected), "equal failures across cells", n === good ? "Nothing failed." : "No unexpected failure."),
         D.findings.some(f => f.expected) && findingPanel("Expected failures", D.findings.filter(f => f.expected), "named under expect: in the matrix; reported, not red"),
@@ -30,10 +31,24 @@ function overview() {
           ["selection", D.run.select || "all"], ["matrix", `${D.run.matrix.file}, ${D.run.matrix.name}`], ["sha256", h("code", { title: D.run.matrix.sha256 }, D.run.matrix.sha256.slice(0, 12))],
           ["lock", D.run.lock && D.run.lock.sha256 ? h("code", { title: D.run.lock.sha256 }, D.run.lock.sha256.slice(0, 12)) : "none"], ["cut-off", D.run.lock && when(D.run.lock.cutoff)],
           ["result", `exit ${D.exit.code}${D.exit.because ? `: ${D.exit.because}` : ""}`], ["fails on", D.exit.policy]])),
+        h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Coverage")), kv([
+          ["cells", h("a", { href: link("cells", { q: "not status=skipped,unsupported,blocked" }) }, `${D.coverage.cells.told.toLocaleString("en")} of ${D.coverage.cells.all.toLocaleString("en")} tried`)],
+          ["pairs", [`${D.coverage.pairs.told.toLocaleString("en")} of ${D.coverage.pairs.all.toLocaleString("en")} tried`, h("div", { class: "faint" }, `${D.coverage.pairs.verified.toLocaleString("en")} in a verified cell`)]],
+          ["sampled", D.run.candidates > n && `${plural(n, "cell")} of ${D.run.candidates.toLocaleString("en")} that fit`]]), h("p", { class: "note faint" }, "Pairs of values: stacks, model, options.")),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run")), kv([["id", D.run.id], ["took", D.took], ["finished", when(D.run.finished)], ["command", h("code", {}, D.run.command)], ["version", D.version]])),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Machine")), kv([["processor", m.cpu], ["cores", String(m.cores)], ["memory", D.memory],
           ["GPU", m.gpus.length ? m.gpus.map(g => h("div", {}, `${g.name} (${g.compute_capability}, ${bytes(g.memory)})`)) : "none"], ["driver", m.driver], ["system", `${m.platform}, kernel ${m.kernel}${m.glibc ? `, glibc ${m.glibc}` : ""}`]])))),
   ];
+}
+function sincePanel() { // what changed since the last run of the same selection
+  const S = D.since; if (!S) return null;
+  const bad = S.regressions > 0, first = 8, item = (g, i) => h("li", {}, count(g), h("div", {}, h("div", { class: "t" }, `${g.title}: `, h("span", { class: "became" }, rich(clip(g.became, 220)))), g.beside.length > 0 && h("div", { class: "fix" }, `Beside: ${g.beside.join("; ")}.`), g.remedy && h("div", { class: "fix" }, rich(g.remedy)),
+    h("div", { class: "meta" }, h("span", { class: "tag", "data-tip": g.meaning, tabindex: 0 }, g.kind), g.cells.length > 0 && h("a", { href: g.cells.length === 1 ? link("cell/" + g.cells[0]) : link("cells", { since: i }) }, g.cells.length === 1 ? "show cell" : "show cells"))));
+  const ul = h("ul", { class: "finds" }, S.groups.slice(0, first).map(item));
+  return h("section", { class: "panel", id: "since" }, h("header", {}, h("h2", {}, "Since the last run"), h("span", { class: "faint" }, S.old ? `${S.old} → ${S.new}` : "the first one of this selection"), S.old && h("span", { class: `tag ${bad ? "bad" : ""}`, style: { "margin-left": "auto" } }, bad ? plural(S.regressions, "regression") : "no regression")),
+    S.old && h("p", { class: "note" }, opening(S.headline), S.changes.length > 0 && h("span", { class: "faint" }, ` Changed: ${S.changes.join("; ")}.`)),
+    S.groups.length > 0 && ul,
+    S.groups.length > first && h("p", { class: "more" }, h("button", { class: "btn", onclick: e => { ul.append(...S.groups.slice(first).map((g, i) => item(g, i + first))); e.target.parentNode.remove(); } }, `Show ${S.groups.length - first} more`)));
 }
 function suitesPanel() { // thousands of cases, a line for each engine stack; operators.html has them one by one
   return h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Suites"), h("span", { class: "faint" }, "cases that others wrote"), h("a", { href: "operators.html" }, "which operators work where")),
