@@ -298,7 +298,7 @@ def fake_report(times: int = 1) -> dict[str, Any]:
                 {"kind": "new-failures", "title": "New failures", "meaning": "worked before and fails now", "count": 2,
                  "became": f"verified -> crashed at run: {HOSTILE}",
                  "beside": ["numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11)"],
-                 "remedy": "Pin numpy<2.", "cells": [cell["id"] for cell in made if cell["status"] == "crashed"]},
+                 "remedy": "Pin numpy<2.", "cells": [cell["id"] for cell in made if cell["status"] == "timeout"]},
                 {"kind": "fixed", "title": "Fixed", "meaning": "failed before and works now", "count": 1, "remedy": None,
                  "became": "failed -> verified", "beside": [], "cells": [made[0]["id"]]},
             ],
