@@ -83,6 +83,8 @@ def _should(case: Case) -> str:
         )
     if case.expected["by"] == "degraded":
         return f"What was asked is done ({case.expected['asked']}), or refused."
+    if case.job.get("engine"):
+        return "The engine that another release built is loaded and runs, as far as the library promises that."
     return _SHOULD[case.phase]
 
 
@@ -119,8 +121,13 @@ def _notes(case: Case, files: Mapping[str, Path], left_out: Mapping[str, int], o
         out.append(
             "`MODEL=smallest.onnx ./reproduce.sh` takes the smallest piece of the model that was seen to be refused."
         )
+    if case.job.get("engine") and cell.get("built_on"):
+        out.append(f"`{case.job['engine']}` was built by {cell['built_on']['id']}, of `{case.job.get('model')}`.")
     if "piece.onnx" in names:
         out.append("`piece.npz` has the inputs of `piece.onnx` (`input_0`, ...) and what should come out (`output_0`).")
     if case.job.get("recipe") is not None:
-        out.append("`model/` makes the model: its weights are drawn from fixed seeds, or read from `source/`.")
+        out.append(
+            "`model/` makes the model: its weights are drawn from fixed seeds, or read from `source/`. `model/worker/`, if it is "
+            "there, is what its script imports."
+        )
     return out
