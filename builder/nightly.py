@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from builder import (
     errors,
@@ -21,6 +22,7 @@ from builder import (
     machine,
     nightly_coverage,
     nightly_keep,
+    nightly_lock,
     nightly_order,
     nightly_trace,
     nightly_words,
@@ -35,9 +37,6 @@ from builder.pipeline import Keep, Listeners, Result, Work
 from builder.project import Project
 from builder.store import Store
 from builder.values import FAILING, Cell
-
-if TYPE_CHECKING:
-    from builder.nightly_lock import Refreshed
 
 SCHEMA = 1
 GROUP = "nightly"
@@ -88,21 +87,69 @@ def night(project: Project, asked: Asked, *, listener: Listeners, say: Callable[
         compared = bool(earlier or store.runs())
         result = _run(work, asked, _seconds(budget, began, compared), listener, say)
         report = result.report
-        old, new = sides(store, report["run"], earlier)
-        found = history.diff(store, old, new) if old and new and old != new else None
-        refreshed.moved = _moved(store, old, new) if found else refreshed.moved
-        debts = [*_new_failures(found), *nightly_trace.owed(earlier, report)]
-        traced = _trace(work, store, report, debts, lambda: _left(budget, began), say)
-        part = _part(report, found, refreshed, traced, old, new)
-        part["coverage"] = covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
-        part.update(group=work.select.removeprefix("group "), budget=budget, seconds=round(time.monotonic() - began, 1))
-        report["nightly"] = part
-        code, because = exit_code(report, asked.policy)
-        report["exit"] = {"code": code, "policy": asked.policy, "because": because}
-        nightly_keep.put(store, report["run"]["id"], report["run"]["started"], _record(work, report, new or old))
-        results.write_report(project, report, always=True)
-        store.write_text(project.report / nightly_words.SUMMARY, nightly_words.markdown(report))
+        _conclude(work, store, report, asked, earlier, known, refreshed, budget, lambda: time.monotonic() - began, say)
     return report
+
+
+def tell(project: Project, asked: Asked, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """What `night` says after its run, of the report that is there: that which `merge --report` made of its parts. Runs only
+    what tracing takes, ten minutes where no budget is given.
+
+    Raises UsageError where there is no such report, or it is of another group or matrix."""
+    began = time.monotonic()
+    work = selected(project, asked)
+    store = Store(project.artifacts)
+    report = _read(project, work)
+    with alone(store), pipeline.terminate_as_interrupt():
+        earlier = nightly_keep.nights(store, work.select, work.spec.name)
+        spent = float(report["run"]["seconds"])
+        _conclude(
+            work, store, report, asked, [night for night in earlier if night["id"] != report["run"]["id"]],
+            nightly_order.evidence(store), nightly_lock.Refreshed(asked="frozen"),
+            None if asked.budget is None else asked.budget + spent, lambda: spent + time.monotonic() - began, say,
+        )  # fmt: skip
+    return report
+
+
+def _read(project: Project, work: Work) -> dict[str, Any]:
+    path = project.report / "report.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        of = (report["run"]["select"], report["run"]["matrix"]["sha256"])
+        whole = {cell["id"] for cell in report["cells"]} == {cell.id for cell in work.cells}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: no report to tell of ({type(error).__name__}: {error}); `enginematrix merge --report` makes one of parts"
+        raise UsageError(msg) from error
+    if of != (work.select, work.spec.sha256):
+        msg = f"{path} is of {of[0]!r}, or of the matrix as it was, and not of {work.select!r}; merge with --group and --report"
+        raise UsageError(msg)
+    if not whole:
+        msg = f"{path} does not hold all cells of {work.select!r}: those of suites are told by a night that runs them"
+        raise UsageError(msg)
+    return report
+
+
+def _conclude(
+    work: Work, store: Store, report: dict[str, Any], asked: Asked, earlier: Sequence[Mapping[str, Any]],
+    known: nightly_order.Known, refreshed: nightly_lock.Refreshed, budget: float | None, spent: Callable[[], float],
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Compare, trace, cover, judge; keep the night and write the report. `spent`: seconds of the night so far."""
+    old, new = sides(store, report["run"], earlier)
+    found = history.diff(store, old, new) if old and new and old != new else None
+    refreshed.moved = _moved(store, old, new) if found else refreshed.moved
+    debts = [*_new_failures(found), *nightly_trace.owed(earlier, report)]
+    limit = spent() + nightly_trace.UNLIMITED if budget is None else budget
+    traced = _trace(work, store, report, debts, lambda: limit - spent(), say)
+    part = _part(report, found, refreshed, traced, old, new)
+    part["coverage"] = covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
+    part.update(group=work.select.removeprefix("group "), budget=budget, seconds=round(spent(), 1))
+    report["nightly"] = part
+    code, because = exit_code(report, asked.policy)
+    report["exit"] = {"code": code, "policy": asked.policy, "because": because}
+    nightly_keep.put(store, report["run"]["id"], report["run"]["started"], _record(work, report, new or old))
+    results.write_report(work.project, report, always=True)
+    store.write_text(work.project.report / nightly_words.SUMMARY, nightly_words.markdown(report))
 
 
 # Before the run ----------------------------------------------------------------------------------------------------
@@ -152,13 +199,11 @@ def trying(work: Work, known: nightly_order.Known) -> dict[str, Any]:
     return {"cells": cells, "insist": frozenset(cell.id for cell in cells if cell.id in known)}
 
 
-def _refresh(work: Work, asked: Asked, seconds: float | None, say: Callable[[str], None]) -> Refreshed:
-    from builder.nightly_lock import Refreshed, refresh
-
+def _refresh(work: Work, asked: Asked, seconds: float | None, say: Callable[[str], None]) -> nightly_lock.Refreshed:
     if asked.frozen:
-        return Refreshed(asked="frozen")
+        return nightly_lock.Refreshed(asked="frozen")
     say("refreshing the lock")
-    return refresh(work, machine.read(), pipeline.in_docker(work, here=True), seconds=seconds, say=say)
+    return nightly_lock.refresh(work, machine.read(), pipeline.in_docker(work, here=True), seconds=seconds, say=say)
 
 
 def _seconds(budget: float | None, began: float, compared: bool) -> float | None:
@@ -209,10 +254,6 @@ def _new_failures(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [{"old": found["old"]["runs"][0], "new": found["new"]["runs"][0], "cells": cells}] if found and cells else []
 
 
-def _left(budget: float | None, began: float) -> float:
-    return nightly_trace.UNLIMITED if budget is None else budget - (time.monotonic() - began)
-
-
 def _trace(
     work: Work, store: Store, report: dict[str, Any], debts: Sequence[Mapping[str, Any]], left: Callable[[], float],
     say: Callable[[str], None],
@@ -231,8 +272,8 @@ def _trace(
 
 
 def _part(
-    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: Refreshed, traced: Mapping[str, Any], old: str,
-    new: str,
+    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: nightly_lock.Refreshed,
+    traced: Mapping[str, Any], old: str, new: str,
 ) -> dict[str, Any]:  # fmt: skip
     """The report's `nightly`, without coverage and times."""
     kinds = {**found["kinds"], "first": [row for row in found["kinds"]["first"] if _red_row(row)]} if found else {}

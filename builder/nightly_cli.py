@@ -58,6 +58,10 @@ def add(
     parser.add_argument(
         "--isolation", choices=("auto", "docker", "venv"), help="how stacks are realised (default: the matrix's)"
     )
+    parser.add_argument(
+        "--tell", action="store_true",
+        help="refresh and run nothing: say it of the report that `merge --report` made of the night's parts (default: a night)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the report's part `nightly` (default: the page)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress (default: live, or lines when piped)")
 
@@ -79,7 +83,10 @@ def call(
         command="enginematrix " + " ".join(sys.argv[1:]),
     )  # fmt: skip
     try:
-        report = nightly.night(project, asked, listener=listeners(options.quiet), say=_say)
+        if options.tell:
+            report = nightly.tell(project, asked, say=_say)
+        else:
+            report = nightly.night(project, asked, listener=listeners(options.quiet), say=_say)
     except EngineMatrixError as error:
         if not isinstance(error, UsageError):
             _append(f"# The night ended early\n\n```\n{str(error).replace('```', '')}\n```\n")

@@ -92,6 +92,9 @@ class World(fake.World):
             if stage == "export":  # each model is another file
                 path = folder / "model.onnx"
                 path.write_text(path.read_text() + Path(job["recipe_dir"]).name)
+            if stage == "run":  # without a compared output nothing is verified, says the schema of reports
+                output = {"case": "opt", "name": "y", "verdict": "match"}
+                answer = {**answer, "comparison": {**fake.MATCH, "outputs": [output]}}
         return answer
 
     def __call__(self, step: Step) -> fake.FakeEnvironment:

@@ -63,7 +63,7 @@ def test_a_component_that_moved_is_named_by_trying(nights: Nights) -> None:
     nights.world.answer = numpy2
     second = nights(code=1)
     part = second["nightly"]
-    jsonschema.validate(part, {**SCHEMA["$defs"]["nightly"], "$defs": SCHEMA["$defs"]})
+    jsonschema.validate(second, SCHEMA)
     assert part["against"] == first["run"]["id"] and part["run"] == second["run"]["id"]
     (group,) = part["changes"]
     assert (group["kind"], len(group["cells"]), group["category"]) == ("new-failures", 4, "build-error")
@@ -451,7 +451,37 @@ def test_a_night_of_the_portability_grid(nights: Nights) -> None:
     assert report["selected"] == found["cells"] == 36 and found["fresh"] == found["pairs"] > 23
 
 
+def test_a_night_in_parts_is_told_once_they_are_merged(nights: Nights, tmp_path: Path) -> None:
+    first = nights()
+    nights.write_lock(**{MID: "2.0.0"})
+    nights.world.answer = numpy2
+    file = str(nights.folder / "matrix.yaml")
+    artifacts, here = nights.folder / "artifacts", tmp_path / "here"
+    shutil.move(artifacts, here)
+    parts = []
+    for part in ("1-2", "2-2"):
+        line = f"run --frozen --quiet --group nightly --jobs 1 --part {part.replace('-', '/')}"
+        cli.main(["-f", file, *line.split()])
+        parts.append(str(shutil.move(artifacts, tmp_path / part)))
+    shutil.move(here, artifacts)
+    assert cli.main(["-f", file, "merge", "--report", "--group", "nightly", *parts]) == 1
+    report = nights("--tell --fail-on new", code=1)
+    assert report["nightly"]["against"] == first["run"]["id"] and report["nightly"]["counts"]["new-failures"] == 4
+    (traced,) = report["nightly"]["trace"]["results"]
+    assert (traced["verdict"], traced["component"]) == ("named", "numpy 1.26.4 -> 2.0.0")
+    assert "New failures: 4 cells" in nights.page and report["nightly"]["coverage"]["fresh"] == 23
+    assert [night["id"] for night in nightly_keep.nights(nights.store, "group nightly", "nights")][-1] == report["run"][
+        "id"
+    ]
+
+
 def test_bad_input_is_named(nights: Nights) -> None:
+    assert "no report to tell of" in nights.say("--tell", code=2)[1]
+    assert (
+        cli.main(["-f", str(nights.folder / "matrix.yaml"), "run", "--frozen", "--quiet", "--select", "model=alpha"])
+        == 0
+    )
+    assert "is of 'model=alpha', or of the matrix as it was" in nights.say("--tell", code=2)[1]
     assert "no group 'weekly' (there are: nightly)" in nights.say("--group weekly", code=2)[1]
     nights.files.write("matrix.yaml", MATRIX.replace("nightly:", "other:"))
     told = nights.say("", code=2)[1]
