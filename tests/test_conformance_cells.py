@@ -346,6 +346,20 @@ def test_nothing_runs_twice(tmp_path: Path) -> None:
     assert [job[0] for job in first.jobs] == ["suite", "conform"] and again.jobs == []
 
 
+def test_cases_leave_no_engine_to_let_go_of(tmp_path: Path) -> None:
+    """`run --keep none`; an exception in a worker's thread would be an error here."""
+    store = Store(tmp_path / "artifacts")
+    made = plan(small())
+    reconcile(made, store.light(), store.root / "objects", engines=False)
+    asked: list[str] = []
+    listener = fake.Listener()
+    Local(
+        made, store, fake.World(script({})), listener, run="run", jobs=1, cores=1,
+        dismiss=lambda chain: asked.append(chain.cell.id) is None,
+    ).run()  # fmt: skip
+    assert set(asked) == {chain.cell.id for chain in made.chains} == set(listener.chains)
+
+
 def test_a_failing_case_is_red_only_where_that_was_asked_for(tmp_path: Path) -> None:
     words = {"test_add_1": case_result("mismatch")}
     today = datetime.date(2026, 11, 21)

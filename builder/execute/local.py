@@ -262,7 +262,7 @@ class Local:
         self._held[chain.build.output] -= 1
         if self._held[chain.build.output] < 1 and all(self.dismiss(it) for it in of):
             found = self.store.step(chain.build.key)
-            if found is not None:
+            if found is not None and "artifact" in found.record:  # the cases of a suite leave no engine
                 self.store.discard(found.record["artifact"])
 
     def _hold(self, step: Step) -> bool:
