@@ -52,6 +52,8 @@ class Scope:
     """Ends every wait at once (Ctrl-C, in whose thread nobody waits)."""
     deadline: float | None = None
     """Of time.monotonic(): no try begins after it (the run's budget)."""
+    patient: bool = True
+    """False: nothing is tried again, since that did not help the last times."""
     tell: Callable[[str], None] = lambda text: None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Every try that failed: {"what", "try": 1 for the first, "error", "waited": s before the next, None: there was none}."""
@@ -110,7 +112,7 @@ class Tries:
         self.made += 1
         attempt: dict[str, Any] = {"what": self.what, "try": self.made, "error": why, "waited": None}
         self._scope.attempts.append(attempt)
-        if self.made >= self.policy.tries:
+        if self.made >= self.policy.tries or not self._scope.patient:
             return False
         pause = max(at_least, random.uniform(0, min(self.policy.cap, self.policy.base * 2 ** (self.made - 1))))
         then = time.monotonic() + pause

@@ -314,3 +314,14 @@ def test_control_c_ends_a_run_that_waits(tmp_path: Path, monkeypatch: pytest.Mon
     assert not local.run(), "interrupted"
     assert asked and time.monotonic() - asked[0] < 3.0
     assert local.infrastructure == {} and store.step(plan.chains[0].build.key) is None
+
+
+def test_what_stays_broken_is_not_waited_for_by_every_step(tmp_path: Path) -> None:
+    stacks = [factory.stack(version=f"1.{number}") for number in range(6)]
+    store = Store(tmp_path / "artifacts")
+    plan = factory.planner(*stacks).plan([factory.cell(stack) for stack in stacks])
+    reconcile(plan, store.light(), store.root / "objects")
+    script = Troubled(*[FULL] * 99)
+    local = Local(plan, store, fake.World(script), fake.Listener(), run="one", jobs=1, cores=1)
+    assert local.run()
+    assert len(local.infrastructure) == 6 and script.builds == 3 * 3 + 3

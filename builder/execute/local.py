@@ -39,6 +39,11 @@ _ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, 
           "measure": 9, "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
 
 
+#: Steps that may be tried again in vain before the others behind them are tried once: a disk that stays full, or a network
+#: that stays away, is not waited for hundreds of times.
+PATIENCE = 3
+
+
 class Listener(Protocol):
     """Told what happens, from several threads."""
 
@@ -172,6 +177,8 @@ class Local:
         self._stop = False
         self._interrupted = False
         self._crash: BaseException | None = None
+        self._in_vain = 0
+        """Steps, one after the other, that infrastructure stopped although they were tried again."""
         self._given_up = threading.Event()
         """Set on Ctrl-C: nobody waits any longer to try something again."""
         self._todo = [step for step in plan.steps if step.wanted and not step.done]
@@ -408,7 +415,9 @@ class Local:
     def _do(self, step: Step) -> None:
         started = time.monotonic()
         self.listener.step_started(f"{step.kind} {step.name}")
-        of = backoff.Scope(stop=self._given_up, deadline=self.deadline, tell=self.listener.message)
+        of = backoff.Scope(
+            stop=self._given_up, deadline=self.deadline, tell=self.listener.message, patient=self._in_vain < PATIENCE
+        )
         try:
             with backoff.scope(of):
                 tries = backoff.Tries(f"{step.kind} {step.name}", backoff.KILLED)
@@ -420,6 +429,7 @@ class Local:
         except (InfrastructureError, PackageError) as error:  # an environment that was made before can no longer be
             if not self._interrupted:
                 self.infrastructure[step] = str(error)
+        self._in_vain = self._in_vain + bool(of.attempts) if step in self.infrastructure else 0
         self.listener.step_finished(f"{step.kind} {step.name}", time.monotonic() - started, step.state == "stored")
 
     def _done(self, step: Step, tries: backoff.Tries) -> bool:
