@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,48 @@ def test_show_tells_the_whole_story(report: dict[str, Any], tmp_path: Path) -> N
         line for line in folded.splitlines() if len(line) > 60 and line.startswith(("remedy", "diagnosis", "outcome"))
     ]
     assert not long and " ".join(cell["remedy"].split()) in " ".join(folded.split())
+
+
+def test_show_without_a_cell_is_the_way_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of which one model fails: `show` names why and a cell; `show CELL` the model beside it that works."""
+    import fake
+    from small import Small
+
+    from builder.cli import main
+
+    def script(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if stage == "export" and "alpha" in str(job):
+            return {"error": {"stage": "export", "type": "ValueError", "message": "no such operator: Fancy"}}
+        return fake.well(stage, job, folder)
+
+    monkeypatch.setattr(fake.World.__init__, "__defaults__", (script, 0.0))
+    project = Small(tmp_path)
+    store = project.run("1")
+    monkeypatch.chdir(tmp_path)
+    failed = {cell.id for cell in project.work.cells if cell.model == "alpha"}
+    assert (
+        main(["show"]) == 0 and capsys.readouterr().out == "Nothing failed last time.\n"
+    )  # the run is recorded as verified
+    store.put_run(
+        "2", "2", "2", {}, {cell.id: ("failed" if cell.id in failed else "verified", "") for cell in project.work.cells}
+    )
+    assert main(["show"]) == 0
+    told = capsys.readouterr().out
+    assert "2 cells failed" in told and "no such operator: Fancy" in told
+    shown = next(word for line in told.splitlines() if "enginematrix show" in line for word in line.split()[-1:])
+    assert shown in failed
+    assert main(["show", shown]) == 0
+    story_of = capsys.readouterr().out
+    works = [cell.id for cell in project.work.cells if cell.model == "beta"]
+    row = next(line for line in story_of.splitlines() if "model beta" in line)
+    assert row.split()[0] in works and row.endswith("verified")
+    assert any(
+        line.split()[:1] and line.split()[0] in failed and "onnxruntime" in line for line in story_of.splitlines()
+    )
+    assert main(["show", "--json"]) == 0
+    assert {cell["id"] for cell in json.loads(capsys.readouterr().out)} == failed
 
 
 # ---------------------------------------------------------------- known-good stacks

@@ -54,7 +54,7 @@ def test_a_time_of_a_busy_machine_is_called_so() -> None:
     cell = next(cell for cell in fake_report()["cells"] if cell["measure"])
     quiet = {
         **cell,
-        "machine": {"cores": 4},
+        "machine": {"cpu": "AMD EPYC", "cores": 4, "gpus": [], "driver": None},
         "measure": {**cell["measure"], "load": {"foreign": [{"name": "a", "share": 0.1}]}},
     }
     loud = {
@@ -62,6 +62,19 @@ def test_a_time_of_a_busy_machine_is_called_so() -> None:
         "measure": {**cell["measure"], "load": {"foreign": [{"name": "a", "share": 1.0}, {"name": "b", "share": 0.6}]}},
     }
     assert versions.for_page([quiet, loud])["busy"] == {1: 0.4}
+
+
+def test_machines_are_told_apart_where_there_are_several() -> None:
+    cells = [cell for cell in fake_report()["cells"] if cell["measure"]][:3]
+    one = {"cpu": "AMD EPYC", "cores": 2, "gpus": [], "driver": None}
+    other = {"cpu": "AMD EPYC", "cores": 16, "gpus": [{"name": "NVIDIA H200"}], "driver": "580.65"}
+    alone = versions.for_page([{**cell, "machine": one} for cell in cells])
+    assert alone["machines"] == [] and alone["machine"] == {}
+    out = versions.for_page(
+        [{**cells[0], "machine": one}, {**cells[1], "machine": other}, {**cells[2], "machine": None}]
+    )
+    assert out["machines"] == ["AMD EPYC, 2 cores, no GPU", "AMD EPYC, 16 cores, NVIDIA H200, driver 580.65"]
+    assert out["machine"] == {0: 0, 1: 1}
 
 
 def test_the_page_gets_both_by_place() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.report.stacks import ordered
+from builder.report.versions import machine_name
 from builder.values import FAILING
 
 ROWS = 200_000
@@ -46,7 +47,7 @@ def stacks(cells: Sequence[Mapping[str, Any]], since: Mapping[str, str] | None =
             "silent": sum(cell["status"] in _SILENT for cell in group), "coverage": _coverage(group),
             "since": times[0] if times else None, "all": times[-1] if times else None,
             "seen": max((cell["when"] for cell in good if cell["when"]), default=None),
-            "machines": list(dict.fromkeys(_machine(cell["machine"]) for cell in good if cell.get("machine"))),
+            "machines": list(dict.fromkeys(machine_name(cell["machine"]) for cell in good if cell.get("machine"))),
             "exporters": list(dict.fromkeys(cell["exporter"]["id"] for cell in good)),
             "pick": _pick(engine, group[0], known), "run": _run(engine),
         })  # fmt: skip
@@ -63,11 +64,6 @@ def _coverage(group: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
         counts[0] += cell["status"] == "verified"
         counts[1] += cell["status"] in FAILING or cell["status"] == "built"
     return [[model, precision, *counts] for (model, precision), counts in out.items()]
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
-    return f"{machine['cpu']}, {gpus}{', driver ' + machine['driver'] if machine.get('driver') else ''}"
 
 
 # ---------------------------------------------------------------- commands

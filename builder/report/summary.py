@@ -23,6 +23,8 @@ NARROW = 60
 """Columns below which sentences do not stand beside their count."""
 SHOWN = 10
 """Findings that are named; the others are counted."""
+MANY = 50
+"""The same where nothing else is asked for."""
 
 
 def summary(report: Mapping[str, Any], console: Any, where: Path | str | None = None) -> None:
@@ -94,13 +96,13 @@ def failures(report: Mapping[str, Any], console: Any) -> None:
     found = report["findings"] if "findings" in report else findings(cells)
     by_id = {cell["id"]: cell for cell in cells}
     known = [finding for finding in found if finding["expected"]]
-    for finding in found:
-        if not finding["expected"]:
+    for group in ([finding for finding in found if not finding["expected"]], known):
+        if group is known and known:
+            console.print(Text("expected, by `expect:` in the matrix", style="dim"))
+        for finding in group[:MANY]:
             _finding(console, finding, by_id)
-    if known:
-        console.print(Text("expected, by `expect:` in the matrix", style="dim"))
-    for finding in known:
-        _finding(console, finding, by_id)
+        if len(group) > MANY:
+            console.print(Text(f"     and {len(group) - MANY} more findings in the report", style="dim"))
     gone = sum(cell["status"] in ("skipped", "unsupported") for cell in cells)
     if gone:
         why = f"{gone} more failed last time, and what they are made of changed since: run again to see"

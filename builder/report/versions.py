@@ -42,16 +42,29 @@ def build_seconds(cell: Mapping[str, Any]) -> float | None:
 
 def for_page(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """By the place of a cell: {"interval": {place: [low, high] in s}, "build": {place: s}, "level": share, "busy": {place: share
-    of the machine that other processes had, where it is so large that a time says little (`history_timing.busy`)}}."""
+    of the machine that other processes had, where it is so large that a time says little (`history_timing.busy`)},
+    "machines": [names], "machine": {place: its number}, both empty where all ran on one: no line goes from one to another}."""
     spans, builds, busy = {}, {}, {}
+    names: dict[str, int] = {}
+    ran = {}
     for place, cell in enumerate(cells):
         if (span := interval(cell["measure"])) is not None:
             spans[place] = span
+        if cell.get("machine"):
+            ran[place] = names.setdefault(machine_name(cell["machine"]), len(names))
         if history_timing.busy(cell["measure"], cell.get("machine")):
             busy[place] = round(others(cell["measure"], cell.get("machine")), 3)
         if (seconds := build_seconds(cell)) is not None:
             builds[place] = round(seconds, 4)
-    return {"interval": spans, "build": builds, "level": history_timing.LEVEL, "busy": busy}
+    return {"interval": spans, "build": builds, "level": history_timing.LEVEL, "busy": busy,
+            "machines": list(names) if len(names) > 1 else [], "machine": ran if len(names) > 1 else {}}  # fmt: skip
+
+
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """A machine as far as it can change a time: `AMD EPYC, 2 cores, no GPU`, `..., NVIDIA H200, driver 580.65`."""
+    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
+    cores = f", {machine['cores']} cores" if machine.get("cores") else ""
+    return f"{machine['cpu']}{cores}, {gpus}{', driver ' + machine['driver'] if machine.get('driver') else ''}"
 
 
 def others(measure: Mapping[str, Any], machine: Mapping[str, Any] | None) -> float:

@@ -22,7 +22,9 @@ function linesOf(axis, model, accept) { // [{label, at: Map(version -> cell)}]: 
   const role = axis.includes(".") ? axis.split(".")[0] : "", loose = new Set([axis, `${role}.python`, role]), groups = new Map();
   for (const c of D.cells) {
     if (c.axes.model !== model || c.built_on !== undefined || valueAt(c, axis) === undefined || !accept(c)) continue;
-    const own = valuesOf(c), rest = Object.keys(own).filter(k => !loose.has(k)).sort().map(k => [k, own[k]]), key = JSON.stringify(rest);
+    const own = valuesOf(c), rest = Object.keys(own).filter(k => !loose.has(k)).sort().map(k => [k, own[k]]), ran = along().machine[c.at];
+    if (ran !== undefined) rest.push(["machine", along().machines[ran]]); // times of two machines are no line
+    const key = JSON.stringify(rest);
     if (!groups.has(key)) groups.set(key, { rest: Object.fromEntries(rest), cells: [] });
     groups.get(key).cells.push(c);
   }
