@@ -166,7 +166,8 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     there = all((project.report / name).exists() for name in ("report.json", "report.md", "report.html", "junit.xml"))
     same = False
     with contextlib.suppress(OSError):
-        same = not always and there and report["run"]["steps"] == 0 and mark.read_text(encoding="utf-8") == content
+        known = mark.read_text(encoding="utf-8") == content + _details(project.report)
+        same = not always and there and report["run"]["steps"] == 0 and known
     if same:
         choose.write(project, report)
         return False
@@ -176,8 +177,13 @@ def write_report(project: Project, report: dict[str, Any], *, always: bool = Fal
     report["since"] = since(Store(project.artifacts), report)
     build_report(report, project.report, choose=True)
     choose.write(project, report, always=always)
-    write(mark, content)
+    write(mark, content + _details(project.report))
     return True
+
+
+def _details(folder: Path) -> str:
+    """The folders with details that lie beside the page (report/page.py): without its own it is not whole."""
+    return "".join(f" {path.name}" for path in sorted(folder.glob("cells-*")))
 
 
 def _report_code() -> str:

@@ -16,7 +16,8 @@ const DIMENSIONS = new Map();
 const choicesOf = key => { const d = DIMENSIONS.get(key); return d.none ? [...d.values, ""] : d.values; }; // "" for cells without it
 // The filter and the choices (`at.opset=17`; `at.target=` are cells without one) that an address holds.
 function asked(params) {
-  const at = Object.entries(params).filter(([k]) => k.startsWith("at.") && FIELDS.has(k.slice(3))).map(([k, v]) => [k.slice(3), v]);
+  const at = Object.entries(params).filter(([k]) => k.startsWith("at.")).map(([k, v]) => [k.slice(3), v]), strange = at.find(([field]) => !FIELDS.has(field));
+  if (strange) return { at, problem: `no cell of this report has a field '${strange[0]}', which the address asks for`, test: () => false };
   const [fits, problem] = selector(params.q || "");
   const tests = at.map(([field, value]) => { const get = FIELDS.get(field); return value === "" ? c => get(c) === undefined || get(c) === null : c => get(c) === value; });
   return { at, problem, test: tests.length ? c => tests.every(t => t(c)) && fits(c) : fits };

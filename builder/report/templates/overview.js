@@ -32,7 +32,7 @@ function overview() {
           ["lock", D.run.lock && D.run.lock.sha256 ? h("code", { title: D.run.lock.sha256 }, D.run.lock.sha256.slice(0, 12)) : "none"], ["cut-off", D.run.lock && when(D.run.lock.cutoff)],
           ["result", `exit ${D.exit.code}${D.exit.because ? `: ${D.exit.because}` : ""}`], ["fails on", D.exit.policy]])),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Coverage")), kv([
-          ["cells", h("a", { href: link("cells", { q: "not status=skipped,unsupported,blocked" }) }, `${D.coverage.cells.told.toLocaleString("en")} of ${D.coverage.cells.all.toLocaleString("en")} tried`)],
+          ["cells", h("a", { href: link("cells", { q: "not status=skipped,unsupported,blocked or status=blocked and category!=infrastructure" }) }, `${D.coverage.cells.told.toLocaleString("en")} of ${D.coverage.cells.all.toLocaleString("en")} tried`)],
           ["pairs", [`${D.coverage.pairs.told.toLocaleString("en")} of ${D.coverage.pairs.all.toLocaleString("en")} tried`, h("div", { class: "faint" }, `${D.coverage.pairs.verified.toLocaleString("en")} in a verified cell`)]],
           ["sampled", D.run.candidates > n && `${plural(n, "cell")} of ${D.run.candidates.toLocaleString("en")} that fit`]]), h("p", { class: "note faint" }, "Pairs of values: stacks, model, options.")),
         h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Run")), kv([["id", D.run.id], ["took", D.took], ["finished", when(D.run.finished)], ["command", h("code", {}, D.run.command)], ["version", D.version]])),
