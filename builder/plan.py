@@ -343,14 +343,15 @@ class Planner:
         measure = None
         if cell.attributes.measure:
             measure = self._run("measure", cell, recipe, family, build, export, reference, precision)
-        speedup, no_baseline = self._speedup(cell, recipe, shapes, measure, obtain, reference)
+        speedup, no_baseline = self._speedup(cell, recipe, shapes, measure, obtain, reference, export)
         chain = Chain(
             cell=cell, exporter=exporter, engine=engine, obtain=obtain, reference=reference, export=export,
             convert=convert, build=build, run=run, measure=measure, speedup=speedup,
             no_baseline=no_baseline, against=self.against.get(cell.id),
         )  # fmt: skip
         attributes = cell.attributes
-        for step in (*chain.steps(), *before(chain.speedup)):
+        against = [speedup.data["baseline"]] if speedup is not None else []
+        for step in (*chain.steps(), *before(chain.speedup), *against):
             step.seconds = max(step.seconds, attributes.timeout)
             step.memory = max(step.memory, attributes.memory)
             step.retry = max(step.retry, attributes.retry)
@@ -681,26 +682,34 @@ class Planner:
         return step
 
     def _speedup(
-        self, cell: Cell, recipe: Recipe, shapes: str, measure: Step | None, obtain: Step | None, reference: Step
-    ) -> tuple[Step | None, str]:
-        """The engine against its framework, eager and in FP32 on the same device, or why there is nothing to hold it
-        against. The baseline is built and timed as any engine of a family that takes modules."""
+        self, cell: Cell, recipe: Recipe, shapes: str, measure: Step | None, obtain: Step | None, reference: Step, export: Step,
+    ) -> tuple[Step | None, str]:  # fmt: skip
+        """The engine against its framework, eager and in FP32 on the same device; a model that has none, an ONNX file, against
+        ONNX Runtime in FP32 on the CPU, which is its reference. Or why there is nothing to hold it against. The baseline is
+        built and timed as any engine."""
         if measure is None:
             return None, ""
         device = self.families[cell.engine.family].device
         stacks = [cell.engine, cell.exporter, self.reference_stacks[recipe.name]]
         able = [stack for stack in stacks if self._loads(stack, recipe)]
+        framed = bool(able)
+        if not able and self.families[cell.engine.family].takes == "onnx":
+            able = [stack for stack in stacks[1:] if self._runs_onnx(stack)]
         stack = next((stack for stack in able if self.families[stack.family].device == device), None)
         if stack is None:
             where = (
                 f"on {self.families[able[0].family].device}, not on {device}" if able else "in no stack of this cell"
             )
-            return None, f"{recipe.name} runs in its own framework {where}"
+            return None, f"{recipe.name} runs in its own framework {where}" if framed or not able else (
+                f"{recipe.name} has no framework of its own, and its reference runs {where}"
+            )
         family, environment = self.families[stack.family], self._environment(stack)
-        eager = replace(cell, engine=stack, options={"mode": "eager", "precision": "fp32", "shapes": shapes})
-        module = self._module(recipe, stack, environment, shapes, obtain)
-        build = self._build(eager, recipe, family, environment, module, "fp32", "flag", shapes, reference)
-        baseline = self._run("measure", eager, recipe, family, build, module, reference, "fp32")
+        options = {"mode": "eager"} if framed else {}
+        eager = replace(cell, engine=stack, options={**options, "precision": "fp32", "shapes": shapes})
+        graph = self._module(recipe, stack, environment, shapes, obtain) if framed else export
+        realised = "flag" if framed else "graph"
+        build = self._build(eager, recipe, family, environment, graph, "fp32", realised, shapes, reference)
+        baseline = self._run("measure", eager, recipe, family, build, graph, reference, "fp32")
         if baseline is measure:
             return None, "it is the baseline itself"
         identity = ("speedup", id(measure), id(baseline))
@@ -716,13 +725,22 @@ class Planner:
             static=digest([measure.static, baseline.static, speed.ROUNDS, dict(speed.ROUND_METHOD), speed.AGREE]),
             needs=(measure.needs[0], build, reference),
             environment=measure.environment,
-            data={"recipe": recipe, "measure": measure, "baseline": baseline},
-        ), ""
+            data={
+                "recipe": recipe, "measure": measure, "baseline": baseline,
+                "of": f"{family.exporter} itself, eager, in FP32" if framed
+                else "no framework: ONNX Runtime on the CPU in FP32, its reference",
+            },
+        ), ""  # fmt: skip
 
     def _loads(self, stack: Stack, recipe: Recipe) -> bool:
         """Whether a stack runs the recipe's own module."""
         family, reference = self.families[stack.family], self.families[self.reference_stacks[recipe.name].family]
         return family.takes == "module" and family.exporter == reference.exporter
+
+    def _runs_onnx(self, stack: Stack) -> bool:
+        """Whether a stack that exports can run what it exports."""
+        family = self.families[stack.family]
+        return family.takes == "onnx" and family.adapter is not None
 
     def _exporter_code(self) -> list[str]:
         return [self.code.common, self.code.exporters]

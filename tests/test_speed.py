@@ -78,6 +78,30 @@ def test_a_round_without_samples_is_an_error() -> None:
         speed.speedup([([1.0], []), ([1.0], [1.0]), ([1.0], [1.0])])
 
 
+def planned(**exporter: Any) -> Any:
+    """The chain of a timed cell whose model its exporter's family may or may not run itself."""
+    families = {"exporter": factory.family("exporter", **exporter)}
+    return factory.planner(families=families).plan([factory.cell(attributes=Attributes(measure=True))]).chains[0]
+
+
+def test_a_model_without_a_framework_is_held_against_its_reference() -> None:
+    """An ONNX file: against ONNX Runtime, on the file that the cell's own exporter wrote, in the reference's stack."""
+    chain = planned(adapter="fake")
+    assert chain.speedup is not None
+    baseline = chain.speedup.data["baseline"]
+    assert baseline.data["build"].needs == (chain.export,)
+    assert baseline.environment is chain.exporter
+    assert (baseline.data["precision"], baseline.data["options"]) == ("fp32", {})
+    assert (baseline.memory, baseline.seconds) == (chain.run.memory, chain.run.seconds) != (0, 0), "the cell's limits"
+    assert chain.speedup.data["of"] == "no framework: ONNX Runtime on the CPU in FP32, its reference"
+
+
+def test_where_nothing_runs_the_model_itself_there_is_no_baseline() -> None:
+    assert planned(adapter=None).no_baseline == "model runs in its own framework in no stack of this cell"
+    chain = planned(adapter="fake", device="cuda")
+    assert chain.no_baseline == "model has no framework of its own, and its reference runs on cuda, not on cpu"
+
+
 def script(slow: float, fast: float, fail: str = "") -> Any:
     """Jobs whose windows hold one time: eager's `slow`, the engine's `fast`."""
 
@@ -121,6 +145,7 @@ def test_the_report_has_the_speed_up_and_its_baseline(tmp_path: Path) -> None:
     assert measure["speedup"]["ratio"] == pytest.approx(4.0)
     assert measure["baseline"]["median"] == pytest.approx(0.004)
     assert measure["baseline"]["stack"].startswith("torch")
+    assert measure["baseline"]["of"] == "torch itself, eager, in FP32"
     assert measure["no_baseline"] is None
     turns = [name for stage, name, job in world.jobs if stage == "measure" and job["method"].get("windows") == 1]
     assert len(turns) == 2 * speed.ROUNDS

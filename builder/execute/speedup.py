@@ -59,7 +59,7 @@ def do(
         ],
         "baseline": {
             "stack": sides["baseline"].stack.id if sides["baseline"].stack else "", "name": sides["baseline"].name,
-            "median": statistics.median(statistics.median(some) for some in windows["baseline"]),
+            "median": statistics.median(statistics.median(some) for some in windows["baseline"]), "of": step.data["of"],
         },
     }  # fmt: skip
     record = {"end": {"exit": 0}, "error": None, "stages": [{"stage": "measure", "seconds": seconds}], "result": result}

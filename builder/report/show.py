@@ -96,7 +96,8 @@ def text(
         if speedup and speedup["low"] is not None:
             ratio = f"{speedup['ratio']:.2f} x" if speedup["ratio"] else "unstable, between"
             span = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
-            out.append(f"speed-up    {ratio} ({span}) over {measure['baseline']['name']}")
+            of = f" ({measure['baseline']['of']})" if measure["baseline"].get("of") else ""
+            out.append(f"speed-up    {ratio} ({span}) over {measure['baseline']['name']}{of}")
         elif measure.get("no_baseline"):
             out.append(f"speed-up    no baseline: {measure['no_baseline']}")
     libraries = (cell["loaded"] or {}).get("libraries") or []

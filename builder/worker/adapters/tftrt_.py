@@ -13,11 +13,10 @@ import os
 import re
 import shutil
 import sys
-import tarfile
 import tempfile
 
 from worker import adapters
-from worker.exporters import common, tensorflow_
+from worker.exporters.tensorflow_saved import called, module, pack, unpack  # noqa: F401  (`module` is the adapter's)
 from worker.jobs import Failure
 
 #: Nodes that compute nothing.
@@ -25,81 +24,6 @@ _MOVES = frozenset(
     "Const Identity IdentityN NoOp Placeholder Reshape Shape StridedSlice Pack Squeeze ExpandDims PartitionedCall "
     "StatefulPartitionedCall Cast Transpose ConcatV2 Split Unpack ReadVariableOp VarHandleOp".split()
 )
-
-
-def module(job):
-    """The recipe's model as a SavedModel in one tar file, its inputs and outputs."""
-    tensorflow, script, model = tensorflow_._load(job)
-    recipe, shapes = job.input["recipe"], job.input["options"].get("shapes", "static")
-    with job.stage("export"):
-        folder = job.path("saved-model")
-        tensorflow_._save(tensorflow, model, folder, tensorflow_._specs(tensorflow, recipe, shapes))
-        arrays = common.inputs(script, job, common.shapes(recipe, shapes, "opt"), recipe["seeds"][0])
-        outs = _signature(tensorflow, folder)[1](arrays)
-        pack(folder, job.path("module.tar"))
-    symbols = getattr(script, "OUTPUT_SYMBOLS", {}) if shapes == "dynamic" else {}
-    return {
-        "model": "module.tar",
-        "inputs": [
-            {"name": item["name"], "dtype": item["dtype"], "shape": item["shape"] if shapes == "dynamic" else list(one.shape)}
-            for item, one in zip(recipe["inputs"], arrays)
-        ],
-        "outputs": [
-            {
-                "name": name, "dtype": str(out.dtype),
-                "shape": [symbols.get(name, {}).get(axis, size) for axis, size in enumerate(out.shape)],
-            }
-            for name, out in outs.items()
-        ],
-        "exporter": "tensorflow %s (SavedModel)" % tensorflow.__version__, "notes": [],
-    }  # fmt: skip
-
-
-def pack(folder, path):
-    """A folder as a tar file; the same folder gives the same bytes."""
-
-    def plain(item):
-        item.mtime, item.uid, item.gid, item.uname, item.gname, item.mode = (
-            0,
-            0,
-            0,
-            "",
-            "",
-            0o755 if item.isdir() else 0o644,
-        )
-        return item
-
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for at, folders, files in os.walk(folder):
-            folders.sort()
-            for name in sorted(files):
-                full = os.path.join(at, name)
-                archive.add(full, os.path.relpath(full, folder), recursive=False, filter=plain)
-
-
-def unpack(path, folder):
-    """The files of a tar file, none of them outside the folder. Raises Failure for one that has any other kind of entry."""
-    with tarfile.open(path) as archive:
-        for item in archive.getmembers():
-            inside = os.path.realpath(os.path.join(folder, item.name)).startswith(os.path.realpath(folder) + os.sep)
-            if not item.isfile() or not inside:
-                raise Failure("the engine's archive has an entry that is no plain file of its own: %s" % item.name)
-        archive.extractall(folder)
-    return folder
-
-
-def _signature(tensorflow, folder):
-    """(the loaded model, a function of arrays in the recipe's order -> {output: array}) of a SavedModel's one signature."""
-    loaded = tensorflow.saved_model.load(folder)
-    signature = loaded.signatures["serving_default"]
-    names = sorted(signature.structured_input_signature[1])
-
-    def call(arrays):
-        given = dict(zip(names, arrays)) if len(names) == 1 else {name: arrays[i] for i, name in enumerate(names)}
-        out = signature(**{name: tensorflow.constant(array) for name, array in given.items()})
-        return {name: out[name].numpy() for name in sorted(out)}
-
-    return loaded, call
 
 
 def build(job):
@@ -230,7 +154,8 @@ class Engine:
         from tensorflow.python.compiler.tensorrt import trt_convert  # noqa: F401  (registers TRTEngineOp)
 
         folder = unpack(path, tempfile.mkdtemp(dir=job.dir))
-        self.loaded, self.call = _signature(tensorflow, folder)
+        names = [item["name"] for item in job.input["inputs"]]
+        self.loaded, self.call = called(tensorflow, folder, names)
         self.graph = self.loaded.signatures["serving_default"].graph.as_graph_def()
         self.wanted = [item["name"] for item in job.input["outputs"]]
         self.outputs = sorted(self.loaded.signatures["serving_default"].structured_outputs)
