@@ -98,6 +98,7 @@ class Emitted:
 def emit(project: Project, options: Options) -> Emitted:
     """The files, not yet written. Raises UsageError for what cannot be, SpecErrors for a matrix that is none."""
     _check(options)
+    _at_the_root(project)
     nightly = _jobs(project, options, options.group, options.runners, options.jobs)
     pulls = _jobs(project, options, options.pull_requests, (), None) if options.pull_requests else []
     shared = {
@@ -120,6 +121,17 @@ def emit(project: Project, options: Options) -> Emitted:
         out = {project.root / ".gitlab" / "enginematrix.yml": _fill("gitlab", names)}
     told = [_told("nightly", options.group, nightly)] + ([_told("pr", options.pull_requests, pulls)] if pulls else [])
     return Emitted(files=out, told=tuple(told))
+
+
+def _at_the_root(project: Project) -> None:
+    """Workflows lie at the root of a repository, and their commands run there. Raises UsageError."""
+    folder = project.root.resolve()
+    root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
+    if root != folder:
+        msg = (
+            f"{project.matrix}: not at the root of its repository ({root}), where workflows lie and run; move it there"
+        )
+        raise UsageError(msg)
 
 
 def _told(name: str, group: str, kinds: Sequence[Jobs]) -> str:
@@ -165,9 +177,9 @@ def _jobs(
     found: list[tuple[tuple[str, ...], str, Work]] = []
     before: list[str] = []
     for runner in (*runners, None):
-        expression = " and ".join(
-            [*(f"not ({text})" for text in before), *([f"({runner.select})"] if runner is not None else [])]
-        )
+        terms = [*(f"not ({text})" for text in before), *([f"({runner.select})"] if runner is not None else [])]
+        # With the group's name: an expression that does not name suites is not about their cells.
+        expression = " and ".join([group, *terms]) if terms else ""
         work = pipeline.select(project, group=group, expression=expression) if expression else whole
         if runner is not None and not work.cells:
             msg = f"no cell of the group {group} fits {runner.select!r}, or runners named before have them all"
@@ -175,6 +187,9 @@ def _jobs(
         if work.cells:
             found.append((runner.labels if runner is not None else options.runs_on, expression, work))
         before += [runner.select] if runner is not None else []
+    if (left := len(whole.cells) - sum(len(work.cells) for _, _, work in found)) != 0:
+        msg = f"{left} cells of the group {group} would be run on no runner, or on several; name suites in --runner-for"
+        raise UsageError(msg)
     most = MOST[options.provider]
     divisions = [ci_parts.Division(work) for _, _, work in found]
     if number is not None and not len(found) <= number <= most:

@@ -125,14 +125,12 @@ def merge(options: argparse.Namespace, place: Place) -> int:
     store = Store(project.artifacts)
     with pipeline.in_use(store):
         found = merging.merge(store, folders, objects=options.objects or "")
-    if options.json:
-        print(json.dumps([each.as_dict() for each in found], indent=1))
-    else:
-        print("\n".join(plain(line) for each in found for line in each.lines()))
-    refused = any(each.refused for each in found)
-    if report is not None:
-        return _reported(options, project, store, report) or (EXIT_FAILURES if refused else EXIT_OK)
-    return EXIT_FAILURES if refused else EXIT_OK
+        if options.json:
+            print(json.dumps([each.as_dict() for each in found], indent=1))
+        else:
+            print("\n".join(plain(line) for each in found for line in each.lines()))
+        code = _reported(options, project, store, report) if report is not None else EXIT_OK
+    return code or (EXIT_FAILURES if any(each.refused for each in found) else EXIT_OK)
 
 
 def _within(folder: Path | None) -> list[Path]:
@@ -154,18 +152,21 @@ def _collated(options: argparse.Namespace, project: Project, folders: list[Path]
     """The report of all; before anything is merged, so that bad ones are told first. Raises UsageError."""
     import sys
 
-    from builder import merge_collate, merge_report, pipeline
+    from builder import merge, merge_collate, merge_report, pipeline
 
+    work = pipeline.select(project, group=options.group, expression=options.select)
     reports = []
     for folder in folders:
-        if (path := merge_report.find(folder)) is not None:
-            reports.append(merge_report.read(path))
-        else:
+        if (path := merge_report.find(folder)) is None:
             print(f"{folder}: holds no report.json; its cells count as not reported", file=sys.stderr)
+            continue
+        report = merge_report.read(path)
+        if report.get("suites") and (database := merge.source(folder)).suffix != ".json":
+            report = merge_collate.unfolded(work, report, database)
+        reports.append(report)
     if not reports:
         msg = "no folder holds a report.json, so that there is nothing to make a report of"
         raise UsageError(msg)
-    work = pipeline.select(project, group=options.group, expression=options.select)
     command = "enginematrix " + " ".join(sys.argv[1:])
     return merge_collate.collate(work, reports, command=command, policy=options.fail_on)
 

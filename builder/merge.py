@@ -28,7 +28,7 @@ def merge(store: Store, folders: Sequence[Path], *, objects: Files = "") -> list
     """Merge artifacts folders (or databases, or reports where no database is beside them). `objects`: bring the exported
     models, engines and reference cases too. Raises UsageError for a folder without readable results, before anything is
     written; InfrastructureError when the disk refuses."""
-    places = [_source(folder) for folder in folders]
+    places = [source(folder) for folder in folders]
     own = store.path.resolve()
     if own in [place.resolve() for place in places]:
         msg = f"{store.root}: is this project's own folder of artifacts; name those of other machines"
@@ -36,7 +36,7 @@ def merge(store: Store, folders: Sequence[Path], *, objects: Files = "") -> list
     with tempfile.TemporaryDirectory(prefix="merge-", dir=store.root / "work") as folder:
         copies = [
             merge_report.store_of(merge_report.read(place), Path(folder) / str(number))
-            if place.suffix == ".json" else _copy(place, Path(folder) / str(number))
+            if place.suffix == ".json" else copied(place, Path(folder) / str(number))
             for number, place in enumerate(places)
         ]  # fmt: skip
         return [
@@ -44,7 +44,7 @@ def merge(store: Store, folders: Sequence[Path], *, objects: Files = "") -> list
         ]  # fmt: skip
 
 
-def _source(folder: Path) -> Path:
+def source(folder: Path) -> Path:
     """The database of an artifacts folder, of a project, or the file itself; where there is none, a report.json. Raises
     UsageError."""
     for place in (folder, folder / DATABASE, folder / "artifacts" / DATABASE):
@@ -56,7 +56,7 @@ def _source(folder: Path) -> Path:
     raise UsageError(msg)
 
 
-def _copy(place: Path, folder: Path) -> Store:
+def copied(place: Path, folder: Path) -> Store:
     """A copy that this program's schema describes; the original is only read. Raises UsageError."""
     folder.mkdir()
     try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import history_keep, history_runs, lock, machine, merge_rows, pipeline, results
+from builder import history_keep, history_runs, lock, machine, merge_rows, outcome, pipeline, results
 from builder.errors import UsageError
 from builder.values import FAILING, Cell, digest
 
@@ -43,7 +44,7 @@ def collate(work: Work, reports: Sequence[Mapping[str, Any]], *, command: str, p
         predictions.update(_foresee(work, mine, own, _machine(part["run"]["machine"]), refuted))
         cells.update({cell["id"]: cell for cell in own})
     lost = [cell for cell in work.cells if cell.id not in found]
-    missing = _lost(work, lost, locked)
+    missing = _lost(work, lost)
     predictions.update(_foresee(work, lost, missing, machine.read(), refuted))
     cells.update({cell["id"]: cell for cell in missing})
     return _report(work, parts, [cells[cell.id] for cell in work.cells], predictions, locked, command, policy)
@@ -65,11 +66,53 @@ def _alike(work: Work, parts: Sequence[Mapping[str, Any]]) -> None:
                 msg = f"runs {parts[0]['run']['id']} and {run['id']} are of another {name} each; parts of one run have the same"
                 raise UsageError(msg)
         if part.get("suites"):
-            msg = f"the report of run {run['id']} has its suites in sum alone; `merge` its results.sqlite, and write the report"
+            msg = f"the report of run {run['id']} has its suites in sum alone, and no results.sqlite beside it has their cells"
             raise UsageError(msg)
         if others := [cell["slug"] for cell in part["cells"] if cell["id"] not in selected]:
             msg = f"the report of run {run['id']} has {len(others)} cells that {work.select} does not select: {others[0]}, ..."
             raise UsageError(msg)
+
+
+def unfolded(work: Work, report: dict[str, Any], database: Path) -> dict[str, Any]:
+    """The report with the cells of its suites among the others, which it tells in sum alone, from the results of its run in a
+    database beside it; as it was where they are not all there. Raises UsageError for what is no database."""
+    from builder.merge import copied
+
+    wanted = {(line["suite"], line["engine"]["id"]) for line in report["suites"]}
+    cells = [cell for cell in work.cells if (cell.model, cell.engine.id) in wanted]
+    with tempfile.TemporaryDirectory() as folder:
+        store = copied(database, Path(folder) / "copy")
+        rows = {
+            cell: (status, key) for cell, status, key in store.read(
+                "select cell, status, outcome from results join runs on runs.id = results.run order by runs.started, runs.rowid"
+            )
+        }  # fmt: skip
+        own = store.read("select cell, status, outcome from results where run = ?", (report["run"]["id"],))
+        rows.update({cell: (status, key) for cell, status, key in own})
+        records = store.outcomes(key for cell in cells if cell.id in rows for key in rows[cell.id][1:])
+        store.close()
+    known = [cell for cell in cells if cell.id in rows and rows[cell.id][1] in records]
+    thin = {
+        cell["id"]: cell
+        for cell in _untried(work, [cell for cell in known if "stages" not in records[rows[cell.id][1]]])
+    }
+    found = [_told(cell, rows[cell.id][1], {**thin.get(cell.id, {}), **records[rows[cell.id][1]]}) for cell in known]
+    counts = Counter((cell["suite"]["name"], cell["engine"]["id"], cell["status"]) for cell in found)
+    for line in report["suites"]:
+        if any(counts[line["suite"], line["engine"]["id"], status] != n for status, n in line["counts"].items()):
+            return report
+    whole = {name: value for name, value in report.items() if name != "suites"}
+    return {**whole, "cells": [*report["cells"], *found]}
+
+
+def _told(cell: Cell, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell of a suite as a report has it. record: its outcome."""
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    return {
+        **record, "slug": cell.slug, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(), "key": key,
+        "expected": outcome.expectation(cell.expect, record, today), "reused": False,
+        "command": f"enginematrix repro {cell.id}", "prediction": {"state": "unknown", "claims": []},
+    }  # fmt: skip
 
 
 def _newest(work: Work, parts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -138,21 +181,27 @@ def _machine(data: Mapping[str, Any]) -> machine.Machine:
 # The report ----------------------------------------------------------------------------------------------------------
 
 
-def _lost(work: Work, cells: Sequence[Cell], locked: lock.Lock) -> list[dict[str, Any]]:
+def _lost(work: Work, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Cells that no part reports."""
+    found = _untried(work, cells)
+    for cell in found:
+        cell.update(status="blocked", stage="resolve", category="infrastructure", reason=LOST, line=LOST, signature=None,
+                    diagnosis=None, source=None, remedy="Read the log of that job and run it again.", reused=False)  # fmt: skip
+    return found
+
+
+def _untried(work: Work, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Cells as a run has them that did not come to any of them."""
     if not cells:
         return []
     from builder.store import Store
 
-    lost = replace(work, cells=tuple(cells), against={})
-    plan = pipeline.make_plan(lost, locked, machine.read())
+    these = replace(work, cells=tuple(cells), against={})
+    plan = pipeline.make_plan(these, lock.read(work.project.lock) or lock.Lock(cutoff=""), machine.read())
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        found = pipeline.collect(plan, lost, store, pipeline.Result(report={}, ran=0))
+        found = pipeline.collect(plan, these, store, pipeline.Result(report={}, ran=0))
         store.close()
-    for cell in found:
-        cell.update(status="blocked", stage="resolve", category="infrastructure", reason=LOST, line=LOST, signature=None,
-                    diagnosis=None, source=None, remedy="Read the log of that job and run it again.", reused=False)  # fmt: skip
     return found
 
 
@@ -206,12 +255,12 @@ def remember(work: Work, store: Store, report: Mapping[str, Any]) -> None:
     outcomes: dict[str, tuple[str, str]] = {}
     said: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        status, outcome, _ = kept.get(cell["id"], ("", "", ""))
+        status, key, _ = kept.get(cell["id"], ("", "", ""))
         if status != cell["status"]:
             content = {field: cell[field] for field in history_keep.SAID_FIELDS}
-            outcome = history_keep.SAID + digest(content)
-            said[outcome] = content
-        outcomes[cell["id"]] = (cell["status"], outcome)
+            key = history_keep.SAID + digest(content)
+            said[key] = content
+        outcomes[cell["id"]] = (cell["status"], key)
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")
     recipes = {
         cell.model: work.spec.recipes[cell.model].sha256 for cell in work.cells if cell.model in work.spec.recipes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ LIMIT = 2 << 30
 """Bytes of a report that is read at all."""
 _KEY = re.compile(r"([0-9a-f]{80})(\.suite|\.grid)?$")
 _RUN = re.compile(r"[0-9TZ:-]{20}-[0-9a-z-]{1,40}$")
+_BELOW = re.compile(r"[A-Za-z0-9_.][^\x00-\x1f\\:]*$")
 #: What a cell of a report says of that run alone, and not of the evidence.
 _OF_THE_RUN = frozenset({"key", "expected", "prediction", "reused", "located"})
 
@@ -66,9 +67,38 @@ def _trouble(report: Any) -> str | None:
         return f"not as docs/report.schema.json has it: {first.json_path}: {first.message[:200]}"
     if not _RUN.match(str(report["run"]["id"])):
         return f"{str(report['run']['id'])[:80]!r} is no id of a run"
+    if (outside := next((path for path in _paths(report["cells"]) if not _inside(path)), None)) is not None:
+        return f"names a file that lies elsewhere: {outside[:120]!r}"
     if contradictions := check_report(report):
         return f"contradicts itself: {contradictions[0]}"
     return None
+
+
+def _paths(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Every file below the artifacts that a cell names."""
+    for cell in cells:
+        yield from (str(stage["log"]) for stage in cell["stages"] if stage.get("log"))
+        yield from _named(cell.get("artifact"))
+        yield from _named(cell.get("files"))
+        yield from _named((cell.get("located") or {}).get("subgraph"))
+
+
+def _named(value: Any, key: str = "") -> Iterator[str]:
+    """The texts in a tree that stand where a path does."""
+    if isinstance(value, str):
+        if key in ("path", "model", "cases", "inputs"):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _named(inner, str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner, key)
+
+
+def _inside(path: str) -> bool:
+    """Whether it is relative and stays below, whoever makes a link or a path of it."""
+    return bool(_BELOW.match(path)) and ".." not in path.split("/")
 
 
 def schema() -> dict[str, Any]:

@@ -165,10 +165,28 @@ def test_runners_have_the_cells_that_were_named(project: Path) -> None:
     include = emit(project, "github", *WAYS[2])["nightly.yml"]["jobs"]["part"]["strategy"]["matrix"]["include"]
     by_runner = {str(job["runner"]): job["select"] for job in include}
     assert by_runner == {
-        "['self-hosted', 'gpu', 'l4']": "(onnxruntime<1.17)",
-        "arm": "not (onnxruntime<1.17) and (model=beta)",
-        "ubuntu-24.04": "not (onnxruntime<1.17) and not (model=beta)",
+        "['self-hosted', 'gpu', 'l4']": "nightly and (onnxruntime<1.17)",
+        "arm": "nightly and not (onnxruntime<1.17) and (model=beta)",
+        "ubuntu-24.04": "nightly and not (onnxruntime<1.17) and not (model=beta)",
     }
+
+
+def test_cells_of_suites_have_runners_too(tmp_path: Path) -> None:
+    """An expression that does not name a suite is not about its cells, and none may be lost by that."""
+    from specs import MATRIX as PLAIN
+    from specs import Project as Files
+    from test_conformance_cells import GROUPS as SUITE_GROUPS
+    from test_conformance_cells import ONNX, SUITES
+
+    files = Files(tmp_path)
+    files.write("images/onnx/family.yaml", ONNX)
+    files.write("matrix.yaml", PLAIN + SUITES + SUITE_GROUPS)
+    command = ["--group", "operators", "--runner-for", "onnxruntime<1.17", "gpu", "--pr-group", "none", "--jobs", "4"]
+    jobs = emit(tmp_path, "github", *command)["nightly.yml"]["jobs"]["part"]["strategy"]["matrix"]["include"]
+    place = Project(matrix=tmp_path / "matrix.yaml")
+    selects = {job["select"] for job in jobs}
+    numbers = {each: len(pipeline.select(place, group="operators", expression=each).cells) for each in selects}
+    assert numbers == {"operators and (onnxruntime<1.17)": 1884, "operators and not (onnxruntime<1.17)": 1884}
 
 
 def test_pull_requests_never_reach_the_named_runners(project: Path) -> None:
