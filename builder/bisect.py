@@ -8,94 +8,27 @@ is judged by `bisect_timing`. docs/bisect.md has the method.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from builder import bisect_search as search
-from builder import bisect_timing, isolation, lock, pipeline
+from builder import bisect_timing, pipeline
+from builder.bisect_evidence import Kind, OverBudget, Question, Source, Tried, judge
+from builder.bisect_locks import Locks
 from builder.bisect_releases import Axis, Release, contexts, releases, where, words
 from builder.bisect_search import Change, Verdict
-from builder.environment import engine, uv
-from builder.errors import EXIT_BUDGET, EngineMatrixError, InfrastructureError, UsageError
-from builder.lock import Lock, Pins
+from builder.bisect_words import Finding, plural
+from builder.errors import InfrastructureError, UsageError
 from builder.pipeline import Work
-from builder.project import utc
 from builder.store import Store
 from builder.trace_lab import BUDGET, Lab, no_evidence
-from builder.values import FAILING, Cell, Stack
+from builder.values import Cell
 
 SCHEMA = 1
-Kind = Literal["failure", "mismatch", "slowdown"]
-KINDS: tuple[Kind, ...] = ("failure", "mismatch", "slowdown")
-_GOOD = frozenset({"verified", "built"})
-_INSTALL = frozenset({"packaging", "resolve-error", "image-unavailable"})
-"""Categories that say that there is no such environment, nothing of what happens in it."""
-_SAYS: Mapping[Kind, tuple[str, str]] = {
-    "failure": ("fails", "works"), "mismatch": ("gives wrong numbers", "gives the right ones"),
-    "slowdown": ("is slower", "is as fast"),
-}  # fmt: skip
 _NO_PYTHON = "no CPython "
 """Begins what `interpreters.find` says where this machine lacks one."""
 Told = Callable[[str], None]
-
-
-class OverBudget(EngineMatrixError):
-    """The time is over; what was found out stays."""
-
-    exit_code = EXIT_BUDGET
-
-    def __init__(self) -> None:
-        super().__init__("the time budget ended; the next call goes on from here")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """What is known of one release."""
-
-    release: str
-    verdict: Verdict
-    source: Literal["stored", "run", "not tried"]
-    status: str
-    category: str | None
-    line: str
-    """What failed; of one that says nothing, why."""
-    diagnosis: str | None
-    remedy: str | None
-    cell: str
-    """Id; '' where there is no cell of it."""
-    slug: str
-    stack: str
-    in_matrix: bool
-    python: str = ""
-    """The Python that it was tried on."""
-    infrastructure: bool = False
-    timing: Mapping[str, Any] | None = None
-    """Of a slowdown: against the good release, `bisect_timing.Compared`."""
-
-    @property
-    def text(self) -> str:
-        kind = {"good": "good", "bad": "bad", "nothing": "says nothing"}[self.verdict]
-        about = self.category or self.status
-        if self.timing is not None:
-            about = str(self.timing["text"])
-        tail = f": {self.line}" if self.verdict == "nothing" else f" ({about})" if about else ""
-        return f"{self.release}: {kind}{tail}" + (", stored" if self.source == "stored" else "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked."""
-
-    kind: Kind = "failure"
-    good: str | None = None
-    bad: str | None = None
-    category: str | None = None
-    """Count only failures of this category as bad; others say nothing."""
-    every: bool = False
-    """Try each release, not only as many as it takes."""
-    threshold: float = bisect_timing.THRESHOLD
 
 
 def choose(work: Work, axis: Axis, cells: Sequence[Cell], kind: Kind) -> tuple[list[Cell], int, list[dict[str, Any]]]:
@@ -119,27 +52,6 @@ def choose(work: Work, axis: Axis, cells: Sequence[Cell], kind: Kind) -> tuple[l
     return groups[best], len(groups), [known[cell.id] for cell in groups[best]]
 
 
-def judge(outcome: Mapping[str, Any], kind: Kind, category: str | None) -> tuple[Verdict, str]:
-    """What an outcome says to the question, and why where that is nothing. For a slowdown: whether it can be timed at all."""
-    if lost := no_evidence(dict(outcome)):
-        return "nothing", lost
-    status = outcome["status"]
-    about = str(outcome["line"] or outcome["reason"] or status)
-    if outcome["stage"] == "resolve" or (outcome["stage"] == "environment" and outcome["category"] in _INSTALL):
-        return "nothing", f"cannot be installed: {about}"
-    if status in _GOOD or (kind != "failure" and status == "degraded"):
-        if status == "built" and kind != "failure":
-            return "nothing", str(outcome["reason"])
-        return "good", ""
-    if kind == "failure" and (status in FAILING or status == "blocked"):
-        if category is None or category in (outcome["category"], outcome["signature"], status):
-            return "bad", ""
-        return "nothing", f"fails otherwise: {outcome['category'] or status}: {about}"
-    if kind == "mismatch" and status == "mismatch":
-        return "bad", ""
-    return "nothing", f"fails before that can be told: {outcome['category'] or status}: {about}"
-
-
 class Bisect:
     """One search. `run` gives docs/bisect.md's JSON."""
 
@@ -155,17 +67,15 @@ class Bisect:
         self.base = context[0]
         self.place = {release.value: at for at, release in enumerate(self.releases)}
         self.stored = {str(outcome["id"]): outcome for outcome in stored}
-        self.locked = lock.read(work.project.lock) or Lock(cutoff=utc())
-        self.kept = lock.read(self._lock_file) or Lock(cutoff=self.locked.cutoffs()[1])
+        self.locks = Locks(work, self.lab.store)
+        self.locks.need(self.base, [axis.stack(self.base)] if axis.role else [])
         self.found: dict[int, Tried] = {}
         self.runs = 0
         """Releases that something was run for."""
+        self.bracket: Change | None = None
+        """How far the search has come."""
         self.against: Release | None = None
         """Of a slowdown: the release that others are timed against."""
-
-    @property
-    def _lock_file(self) -> Any:
-        return self.lab.store.root / "bisect.lock"
 
     @property
     def known(self) -> dict[int, Verdict]:
@@ -178,6 +88,7 @@ class Bisect:
         tried for its sake."""
         over = False
         change: Change | None = None
+        self.bracket = None
         try:
             self._recall()
             change = self._search()
@@ -198,16 +109,18 @@ class Bisect:
             return None
         change = found[-1]  # the newest, where the stored results show several
         left = len(search.between(change, inside))
-        self.say(f"{self._told(change)}; {left} {_plural('release', left)} between them not tried: at most {search.bound(left)} "
-                 f"{_plural('run', search.bound(left))}")  # fmt: skip
+        most = search.bound(left)
+        self.say(f"{self._sides(change)}; {left} {plural('release', left)} between them not tried: at most {most} "
+                 f"{plural('run', most)}")  # fmt: skip
         return search.narrow(change, inside, self._try, lambda now: self._step(now, len(search.between(now, inside))))
 
-    def _told(self, change: Change) -> str:
-        return f"{self.releases[change.good].value} is good, {self.releases[change.bad].value} bad"
+    def _sides(self, change: Change) -> str:
+        return self._finding(change, False).sides(change)
 
     def _step(self, change: Change, left: int) -> None:
+        self.bracket = change
         steps = search.bound(left)
-        self.say(f"{self._told(change)}: {steps} {_plural('step', steps)} to go")
+        self.say(f"{self._sides(change)}: {steps} {plural('step', steps)} to go")
 
     def _range(self) -> tuple[int, int]:
         """The places to look in. The given ends are tried first, so that they are what they were given as."""
@@ -226,12 +139,8 @@ class Bisect:
             if tried.infrastructure:
                 raise InfrastructureError(f"--{verdict} {value} could not be tried: {tried.line}")
             if tried.verdict != verdict:
-                msg = (
-                    f"says nothing: {tried.line}"
-                    if tried.verdict == "nothing"
-                    else f"is {tried.text.partition(': ')[2]}"
-                )
-                raise UsageError(f"--{verdict} {value} {msg}")
+                is_ = "" if tried.verdict == "nothing" else "is "
+                raise UsageError(f"--{verdict} {value} {is_}{tried.text.partition(': ')[2]}")
             given[verdict] = at
         last = len(self.releases) - 1
         if len(given) == 2:
@@ -262,12 +171,12 @@ class Bisect:
         """What earlier calls found out of a release, None where something would have to be run."""
         assert release.cell is not None
         for cell in (release.cell, *release.others):
-            pins = self._pins_known(self.axis.stack(cell)) if self.axis.role else None
+            pins = self.locks.known(self.axis.stack(cell)) if self.axis.role else None
             if self.axis.role and pins is None:
                 return None
             if pins is not None and pins.unresolved:
                 continue
-            outcome = self.lab.peek(self._plain(cell), self._lock())
+            outcome = self.lab.peek(self._plain(cell), self.locks.whole())
             return None if outcome is None else self._judged(release, cell, outcome, "stored")
         return None
 
@@ -293,7 +202,7 @@ class Bisect:
         for cell in (release.cell, *release.others):
             if self.axis.role:
                 try:
-                    reason = self._lock_stack(self.axis.stack(cell))
+                    reason = self.locks.ensure(self.axis.stack(cell))
                 except InfrastructureError as error:
                     return self._untried(release, str(error), infrastructure=True)
                 if reason:
@@ -311,37 +220,29 @@ class Bisect:
 
     def _run(self, cell: Cell, *, again: bool = False) -> Mapping[str, Any]:
         """The outcome of a cell in the lab. Raises OverBudget."""
-        (outcome,) = self.lab.run([self._plain(cell)], self._lock(), again=again)
+        (outcome,) = self.lab.run([self._plain(cell)], self.locks.whole(), again=again)
         if outcome["reason"] == BUDGET:
             raise OverBudget
         return outcome
 
-    def _judged(
-        self, release: Release, cell: Cell, outcome: Mapping[str, Any], source: Literal["stored", "run"]
-    ) -> Tried:
+    def _judged(self, release: Release, cell: Cell, outcome: Mapping[str, Any], source: Source) -> Tried:
         verdict, why = judge(outcome, self.question.kind, self.question.category)
         if self.question.kind != "slowdown" or verdict != "good" or self.against is None:
             return self._tried(release, cell, outcome, verdict, why, source)
         assert self.against.cell is not None
         if self.against.value == release.value:
             return self._tried(release, cell, outcome, "good", "", source)
-        timed = bisect_timing.against(self.lab, self.against.cell, cell, self._lock(), self.question.threshold)
+        timed = bisect_timing.against(self.lab, self.against.cell, cell, self.locks.whole(), self.question.threshold)
         if timed.lost == BUDGET:
             raise OverBudget
         tried = self._tried(release, cell, outcome, timed.verdict, timed.why, source)
-        return replace(tried, timing=timed.as_dict())
+        return replace(tried, timing=timed.as_dict(), line=timed.text if timed.verdict == "bad" else tried.line)
 
     def _tried(
         self, release: Release, cell: Cell, outcome: Mapping[str, Any], verdict: Verdict, why: str,
-        source: Literal["stored", "run"],
+        source: Source,
     ) -> Tried:  # fmt: skip
-        line = (
-            why
-            if verdict == "nothing"
-            else ""
-            if verdict == "good"
-            else str(outcome["line"] or outcome["reason"] or "")
-        )
+        line = why if verdict != "bad" else str(outcome["line"] or outcome["reason"] or "")
         return Tried(
             release=release.value, verdict=verdict, source=source, status=outcome["status"], category=outcome["category"],
             line=line, diagnosis=outcome["diagnosis"], remedy=outcome["remedy"], cell=cell.id, slug=cell.slug,
@@ -376,89 +277,21 @@ class Bisect:
         """A cell without a timing of its own: that decides nothing here."""
         return replace(cell, attributes=replace(cell.attributes, measure=False))
 
-    # Locks ----------------------------------------------------------------------------------------------------------
-
-    def _lock(self) -> Lock:
-        """The matrix's lock, with what earlier searches resolved."""
-        return Lock(
-            cutoff=self.locked.cutoff, tools=self.locked.tools, sources=self.locked.sources, images=self.locked.images,
-            stacks={**self.kept.stacks, **self.locked.stacks},
-        )  # fmt: skip
-
-    def _pins_known(self, stack: Stack) -> Pins | None:
-        return self._lock().entry(stack)
-
-    def _lock_stack(self, stack: Stack) -> str:
-        """See that a stack is locked; why it cannot be, '' where it can. Raises InfrastructureError when the index is away."""
-        family = self.work.spec.families[stack.family]
-        pins = self._pins_known(stack)
-        if (
-            isolation.choose(family, self.work.isolation, engine.available()) == "docker"
-            and stack.base not in self.locked.images
-        ):
-            return f"its image {stack.base} is not in the lock; put the release into the matrix"
-        if pins is None:
-            cutoff = self.kept.cutoff
-            try:
-                pins = uv.resolve(stack, cutoff)
-            except uv.PackageError as error:
-                none = Pins(python=stack.python, requirements=lock.lines(stack), packages=(), hashes={})
-                pins = replace(none, unresolved=str(error))
-            self.kept.stacks[stack.id] = pins
-            self.lab.store.write_text(self._lock_file, self.kept.dumps())
-        return _short(pins.unresolved)
-
     # Telling --------------------------------------------------------------------------------------------------------
 
+    def _finding(self, change: Change | None, over: bool) -> Finding:
+        return Finding(
+            name=self.axis.short, kind=self.question.kind, releases=[release.value for release in self.releases],
+            found=self.found, change=change, bracket=self.bracket, over=over, every=self.question.every,
+        )  # fmt: skip
+
     def _result(self, change: Change | None, over: bool) -> dict[str, Any]:
-        everything = search.changes(self.known)
-        others = [one for one in everything if change is None or (one.low, one.high) != (change.low, change.high)]
-        tried = [self.found[at] for at in sorted(self.found)]
-        gap = [self.found[at] for at in range(change.low + 1, change.high) if at in self.found] if change else []
-        left = len(self.releases) - len(self.found)
-        bad = self.found[change.bad] if change else None
         return {
             "schema": SCHEMA, "model": self.base.model, "axis": self.axis.name, "for": self.question.kind,
             "context": words(self.base, self.axis), "where": where(self.base, self.axis),
-            "releases": [release.value for release in self.releases], "tried": [_plain_dict(one) for one in tried],
-            "boundary": self._boundary(change, gap) if change else None,
-            "others": [self._boundary(one, []) for one in others], "monotone": len(everything) <= 1,
-            "not_tried": left, "runs": self.runs, "steps": self.lab.ran, "over_budget": over,
-            "sentence": self._sentence(change, gap, others, over),
-            "diagnosis": bad.diagnosis if bad else None, "remedy": bad.remedy if bad else None, "line": bad.line if bad else None,
-            "command": self._command(bad) if bad else None,
+            **self._finding(change, over).as_dict(), "runs": self.runs, "steps": self.lab.ran,
+            "command": self._command(self.found[change.bad]) if change is not None else None,
         }  # fmt: skip
-
-    def _boundary(self, change: Change, gap: Sequence[Tried]) -> dict[str, Any]:
-        return {
-            "good": self.releases[change.good].value, "bad": self.releases[change.bad].value,
-            "kind": "breaks" if change.first == "good" else "mended",
-            "between": [{"release": one.release, "why": one.line, "infrastructure": one.infrastructure} for one in gap],
-        }  # fmt: skip
-
-    def _sentence(self, change: Change | None, gap: Sequence[Tried], others: Sequence[Change], over: bool) -> str:
-        name, (is_bad, is_good) = self.axis.short, _SAYS[self.question.kind]
-        if change is None:
-            if over:
-                return f"The time budget ended before a change of {name} was found; the next call goes on from here."
-            told = {one.verdict for one in self.found.values()} - {"nothing"}
-            if not told:
-                return f"No release of {name} could be tried."
-            return f"No change of {name} was found: every release that was tried {is_good if told == {'good'} else is_bad}."
-        low, high = self.releases[change.low].value, self.releases[change.high].value
-        first, last = (is_bad, is_good) if change.first == "good" else (is_good, is_bad)
-        out = f"{name} {high} is the first release that {first}, {low} the last that {last}"
-        pythons = [self.found[at].python for at in (change.low, change.high)]
-        if pythons[0] != pythons[1]:
-            out += f" ({low} was tried on Python {pythons[0]}, {high} on {pythons[1]})"
-        if gap:
-            names = ", ".join(one.release for one in gap)
-            out += f"; {names} between them {'says' if len(gap) == 1 else 'say'} nothing ({gap[0].line})"
-        if others:
-            more = "; ".join(f"{self.releases[one.low].value} and {self.releases[one.high].value}" for one in others)
-            out += f". It is not the only change: what is known also differs between {more}"
-            out += "" if self.question.every else "; --all tries every release"
-        return out + "."
 
     def _command(self, bad: Tried) -> str:
         if bad.in_matrix and self.question.kind != "slowdown":
@@ -475,23 +308,8 @@ class Bisect:
             raise UsageError(f"{value}: {release.why_not}")
         reasons = []
         for cell in (release.cell, *release.others):
-            reason = self._lock_stack(self.axis.stack(cell)) if self.axis.role else ""
+            reason = self.locks.ensure(self.axis.stack(cell)) if self.axis.role else ""
             if not reason:
                 return dict(self._run(cell, again=True))
             reasons.append(reason)
         raise UsageError(f"{value} cannot be installed: {reasons[0]}")
-
-
-def _short(reason: str) -> str:
-    """What uv says of a set that cannot be, without the stack's name and what it concludes."""
-    first = reason.partition("\n")[0]
-    found = re.search(r": Because (.*?)(?:,? and you require .*|, we can conclude .*)?$", first)
-    return found[1] if found else first
-
-
-def _plain_dict(tried: Tried) -> dict[str, Any]:
-    return {**asdict(tried), "text": tried.text}
-
-
-def _plural(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}s"

@@ -77,7 +77,7 @@ def _share(text: str) -> float:
 
 def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) -> int:
     """Raises UsageError, SpecErrors, InfrastructureError."""
-    from builder import bisect, bisect_releases, pipeline
+    from builder import bisect, bisect_evidence, bisect_releases, pipeline
     from builder.errors import UsageError
     from builder.history_words import plain
     from builder.store import Store
@@ -89,12 +89,13 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
         msg = "--good and --bad are the same release"
         raise UsageError(msg)
     project = place(options)
-    work = pipeline.select(project, group=None, expression=f"model={options.model}", asked=options.isolation)
-    cells = work.cells
+    spec, matrix = pipeline.load(project)
+    text = f"{'suite' if options.model in spec.suites else 'model'}={options.model}"
+    cells = matrix.select(text).cells
     if options.where:
-        wanted = pipeline.select(project, group=None, expression=options.where).selection
-        assert wanted is not None
-        cells = tuple(cell for cell in cells if cell.id in wanted.ids)
+        wanted = matrix.select(options.where).ids
+        cells = tuple(cell for cell in cells if cell.id in wanted)
+    work = pipeline.Work(project=project, spec=spec, matrix=matrix, cells=cells, select=text, asked=options.isolation)
     axis = bisect_releases.axis(work, options.axis)
     context, number, stored = bisect.choose(work, axis, cells, options.kind)
     say(plain(bisect_releases.words(context[0], axis)))
@@ -103,7 +104,7 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
         say(f"{number - 1} other {rows} of cells differ in more than {axis.short}; --where chooses another")
     store = Store(project.artifacts)
     deadline = time.monotonic() + options.budget if options.budget is not None else None
-    question = bisect.Question(
+    question = bisect_evidence.Question(
         kind=options.kind, good=options.good, bad=options.bad, category=options.category, every=options.every,
         threshold=options.threshold,
     )  # fmt: skip

@@ -75,8 +75,8 @@ def against(lab: Lab, good: Cell, other: Cell, locked: Lock, threshold: float) -
             kind="speedup", name=f"{measure.name} against {baseline.name}", stack=measure.stack,
             static=digest(["bisect", measure.static, baseline.static, speed.ROUNDS, dict(speed.ROUND_METHOD)]),
             needs=(measure.needs[0], baseline.needs[0], second.reference, first.reference), environment=measure.environment,
-            data={"recipe": measure.data["recipe"], "measure": measure, "baseline": baseline}, seconds=measure.seconds,
-            memory=max(measure.memory, baseline.memory),
+            data={"recipe": measure.data["recipe"], "measure": measure, "baseline": baseline, "of": good.engine.id},
+            seconds=measure.seconds, memory=max(measure.memory, baseline.memory),
         )  # fmt: skip
         for chain in plan.chains:
             chain.measure, chain.speedup = None, None

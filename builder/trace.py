@@ -20,6 +20,7 @@ from builder.diagnose import group_key
 from builder.environment import worker_hashes
 from builder.errors import EngineMatrixError, InfrastructureError, UsageError
 from builder.history_changes import Change, words
+from builder.history_words import plain
 from builder.isolation import Isolation
 from builder.lock import Lock
 from builder.pipeline import Work
@@ -117,6 +118,10 @@ def trace_failures(
     Where a cell cannot be traced, its verdict says so; raises UsageError for what is no run or no such cell, SpecErrors for a
     matrix that cannot be read."""
     store = Store(project.artifacts)
+
+    def tell(text: str) -> None:
+        progress(plain(text))  # libraries' messages are in it
+
     found = history.diff(store, old_run_id, new_run_id)
     rows = _rows(found, cells)
     if not rows:
@@ -135,10 +140,10 @@ def trace_failures(
                 out.append(_untold(cheap, ids, "the matrix no longer has this cell"))
                 continue
             work = pipeline.Work(project=project, spec=spec, matrix=matrix, cells=(cell,), select=f"#{cell.id}")
-            progress(cell.slug + (f", and {len(ids) - 1} more that fail like it" if len(ids) > 1 else ""))
-            one = _Trace(work, store, cell, cheap, ids, found["changes"], runs, deadline, progress)
+            tell(cell.slug + (f", and {len(ids) - 1} more that fail like it" if len(ids) > 1 else ""))
+            one = _Trace(work, store, cell, cheap, ids, found["changes"], runs, deadline, tell)
             out.append(one.trace())
-            progress(f"  {out[-1].verdict}" + (f": {out[-1].component}" if out[-1].component else f": {out[-1].why}"))
+            tell(f"  {out[-1].verdict}" + (f": {out[-1].component}" if out[-1].component else f": {out[-1].why}"))
     return sorted(out, key=lambda one: -len(one.cells))
 
 

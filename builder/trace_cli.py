@@ -59,9 +59,7 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
     if options.cell:
         _, matrix = pipeline.load(project)
         cells = [matrix.find(handle).id for handle in options.cell]
-    found = trace.trace_failures(
-        project, old, new, budget_seconds=options.budget, progress=lambda text: say(plain(text)), cells=cells
-    )
+    found = trace.trace_failures(project, old, new, budget_seconds=options.budget, progress=say, cells=cells)
     if options.json:
         print(
             json.dumps(

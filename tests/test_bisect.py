@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import Planted, fails, pins
+from planted import CUTOFF, Planted, fails, pins
 
-from builder import bisect_timing, facts, versions
+from builder import bisect_timing, cli, facts, lock, versions
 from builder.bisect_search import bound
 from builder.environment import uv
 from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.lock import Pins
 from builder.store import Store
+from builder.trace_lab import Lab
 from builder.values import Stack
 
 MATRIX = """
@@ -234,6 +235,49 @@ def test_a_budget_ends_it_and_the_next_call_goes_on(planted: Planted) -> None:
     assert planted.json(*AT)["boundary"]["bad"] == "1.24.1"
 
 
+def test_a_budget_that_ends_on_the_way_says_how_far_it_came(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad(planted, lambda release: versions.matches(">=1.24", release))
+    planted.run(code=1)
+    monkeypatch.setattr(Lab, "over", property(lambda lab: lab.ran > 0))
+    found = planted.json(*AT, code=4)
+    assert found["boundary"] is None and found["runs"] == 1
+    low, high = found["bracket"]
+    assert versions.matches(">=1.16.3,<1.24", low) and versions.matches(">=1.24,<1.31.1", high) or high == "1.31.1"
+    assert f"{low} is good, {high} bad" in found["sentence"]
+
+
+def test_a_release_that_is_younger_than_the_lock_is_resolved_as_of_today(
+    planted: Planted, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutoffs: list[str] = []
+
+    def resolve(stack: Stack, cutoff: str) -> Pins:
+        cutoffs.append(cutoff)
+        if cutoff == CUTOFF:
+            raise PackageError("no such version", "hint: 1.30.0 was filtered by `exclude-newer`")
+        return index.resolve(stack, cutoff)
+
+    monkeypatch.setattr(uv, "resolve", resolve)
+    bad(planted, lambda release: versions.matches(">=1.30", release))
+    found = planted.json(*AT, "--good", "1.29.0", "--bad", "1.30.0")
+    assert (found["boundary"]["bad"], found["boundary"]["between"]) == ("1.30.0", [])
+    assert len(cutoffs) == 4 and cutoffs[0] == cutoffs[2] == CUTOFF < cutoffs[1]
+    kept = lock.read(planted.project.artifacts / "lab" / "bisect.lock")
+    assert kept is not None and {pins.cutoff for pins in kept.stacks.values()} == {*cutoffs} - {CUTOFF}
+
+
+def test_what_could_not_be_had_is_asked_for_again_once_the_lock_is_younger(planted: Planted, index: Index) -> None:
+    for python in ("3.10", "3.11", "3.12", "3.13", "3.14"):
+        index.without["1.30.0", python] = "there is no version of onnxruntime==1.30.0"
+    bad(planted, lambda release: versions.matches(">=1.30", release))
+    first = planted.json(*AT, "--good", "1.29.0", "--bad", "1.31.1")
+    assert [one["release"] for one in first["boundary"]["between"]] == ["1.30.0", "1.31.0"][:1]
+    index.without.clear()
+    text = planted.project.lock.read_text()
+    planted.project.lock.write_text(text.replace(CUTOFF, "2026-12-01T00:00:00Z"))
+    assert planted.json(*AT, "--good", "1.29.0", "--bad", "1.31.1")["boundary"]["bad"] == "1.30.0"
+
+
 def test_nothing_to_find_is_said(planted: Planted) -> None:
     assert "every release that was tried works" in planted(*AT, code=1)
     bad(planted, lambda release: True)
@@ -299,6 +343,11 @@ def test_an_interval_across_the_threshold_says_nothing(low: float, high: float, 
     found = bisect_timing.judge({"ratio": (low + high) / 2, "low": low, "high": high, "rounds": 8}, 0.10)
     assert found.verdict == verdict
     assert found.low == pytest.approx(1 / high) and found.high == pytest.approx(1 / low)
+
+
+def test_the_threshold_that_the_help_says_is_the_one_that_counts() -> None:
+    options = cli._parser().parse_args(["bisect", "--model", "m", "--axis", "a"])
+    assert options.threshold == bisect_timing.THRESHOLD
 
 
 def test_an_option_with_an_order_is_bisected_over_its_values(planted: Planted) -> None:
