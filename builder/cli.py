@@ -489,9 +489,11 @@ def _report(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result.report, indent=1))
     else:
+        from builder.report import terminal
         from builder.report.predictions import lines
 
-        print(*lines(result.report["predictions"]), work.project.report / "report.html", sep="\n")
+        where = terminal.linked(work.project.report / "report.html", sys.stdout)
+        print(*lines(result.report["predictions"]), where, sep="\n")
     return int(result.report["exit"]["code"])
 
 

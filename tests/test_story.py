@@ -312,6 +312,18 @@ def test_show_without_a_cell_is_the_way_to_one(
     assert {cell["id"] for cell in json.loads(capsys.readouterr().out)} == failed
 
 
+def test_show_tells_how_far_a_time_can_be_trusted(report: dict[str, Any], tmp_path: Path) -> None:
+    timed = [{**c, "artifact": None} for c in report["cells"] if c["measure"]]
+    cell = next(c for c in timed if c["measure"]["status"] == "settled")
+    low, high = sorted(w["median"] * 1e3 for w in cell["measure"]["windows"])[::2]
+    assert f", {low:.3f} to {high:.3f} by its windows" in show.text(cell, tmp_path, logs=False)
+    loud = {**cell, "machine": {"cpu": "x", "cores": 2, "gpus": [], "driver": None, "platform": "Linux", "glibc": "2.36"},
+            "measure": {**cell["measure"], "load": {"foreign": [{"name": "a", "share": 1.0}]}}}  # fmt: skip
+    assert "other processes had 50% of the machine" in show.text(loud, tmp_path, logs=False)
+    unstable = next(c for c in timed if c["measure"]["status"] == "unstable")
+    assert "did not settle: no number (" in show.text(unstable, tmp_path, logs=False)
+
+
 # ---------------------------------------------------------------- known-good stacks
 
 

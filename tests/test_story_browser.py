@@ -190,6 +190,12 @@ def test_across_versions_draws_what_the_table_says(shown: Page, address: str, re
         "document.getElementById('plot').data.filter(t => t.yaxis === 'y2').flatMap(t => t.customdata.map(x => x[4]))"
     )
     assert {c["id"] for c in failing} <= set(marks) and failing
+    # Arrows move from number to number.
+    row.locator("a").first.focus()
+    shown.keyboard.press("ArrowRight")
+    assert shown.evaluate("document.activeElement.getAttribute('href')") == row.locator("a").nth(1).get_attribute(
+        "href"
+    )
     # The state is in the address, by keyboard too; a failure that was built has its size.
     shown.get_by_role("button", name="engine size").press("Enter")
     expect(shown).to_have_url(re.compile("show=size"))
@@ -200,6 +206,32 @@ def test_across_versions_draws_what_the_table_says(shown: Page, address: str, re
     shown.get_by_label("Narrow").press("Enter")
     expect(shown).to_have_url(re.compile("q=opset%3D21"))
     expect(shown.locator(".across tbody tr")).to_have_count(1)
+
+
+def test_many_lines_are_not_all_drawn_and_that_is_said(
+    browser: Browser, report: dict[str, Any], tmp_path: Path
+) -> None:
+    some = [c for c in report["cells"] if c["axes"]["model"] == "resnet50" and c["engine"]["family"] == "onnxruntime"]
+    many = [{**c, "id": f"{n:04x}{c['id'][:8]}", "slug": f"{c['slug']}.{n}", "axes": {**c["axes"], "workspace": str(n)}}
+            for n in range(80) for c in some]  # fmt: skip
+    counts = {status: sum(c["status"] == status for c in many) for status in report["counts"]}
+    shutil.copytree(
+        Path(page.assets()[0]).parent,
+        tmp_path / "assets",
+        ignore=lambda folder, names: [n for n in names if n != "plotly.min.js"],
+    )
+    made = complete(
+        {k: v for k, v in report.items() if k not in ("findings", "undiagnosed")}
+        | {"cells": many, "counts": counts, "selected": len(many)}
+    )
+    (tmp_path / "report.html").write_text(page.render(made), encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto((tmp_path / "report.html").as_uri() + "#/versions?show=size&axis=engine.onnxruntime")
+    expect(shown.locator("main")).to_contain_text("30 of 240 lines are drawn")
+    expect(shown.locator("main")).to_contain_text("The table has the first 200")
+    expect(shown.locator("#plot .legend .traces")).to_have_count(30)
+    expect(shown.locator(".across tbody tr")).to_have_count(200)
+    shown.close()
 
 
 def test_known_good_answers_which_stack_for_what(shown: Page, address: str, report: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder import history_timing
 from builder.diagnose import undiagnosed
 from builder.diagnose_unknown import command
-from builder.report import story
+from builder.report import story, versions
 
 
 def text(
@@ -90,7 +91,14 @@ def text(
     if cell["measure"]:
         measure = cell["measure"]
         timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
-        out.append(f"timing      {timing} ({measure['samples']} samples)")
+        span = versions.interval(measure)
+        between = f", {span[0] * 1e3:.3f} to {span[1] * 1e3:.3f} by its windows" if span else ""
+        out.append(f"timing      {timing}{between} ({measure['samples']} samples)")
+        if history_timing.busy(measure, cell.get("machine")):
+            share = versions.others(measure, cell.get("machine"))
+            out.append(
+                f"  busy      other processes had {share:.0%} of the machine, so that this says little of the engine"
+            )
         out += _windows(measure)
         speedup = measure.get("speedup")
         if speedup and speedup["low"] is not None:

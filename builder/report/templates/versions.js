@@ -77,6 +77,9 @@ function versionsView(params) {
     const text = gap ? gap[1] : x === null ? (c.status === "skipped" ? "skipped" : "–") : `${M.show(x)}${span.length === 2 ? ` (${M.show(span[0])} to ${M.show(span[1])})` : ""}${metric === "latency" && busy(c) ? " busy" : ""}`;
     return h("a", { href: link("cell/" + c.id), class: gap ? `st s-${gap[0]}` : x !== null && (c.status === "degraded" || bad(c)) ? `st s-${c.status}` : null, title: c.status }, gap ? icon(gap[0]) : x !== null && (c.status === "degraded" || bad(c)) ? [icon(c.status), h("span", { class: "vh" }, c.status)] : null, text);
   };
+  const table = h("table", { class: "data across" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis.replace(/^engine\./, "")), used.map(v => h("th", { scope: "col", class: "num" }, v)))),
+          h("tbody", {}, rows.map(l => h("tr", {}, h("th", { scope: "row" }, l.label), used.map(v => h("td", { class: "num" }, inTable(l.at.get(v))))))));
+  table.addEventListener("keydown", arrows);
   return [
     head("A line is all that is equal but the version. Below it, in its colour, what has no number: × failed, ◇ did not settle, – was foretold to fail. Hollow: not what was asked."),
     h("div", { class: "tools" }, h("div", { class: "seg", role: "group", "aria-label": "Show" }, Object.entries(METRICS).map(([k, x]) => h("button", { type: "button", "aria-pressed": String(k === metric), onclick: () => go({ show: k }) }, x.title))),
@@ -84,11 +87,11 @@ function versionsView(params) {
       h("div", { class: "box" }, h("input", { type: "search", id: "filter", "aria-label": "Narrow", placeholder: "narrow: precision=fp32 and opset=17", value: params.q || "", autocomplete: "off", spellcheck: "false", onchange: e => go({ q: e.target.value.trim() }) })), hint && h("span", { class: "hint", role: "status" }, hint)),
     h("div", { class: "stack" },
       h("section", { class: "panel" }, shown.length ? plot : h("p", { class: "empty" }, metric === "latency" ? `No timing of ${model} settled along ${axis}. A cell is timed when a set rule of the matrix gives it measure: true.` : `Nothing of ${model} along ${axis} has a number here.`),
-        h("p", { class: "body faint" }, M.note(bare, crowded), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`)),
+        h("p", { class: "body faint" }, M.note(bare, crowded), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`,
+          drawn.length < shown.length + silent.length && ` ${MOST} of ${plural(shown.length + silent.length, "line")} are drawn, those with the most numbers; the box above narrows them.`, rows.length < shown.length + silent.length && ` The table has the first ${ROWS}.`)),
       h("section", { class: "panel" }, h("header", {}, h("h2", {}, "The same as a table"), h("span", { class: "faint" }, `${M.title}${M.unit && ` in ${M.unit}`}; each is a link to its cell`)),
-        h("div", { class: "scroll" }, h("table", { class: "data across" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, axis.replace(/^engine\./, "")), used.map(v => h("th", { scope: "col", class: "num" }, v)))),
-          h("tbody", {}, rows.map(l => h("tr", {}, h("th", { scope: "row" }, l.label), used.map(v => h("td", { class: "num" }, inTable(l.at.get(v)))))))))),
-    )];
+        h("div", { class: "scroll" }, table))),
+  ];
 }
 async function drawVersions(el, axis, versions, lines, metric) {
   let Plotly;
