@@ -91,8 +91,8 @@ def text(
     if cell["measure"]:
         measure = cell["measure"]
         timing = f"median {measure['median'] * 1e3:.3f} ms" if measure["median"] else "did not settle: no number"
-        span = versions.interval(measure)
-        between = f", {span[0] * 1e3:.3f} to {span[1] * 1e3:.3f} by its windows" if span else ""
+        within = versions.interval(measure)
+        between = f", {within[0] * 1e3:.3f} to {within[1] * 1e3:.3f} by its windows" if within else ""
         out.append(f"timing      {timing}{between} ({measure['samples']} samples)")
         if history_timing.busy(measure, cell.get("machine")):
             share = versions.others(measure, cell.get("machine"))
