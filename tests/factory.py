@@ -73,7 +73,10 @@ def planner(*stacks: Stack, machine: Machine = MACHINE, families: dict[str, Fami
             recipes: dict[str, Recipe] | None = None) -> Planner:  # fmt: skip
     every = (stack("exporter", "exporter"), stack("tools", "tools"), stack(), *stacks)
     return Planner(
-        families={"engine": family(), "exporter": family("exporter"), "tools": family("tools"), **(families or {})},
+        families={
+            "engine": family(), "exporter": family("exporter", adapter=None), "tools": family("tools", adapter=None),
+            **(families or {}),
+        },
         recipes=recipes or {"model": recipe()}, reference_stacks={"model": stack("exporter", "exporter")},
         tools=stack("tools", "tools"), lock=locked(*every), machine=machine, code=code,
     )  # fmt: skip

@@ -161,6 +161,17 @@ def test_a_baseline_that_fails_is_no_failure_of_the_cell(tmp_path: Path) -> None
     assert "timing the baseline beside the other failed: no more memory" in cell["measure"]["no_baseline"]
 
 
+def test_a_baseline_that_leaves_no_samples_is_no_failure_of_the_cell(tmp_path: Path) -> None:
+    def answer(stage: str, job: dict[str, Any], folder: Path) -> dict[str, Any]:
+        found: dict[str, Any] = script(0.004, 0.001)(stage, job, folder)
+        found.pop("samples_file", None)
+        return found
+
+    cell, _ = run(tmp_path, answer)
+    assert (cell["status"], cell["measure"]["speedup"]) == ("verified", None)
+    assert "no samples of a timing" in cell["measure"]["no_baseline"]
+
+
 def test_with_nothing_changed_nothing_is_compared_again(tmp_path: Path) -> None:
     run(tmp_path, script(0.004, 0.001))
     cell, world = run(tmp_path, script(0.004, 0.001))

@@ -47,7 +47,11 @@ def do(
                 seconds += float(end.usage.get("seconds") or 0.0)
                 if not end.ok:
                     return jobs.finish(step, "failed", "", _failed(name, side, end), seconds, {})
-                windows[name].append(_samples(folder, end.output["result"]))
+                try:
+                    windows[name].append(_samples(folder, end.output["result"]))
+                except (KeyError, TypeError, ValueError) as error:
+                    bad = {"stage": "measure", "type": "BadOutput", "message": f"no samples of a timing: {error}"}
+                    return jobs.finish(step, "failed", "", {**_failed(name, side, end), "error": bad}, seconds, {})
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     pairs = list(zip(windows["baseline"], windows["engine"], strict=True))
