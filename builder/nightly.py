@@ -64,7 +64,7 @@ class Asked:
     """Leave the lock as it is."""
     policy: Policy = "unexpected"
     jobs: int | None = None
-    keep: Keep = "failing"
+    keep: Keep = "none"
     predict: bool = True
     isolation: Isolation | None = None
     command: str = "enginematrix nightly"

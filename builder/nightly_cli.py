@@ -48,8 +48,8 @@ def add(
     )  # fmt: skip
     parser.add_argument("-j", "--jobs", metavar="N", type=positive, help="steps at a time (default: one a core)")
     parser.add_argument(
-        "--keep", choices=("all", "failing", "none"), default="failing",
-        help="the cells whose engine files stay once they are finished; results stay always (default: failing)",
+        "--keep", choices=("all", "failing", "none"), default="none",
+        help="the cells whose engine files stay once they are finished; results stay always (default: none)",
     )  # fmt: skip
     parser.add_argument(
         "--no-predict", dest="predict", action="store_false",

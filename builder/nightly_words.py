@@ -18,6 +18,8 @@ from builder.values import STATUSES
 SUMMARY = "nightly.md"
 """The page's file, beside the report."""
 LINES = 60
+SHORTEST = 4
+"""Lines of a section that is cut: a blank one, its title, an entry, and that there are more."""
 NAMES = 3
 """Cells that an entry names."""
 LONG = 200
@@ -251,10 +253,15 @@ def markdown(report: Mapping[str, Any]) -> str:
     head = [f"# {text(found.title)}", "", *(f"- {text(line, 400)}" for line in found.lead)]
     tail = [line for section in found.tail for line in _markdown(section, LINES)]
     room = LINES - len(head) - len(tail)
+    sections = found.sections
+    if len(sections) > room // SHORTEST:  # those that come last are told in one line
+        sections, rest = sections[: (room - 2) // SHORTEST], sections[(room - 2) // SHORTEST :]
+        tail = ["", f"## {text('; '.join(section.title for section in rest), 600)}", *tail]
+        room -= 2
     out = list(head)
-    for at, section in enumerate(found.sections):
-        later = 4 * (len(found.sections) - at - 1)  # a title, an entry, and that there are more
-        lines = _markdown(section, max(4, room - later))
+    for at, section in enumerate(sections):
+        later = SHORTEST * (len(sections) - at - 1)
+        lines = _markdown(section, room - later)
         room -= len(lines)
         out += lines
     return "\n".join(out + tail) + "\n"

@@ -627,11 +627,30 @@ def test_a_page_is_a_page(kinds: dict[str, list[int]], overdue: int, moved: int,
     order = [nightly_words.NAMED[kind] for kind in nightly_words.BAD if kind in kinds]
     assert [title[3:].partition(":")[0] for title in titles[: len(order)]] == order
     for kind in kinds:  # each is told, with a cell or the place where they all are
-        title = f"## {nightly_words.NAMED[kind]}: "
+        title = f"{nightly_words.NAMED[kind]}: "
         assert title in page
     assert "## Coverage of pairs" in page and "## Lock" in page and "## Left for the next night" in page
     shown = list(nightly_words.lines(report))
     assert all(len(line) <= 100 or "slug" in line for line in shown)
+
+
+def test_a_page_that_has_all_there_can_be() -> None:
+    report = _report({kind: [3] * 20 for kind in nightly.TOLD}, 20, 20, 21, "x" * 300)
+    report["nightly"]["expected-fixed"] = report["nightly"]["overdue"]
+    report["nightly"]["trace"]["results"] = [
+        {"cells": ["z"], "verdict": "named", "component": "c", "stack": "s", "why": "w", "meaning": "m", "category": None,
+         "line": "l", "remedy": "r", "slug": "slug"}
+    ]  # fmt: skip
+    page = nightly_words.markdown(report)
+    assert len(page.splitlines()) <= nightly_words.LINES
+    for title in (
+        "New failures: 60 cells",
+        "Traced now",
+        "Expectations past",
+        "Slower: 60 cells",
+        "Expected to fail, and working",
+    ):
+        assert title in page
 
 
 def test_of_a_crowd_the_unexpected_and_the_largest_come_first() -> None:
