@@ -128,14 +128,18 @@ def _runs(number: int) -> str:
 def like(of: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     """The newest run before one that asked for the same cells of a matrix of the same name; '' where there is none."""
     asked = (of.get("select"), of.get("matrix", {}).get("name"))
-    before = [run for run in runs if (run["started"], run["id"]) < (of["started"], of["id"])]
+    at = next((number for number, run in enumerate(runs) if run["id"] == of["id"]), len(runs))
+    before = runs[:at]  # as they were kept: runs of one second have ids in any order
     found = [str(run["id"]) for run in before if (run.get("select"), run.get("matrix", {}).get("name")) == asked]
     return found[-1] if found else ""
 
 
 def default(runs: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """What is compared when nothing is said: the last run that was no `repro` of one cell, and the one before it that asked for
-    the same cells; where there is none, the one before it. Raises UsageError for fewer than two runs."""
+    """What is compared when nothing is said: the last run that was no `repro` of one cell and no part of a merged one, and the
+    one before it that asked for the same cells; where there is none, the one before it. Raises UsageError for fewer than two
+    runs."""
+    parts = {str(name) for run in runs for name in run.get("parts", ())}
+    runs = [run for run in runs if str(run["id"]) not in parts]
     whole = [run for run in runs if not _REPRO.match(str(run.get("select")))]
     if len(whole) < 2:
         return str(named("last~1", runs)[0]["id"]), str(named("last", runs)[0]["id"])

@@ -275,6 +275,17 @@ def test_what_cannot_be_is_said_and_nothing_written(
     assert not (project / ".github").exists()
 
 
+def test_a_matrix_below_the_root_of_its_repository_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.parent / ".git").mkdir()
+    try:
+        emit(project, "github", code=2)
+        assert "not at the root of its repository" in capsys.readouterr().err
+    finally:
+        (project.parent / ".git").rmdir()
+
+
 def test_gitlab_takes_fewer_jobs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     emit(project, "gitlab", "--jobs", "201", code=2)
     assert "200 at most" in capsys.readouterr().err

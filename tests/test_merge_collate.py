@@ -162,6 +162,38 @@ def test_the_command_keeps_the_whole_as_a_run(
     assert "nothing to make a report of" in capsys.readouterr().err
 
 
+def test_nights_are_compared_and_not_their_parts(
+    small: Small, parts: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = str(tmp_path / "matrix.yaml")
+
+    def night(day: str) -> str:
+        for number, part in enumerate(parts):
+            when = f"2026-11-{day}T01:00:0{number}Z"
+            part["run"].update(
+                id=f"{when}-aaaa", started=when, finished=when, steps=1, select=f"group all, part {number + 1}/2"
+            )
+            (tmp_path / f"part{number}.json").write_text(json.dumps(part))
+        folders = [str(tmp_path / f"part{number}.json") for number in (0, 1)]
+        assert cli.main(["-f", matrix, "merge", "--report", "--group", "all", "--fail-on", "never", *folders]) == 0
+        runs = [
+            run
+            for run in Store(small.artifacts).runs()
+            if run.get("parts") and run["started"].startswith(f"2026-11-{day}")
+        ]
+        return str(runs[0]["id"])
+
+    (small.artifacts / "results.sqlite").unlink()  # the run that made these cells
+    first = night("20")
+    assert cli.main(["-f", matrix, "diff"]) == 2, "one night is not held against its own parts"
+    second = night("21")
+    capsys.readouterr()
+    assert cli.main(["-f", matrix, "diff", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["old"]["runs"], found["new"]["runs"]) == ([first], [second])
+    assert found["new"]["cells"] == 4 and found["regressions"] == 0
+
+
 # Suites ----------------------------------------------------------------------------------------------------------------
 
 
