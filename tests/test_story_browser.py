@@ -199,6 +199,7 @@ def test_across_versions_draws_what_the_table_says(shown: Page, address: str, re
     # The state is in the address, by keyboard too; a failure that was built has its size.
     shown.get_by_role("button", name="engine size").press("Enter")
     expect(shown).to_have_url(re.compile("show=size"))
+    expect(shown.get_by_role("button", name="engine size")).to_be_focused()  # the view was drawn again
     shown.locator("label.pick select").first.select_option("engine.openvino")
     expect(shown).to_have_url(re.compile("axis=engine.openvino"))
     expect(shown.locator(".across thead th").nth(1)).to_have_text("2023.0.2")
@@ -246,6 +247,7 @@ def test_known_good_answers_which_stack_for_what(shown: Page, address: str, repo
     shown.get_by_label("model").select_option("segmenter")
     shown.get_by_label("precision").select_option("fp16")
     expect(shown).to_have_url(re.compile(r"known\?model=segmenter&precision=fp16"))
+    expect(shown.get_by_label("precision")).to_be_focused()
     fit = [e for e in entries if any(row[:2] == ["segmenter", "fp16"] and row[2] for row in e["coverage"])]
     expect(shown.locator("details.known")).to_have_count(len(fit))
     rest = shown.locator("section", has_text="Not verified")

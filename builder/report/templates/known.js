@@ -5,7 +5,7 @@ function known(params) {
   const models = D.axes.model || [], precisions = D.axes.precision || [], families = [...new Set(D.engines.map(E => E.family))];
   const want = { family: families.includes(params.family) ? params.family : "", model: models.includes(params.model) ? params.model : "", precision: precisions.includes(params.precision) ? params.precision : "" };
   const go = p => { location.hash = link("known", Object.fromEntries(Object.entries({ ...want, ...p }).filter(x => x[1]))); };
-  const pick = (name, list) => list.length > 1 && h("label", { class: "pick" }, name, h("select", { onchange: e => go({ [name]: e.target.value }) }, h("option", { value: "", selected: !want[name] }, "any"), list.map(v => h("option", { value: v, selected: v === want[name] }, v))));
+  const pick = (name, list) => list.length > 1 && h("label", { class: "pick" }, name, h("select", { onchange: e => { steady(e); go({ [name]: e.target.value }); } }, h("option", { value: "", selected: !want[name] }, "any"), list.map(v => h("option", { value: v, selected: v === want[name] }, v))));
   const E = new Map(D.engines.map((e, i) => [e.id, i])), asked = x => (!want.model || x[0] === want.model) && (!want.precision || x[1] === want.precision);
   const rows = knownStacks().filter(k => !want.family || D.engines[E.get(k.engine)].family === want.family);
   const good = rows.filter(k => k.coverage.some(x => asked(x) && x[2])), rest = rows.filter(k => !good.includes(k) && k.coverage.some(asked));

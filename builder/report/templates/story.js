@@ -123,6 +123,13 @@ async function drawWindows(el, one) {
   await Plotly.newPlot(el, traces, { ...ground(v), height: 240, margin: { l: 10, r: 14, t: 10, b: 40 }, showlegend: traces.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { color: v("--soft") } },
     xaxis: { ...axisOf(v), type: "category", categoryorder: "array", categoryarray: ws.map((_, i) => String(i + 1)), title: titleOf(v, "window") }, yaxis: { ...axisOf(v), automargin: true, title: titleOf(v, "ms"), range: full ? undefined : [0, 1.15 * Math.max(...ms("median"))] } }, PLOTTED);
 }
+// A view that is drawn again since its address changed: the focus goes on where it was.
+function steady(e) {
+  const controls = () => [...main.querySelectorAll("select,button,input")], at = controls().indexOf(e.target);
+  const back = () => { const el = controls()[at]; if (el && (document.activeElement === document.body || !document.activeElement)) el.focus({ preventScroll: true }); };
+  addEventListener("hashchange", back, { once: true });
+  setTimeout(() => removeEventListener("hashchange", back), 500); // the same address again is no change
+}
 // what every plot of these views shares
 const PLOTTED = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const palette = () => { const css = getComputedStyle(document.documentElement); return n => css.getPropertyValue(n).trim(); };

@@ -66,7 +66,7 @@ function versionsView(params) {
   const drawn = shown.length + silent.length <= MOST ? [...shown, ...silent] : [...[...shown].sort(longest), ...silent].slice(0, MOST), rows = [...shown, ...silent].slice(0, ROWS);
   const used = values.filter(v => lines.some(l => l.at.has(v)));
   const go = p => { location.hash = link("versions", Object.fromEntries(Object.entries({ axis, show: metric, model, q: params.q, ...p }).filter(x => x[1]))); };
-  const pick = (label, list, current, change) => h("label", { class: "pick" }, label, h("select", { onchange: e => change(e.target.value) }, list.map(([v, text]) => h("option", { value: v, selected: v === current }, text))));
+  const pick = (label, list, current, change) => h("label", { class: "pick" }, label, h("select", { onchange: e => { steady(e); change(e.target.value); } }, list.map(([v, text]) => h("option", { value: v, selected: v === current }, text))));
   const plot = h("div", { id: "plot", role: "img", "aria-label": `${M.title} of ${model} along ${axis}; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));
   if (shown.length) drawVersions(plot, axis, used, drawn, metric);
   const bare = shown.reduce((n, l) => n + [...l.at.values()].filter(c => filled(c) && M.span && M.span(c).length < 2).length, 0);
@@ -82,9 +82,9 @@ function versionsView(params) {
   table.addEventListener("keydown", arrows);
   return [
     head("A line is all that is equal but the version. Below it, in its colour, what has no number: × failed, ◇ did not settle, – was foretold to fail. Hollow: not what was asked."),
-    h("div", { class: "tools" }, h("div", { class: "seg", role: "group", "aria-label": "Show" }, Object.entries(METRICS).map(([k, x]) => h("button", { type: "button", "aria-pressed": String(k === metric), onclick: () => go({ show: k }) }, x.title))),
+    h("div", { class: "tools" }, h("div", { class: "seg", role: "group", "aria-label": "Show" }, Object.entries(METRICS).map(([k, x]) => h("button", { type: "button", "aria-pressed": String(k === metric), onclick: e => { steady(e); go({ show: k }); } }, x.title))),
       pick("along", axes.map(([a, vs]) => [a, `${a.replace(/^engine\./, "")} (${vs.length})`]), axis, a => go({ axis: a, model: "" })), pick("of", models.map(m => [m, `${m}${counts.get(m) ? ` (${counts.get(m)})` : ""}`]), model, m => go({ model: m })),
-      h("div", { class: "box" }, h("input", { type: "search", id: "filter", "aria-label": "Narrow", placeholder: "narrow: precision=fp32 and opset=17", value: params.q || "", autocomplete: "off", spellcheck: "false", onchange: e => go({ q: e.target.value.trim() }) })), hint && h("span", { class: "hint", role: "status" }, hint)),
+      h("div", { class: "box" }, h("input", { type: "search", id: "filter", "aria-label": "Narrow", placeholder: "narrow: precision=fp32 and opset=17", value: params.q || "", autocomplete: "off", spellcheck: "false", onchange: e => { steady(e); go({ q: e.target.value.trim() }); } })), hint && h("span", { class: "hint", role: "status" }, hint)),
     h("div", { class: "stack" },
       h("section", { class: "panel" }, shown.length ? plot : h("p", { class: "empty" }, metric === "latency" ? `No timing of ${model} settled along ${axis}. A cell is timed when a set rule of the matrix gives it measure: true.` : `Nothing of ${model} along ${axis} has a number here.`),
         h("p", { class: "body faint" }, M.note(bare, crowded), shown.length > 0 && silent.length > 0 && ` ${plural(silent.length, "line")} of failures alone ${silent.length === 1 ? "is" : "are"} marked too.`,
