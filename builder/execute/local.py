@@ -554,7 +554,8 @@ def _image(step: Step, made: Mapping[str, Any]) -> dict[str, str] | None:
 
 def inputs_of(plan: Plan, store: Store) -> tuple[Path, ...]:
     """The folders that any job of a plan reads: stored files, models' data, the worker's code, recipes."""
-    recipes = {Path(step.data["recipe"].directory).resolve() for step in plan.steps if "recipe" in step.data}
+    folders = {step.data["recipe"].directory for step in plan.steps if "recipe" in step.data}
+    recipes = {Path(folder).resolve() for folder in folders}
     root = store.root.resolve()
     return (root / "objects", root / "sources", *sorted(recipes))
 
