@@ -86,7 +86,8 @@ class Finding:
     def _nothing(self, bad: str, good: str) -> str:
         if self.over and self.bracket is not None:
             left = len(search.between(self.bracket, self.known))
-            return f"The time budget ended: {self.sides(self.bracket)}, {left} between them not tried; the next call goes on from here."
+            sides = f"{self.sides(self.bracket)}, {left} between them not tried"
+            return f"The time budget ended: {sides}; the next call goes on from here."
         if self.over:
             return f"The time budget ended before a change of {self.name} was found; the next call goes on from here."
         told = {verdict for verdict in self.known.values() if verdict != "nothing"}

@@ -12,6 +12,7 @@ import pytest
 from planted import CUTOFF, Planted, fails, pins
 
 from builder import bisect_timing, cli, facts, lock, versions
+from builder.bisect_locks import short
 from builder.bisect_search import bound
 from builder.environment import uv
 from builder.environment.uv import PackageError
@@ -276,6 +277,27 @@ def test_what_could_not_be_had_is_asked_for_again_once_the_lock_is_younger(plant
     text = planted.project.lock.read_text()
     planted.project.lock.write_text(text.replace(CUTOFF, "2026-12-01T00:00:00Z"))
     assert planted.json(*AT, "--good", "1.29.0", "--bad", "1.31.1")["boundary"]["bad"] == "1.30.0"
+
+
+def test_what_the_lock_lacks_besides_is_told_at_once(planted: Planted, index: Index) -> None:
+    planted.project.lock.unlink()
+    planted(*AT, code=2)
+    assert "no entry for source-onnx1.20.1-py3.12" in planted.said and "enginematrix lock" in planted.said
+    assert index.asked == [] and planted.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("a-1: Because a==1 has no wheels with a matching Python ABI tag (e.g., `cp311`) and you require a==1, we can conclude "
+         "that your requirements are unsatisfiable.", "a==1 has no wheels with a matching Python ABI tag (e.g., `cp311`)"),
+        ("a-1: Because b>=2 depends on c>=4 and a==1 depends on c<4, we can conclude that a==1 and b>=2 are.\n\nhint",
+         "b>=2 depends on c>=4 and a==1 depends on c<4"),
+        ("no address of it", "no address of it"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_uv_says_is_told_without_what_it_concludes(reason: str, told: str) -> None:
+    assert short(reason) == told
 
 
 def test_nothing_to_find_is_said(planted: Planted) -> None:

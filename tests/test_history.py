@@ -13,7 +13,7 @@ import pytest
 from histories import ENGINE, GPU, LOCK, MACHINE, TOOLS, cell, locked, measured, run, schema1
 from teams import Team, Workers, work_with
 
-from builder import history, history_timing, history_words, pick_evidence
+from builder import history, history_runs, history_timing, history_words, pick_evidence
 from builder import store as store_module
 from builder.errors import UsageError
 from builder.locking import stacks_of
@@ -484,3 +484,13 @@ def test_two_nights_with_a_release_that_moved(
     assert "packaging 26.3" in team("diff last~1 last --markdown")[0]
     assert team("diff --runs")[0].count("\n") == 2
     assert "is no run" in team("diff yesterday", code=2)[1]
+
+
+def test_of_runs_of_one_second_the_one_that_was_kept_before_is_the_last_like_it(store: Store) -> None:
+    started = "2026-11-21T01:00:00Z"
+    for mark in ("5555", "ffff", "0000"):
+        store.put_run(
+            f"{started}-{mark}", started, started, {"select": "s", "matrix": {"name": "m"}}, {"a": ("failed", mark)}
+        )
+    found = history_runs.default(store.runs())
+    assert [name[-4:] for name in found] == ["ffff", "0000"]
