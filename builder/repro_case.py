@@ -62,6 +62,8 @@ class Case:
     """The library's own words, without what names this machine."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Name in the folder -> stored file."""
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    """Name in the folder -> bytes of what is part of a larger file."""
     job: Mapping[str, Any] = field(default_factory=dict)
     """What the step was asked, as repro_scripts.py reads it."""
 
@@ -74,8 +76,7 @@ class Case:
 def read(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepRecord], store: Store) -> Case:
     """Raises Refusal. `records`: of every step of the chain and their environments, by key."""
     if chain.suite is not None:
-        msg = "a case of a suite is a file of the suite's own: the cell names it"
-        raise Refusal(msg)
+        return _of_suite(chain, cell, records, store)
     step = _step(chain, cell)
     record = records.get(step.key)
     if record is None:
@@ -105,6 +106,46 @@ def read(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepRecord
     return Case(
         chain=chain, cell=cell, step=step, stack=where.stack, pins=pins, environment=around.record, phase=phase,
         expected=_match(cell, step, data, message, log), end=data.get("end") or {}, message=message, files=files, job=job,
+    )  # fmt: skip
+
+
+def _of_suite(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepRecord], store: Store) -> Case:
+    """A case of a suite. Raises Refusal."""
+    from builder import conformance, repro_suite
+
+    step, name = chain.build, chain.cell.options["case"]
+    record, around = records.get(step.key), records.get(chain.engine.key)
+    shared = records.get(chain.export.key)
+    pins: Pins | None = chain.engine.data["pins"]
+    found = record.record["result"]["cases"].get(name) if record is not None and step.state == "stored" else None
+    if found is None or around is None or shared is None or pins is None or chain.engine.stack is None:
+        msg = "what came of the case is no longer kept; run it again"
+        raise Refusal(msg)
+    artifact = shared.record["artifact"]
+    if not store.present(artifact):
+        msg = f"{artifact['path']} is no longer kept; run the suite again"
+        raise Refusal(msg)
+    path = store.root / str(artifact["path"])
+    phase = PHASES.get(str(found["stage"]), "build")
+    error = found.get("error") or {}
+    message = scrub(str(error.get("message") or ""))
+    try:
+        asked = conformance.job_input(step, lambda need: str(path))
+        blobs, job = repro_suite.read(path, name, found, asked, chain.engine.data["family"], phase == "run")
+        if cell["status"] == "mismatch":
+            match = {
+                "by": "mismatch",
+                "metric": None,
+                "outputs": repro_suite.wrong(name, str(found["reason"]), job["outputs"]),
+            }
+        else:
+            data = {"end": found.get("end") or {}, "error": error}
+            match = _match(cell, step, data, message, scrub(str(found.get("said") or "")))
+    except repro_suite.Odd as error_:
+        raise Refusal(str(error_)) from error_
+    return Case(
+        chain=chain, cell=cell, step=step, stack=chain.engine.stack, pins=pins, environment=around.record, phase=phase,
+        expected=match, end=found.get("end") or {}, message=message, blobs=blobs, job=job,
     )  # fmt: skip
 
 

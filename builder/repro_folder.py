@@ -35,14 +35,14 @@ _EXECUTABLE = frozenset({"reproduce.sh", "reproduce.py"})
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    texts: Mapping[str, str]
+    texts: Mapping[str, str | bytes]
     files: Mapping[str, Path]
     """Name -> stored file."""
     left_out: Mapping[str, int]
     """Name -> bytes of what is too large."""
 
     def size(self) -> int:
-        return sum(len(text.encode()) for text in self.texts.values()) + sum(
+        return sum(len(_bytes(text)) for text in self.texts.values()) + sum(
             p.stat().st_size for p in self.files.values()
         )
 
@@ -51,7 +51,7 @@ def make(case: Case, limit: int) -> Folder:
     """What the folder holds; a file of more than `limit` bytes is left out, and README.md says how to make it.
     Raises Refusal for what no script can show, OSError where a file cannot be read."""
     title = title_of(case)
-    texts = {"reproduce.py": script(case, title)}
+    texts: dict[str, str | bytes] = {"reproduce.py": script(case, title)}
     files: dict[str, Path] = {}
     for name, item in model_files(case).items():
         if isinstance(item, str):
@@ -60,7 +60,8 @@ def make(case: Case, limit: int) -> Folder:
             files[name] = item
     files.update(case.files)
     left_out = {name: size for name, path in files.items() if (size := path.stat().st_size) > limit}
-    needs = [name for name in case.files if not name.startswith(("smallest", "piece"))]
+    texts.update(case.blobs)
+    needs = [name for name in (*case.files, *case.blobs) if not name.startswith(("smallest", "piece"))]
     files = {name: path for name, path in files.items() if name not in left_out}
     bare = not case.pins.packages
     rendered = (case.step.environment or case.step).data["rendered"]
@@ -124,6 +125,10 @@ def _expected(case: Case, title: str, needs: list[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
 def write(folder: Folder, target: Path, *, link: bool) -> None:
     """Put it into `target`, in the place of what is there. `link`: files may share their bytes with the store's. Raises
     OSError."""
@@ -134,7 +139,7 @@ def write(folder: Folder, target: Path, *, link: bool) -> None:
         for name, text in folder.texts.items():
             path = beside / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
+            path.write_bytes(_bytes(text))
             path.chmod(0o755 if name in _EXECUTABLE else 0o644)
         for name, source in folder.files.items():
             path = beside / name
@@ -163,7 +168,7 @@ def archive(folder: Folder, target: Path, name: str) -> None:
     """The same as a zip with one folder in it: nothing of the moment or the machine in it, and not compressed (what fills it are
     weights, and compressed bytes hang on the version of zlib). Raises OSError."""
     beside = target.with_name(f".{target.name[:150]}.{os.getpid()}")
-    members: dict[str, str | Path] = {**folder.texts, **folder.files}
+    members: dict[str, str | bytes | Path] = {**folder.texts, **folder.files}
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as file:
             for member in sorted(members):
@@ -171,8 +176,8 @@ def archive(folder: Folder, target: Path, name: str) -> None:
                 about.create_system = 3
                 about.external_attr = (0o100755 if member in _EXECUTABLE else 0o100644) << 16
                 item = members[member]
-                if isinstance(item, str):
-                    file.writestr(about, item.encode())
+                if not isinstance(item, Path):
+                    file.writestr(about, _bytes(item))
                     continue
                 about.file_size = item.stat().st_size
                 with item.open("rb") as source, file.open(about, "w") as out:

@@ -27,12 +27,13 @@ _PATH = re.compile(r"(?<![\w:/.])/(?:[\w.+@~%-]+/)+")
 _FILE = re.compile(r"(?<![\w.+-])[\w.+-]{1,255}\.(?:onnx|tflite|blob|plan|pt2|pt|pb|safetensors|npz)\b")
 _PLACE = re.compile(r"(\.(?:cc|cpp|cxx|cu|c|hpp|h|py|rs)):{1,2}\d+\b")
 _NUMBER = re.compile(
-    r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,64}\b|\b\d{5,}\b|\b\d+(?:\.\d+)? ?(?:ns|us|ms|s)\b"
+    r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,64}\b|\b\d{5,}\b|(?<=[A-Za-z]_)\d+\b|\b\d+(?:\.\d+)? ?(?:ns|us|ms|s)\b"
 )
 
 
 def normal(text: str) -> str:
-    """What equal errors share: no colours, folders, names of model files, addresses, times, hashes and lines of source."""
+    """What equal errors share: no colours, folders, names of model files, addresses, times, hashes, lines of source,
+    and no counters at the end of names."""
     text = _PATH.sub("", _ESCAPES.sub("", text))
     return " ".join(_NUMBER.sub("#", _PLACE.sub(r"\1", _FILE.sub("FILE", text))).split())
 

@@ -27,8 +27,8 @@ _ABOUT = {
 
 
 def readme(
-    case: Case, title: str, texts: Mapping[str, str], files: Mapping[str, Path], left_out: Mapping[str, int], example: str,
-    gpu: bool,
+    case: Case, title: str, texts: Mapping[str, str | bytes], files: Mapping[str, Path], left_out: Mapping[str, int],
+    example: str, gpu: bool,
 ) -> str:  # fmt: skip
     """The text. `texts`, `files`: what is in the folder; `left_out`: name -> bytes of what is too large for it; `example`: a pin
     to try in another version; `gpu`: whether a GPU is needed."""
@@ -88,7 +88,7 @@ def _should(case: Case) -> str:
     return _SHOULD[case.phase]
 
 
-def _files(case: Case, texts: Mapping[str, str], files: Mapping[str, Path]) -> list[tuple[str, str]]:
+def _files(case: Case, texts: Mapping[str, str | bytes], files: Mapping[str, Path]) -> list[tuple[str, str]]:
     known = {
         "reproduce.py": f"the steps, in {library(case)}'s own API", "reproduce.sh": "makes the environment and runs them",
         "judge.py": "compares what happens with `expected.json`", "expected.json": "what was seen, with versions",
@@ -96,6 +96,9 @@ def _files(case: Case, texts: Mapping[str, str], files: Mapping[str, Path]) -> l
         "Dockerfile": "the image, by digest",
     }  # fmt: skip
     out = [(name, known[name]) for name in known if name in texts]
+    for name, data in sorted(case.blobs.items()):
+        about = next((text for start, text in _ABOUT.items() if name.startswith(start)), "the model")
+        out.append((name, f"{about}, {len(data)} bytes"))
     for name, path in sorted(files.items()):
         if not name.startswith("model/worker/"):
             about = next((text for start, text in _ABOUT.items() if name.startswith(start)), "the model")
@@ -114,6 +117,11 @@ def _notes(case: Case, files: Mapping[str, Path], left_out: Mapping[str, int], o
         out.append(
             f"`{name}` ({size} bytes) is too large to be here. `enginematrix run --select '#{cell['id']}'` makes it of the model "
             f"{cell['axes']['model']} ({options}), and `enginematrix repro {cell['id']} --folder DIR --limit MIB` puts it here."
+        )
+    if cell.get("suite"):
+        suite, name = cell["suite"], cell["axes"]["case"]
+        out.append(
+            f"The model is the case {name} of the {suite['package']} package {suite['version']}, as it is there."
         )
     if any(name.startswith("cases/") for name in names):
         out.append("Inputs are `input_0`, ... of `cases/*.npz`, in the model's order, drawn from fixed seeds.")

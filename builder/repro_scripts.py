@@ -99,7 +99,7 @@ def _common(case: Case) -> dict[str, Any]:
     values: dict[str, Any] = {
         "running": job["running"], "model": job.get("model"), "engine": job["engine"],
         "inputs": [item["name"] for item in job["inputs"]], "outputs": [item["name"] for item in job["outputs"]],
-        "metric": None, "precision": False, "heavy": HEAVY,
+        "metric": None, "precision": False, "heavy": HEAVY, "direct": job.get("direct", False),
     }  # fmt: skip
     if job["running"]:
         allowed = ("atol", "rtol", "cosine", "mismatch")
@@ -134,7 +134,7 @@ def _onnxruntime(case: Case) -> tuple[str, dict[str, Any]]:
 def _openvino(case: Case) -> tuple[str, dict[str, Any]]:
     job = case.job
     config = {"INFERENCE_NUM_THREADS": "1"}
-    if job["options"].get("inference-precision", "asked") == "asked":
+    if job["options"].get("inference-precision", "asked") == "asked" and job["settings"].get("hint") != "default":
         flag = job["realised"] == "flag"
         config["INFERENCE_PRECISION_HINT"] = (
             {"fp16": "f16", "bf16": "bf16"}.get(job["precision"], "f32") if flag else "f32"

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 
-from builder import repro, repro_case, repro_folder, repro_scripts
+from builder import repro, repro_case, repro_folder, repro_scripts, repro_suite
 from builder.errors import UsageError
 from builder.lock import Pins
 from builder.repro_case import Case, Refusal
@@ -281,7 +282,14 @@ def case(job: dict[str, Any], match: dict[str, Any], phase: str = "run", **famil
         hashes={"numpy==1.26.4": ("sha256:0",)},
     )
     step: Any = SimpleNamespace(environment=environment, data={}, seconds=5.0)
-    found = cell("a", command="enginematrix repro a", loaded={}, stage="run", when="2026-11-21T00:00:00Z", comparison={"tolerance": {"atol": 1e-3}})
+    found = cell(
+        "a",
+        command="enginematrix repro a",
+        loaded={},
+        stage="run",
+        when="2026-11-21T00:00:00Z",
+        comparison={"tolerance": {"atol": 1e-3}},
+    )
     return Case(
         chain=None, cell=found, step=step, stack=stack, pins=pins, environment={"probe": {}}, phase=phase, expected=match,  # type: ignore[arg-type]
         end={"exit": 1}, message="it is bad", job=job,
@@ -299,6 +307,9 @@ def _every() -> Iterable[tuple[str, Case]]:
         yield f"{kind} short of memory", case(engine(kind), {"by": "memory", "bytes": 1 << 30})
         if kind in ("onnxruntime", "openvino", "litert"):
             yield f"{kind} in another precision", case(engine(kind), DEGRADED)
+    for kind in ("onnxruntime", "openvino"):
+        yield f"{kind} case of a suite", case(engine(kind, direct=True), MISMATCH)
+        yield f"{kind} case of a suite, built", case(engine(kind, direct=True, running=False), ERROR, "build")
     yield "embedding", case(engine("openvino", metric="embedding-cosine"), MISMATCH)
     for kind in ("onnxruntime", "openvino", "tensorrt"):
         yield f"{kind} of another release", case(engine(kind, engine="engine.bin"), ERROR)
@@ -408,3 +419,67 @@ def test_what_is_recognised_is_what_the_library_said(line: str, kind: str, messa
 def test_without_a_word_of_the_library_nothing_can_be_recognised() -> None:
     with pytest.raises(Refusal, match="gave no reason"):
         repro_case._telling("build failed without a message", "Failure", "", "")
+
+
+# Cases of suites -----------------------------------------------------------------------------------------------------
+
+
+def suite_file(path: Path, values: dict[str, tuple[int, bytes, list[int]]]) -> repro_suite.Cases:
+    """A file of one case, in the layout of worker/conform_data.py: its inputs and outputs are `values`."""
+    data, said = b"the model", []
+    for name, (kind, raw, shape) in values.items():
+        said.append({"name": name, "kind": "tensor", "type": kind, "shape": shape, "at": [len(data), len(raw)]})
+        data += raw
+    case = {"name": "test_x", "model": [0, 9], "inputs": said[:-1], "outputs": said[-1:]}
+    index = json.dumps({"format": 1, "cases": [case]}).encode()
+    path.write_bytes(data + index + b"enginematrix-cases %d %d" % (len(data), len(index)))
+    return repro_suite.Cases(path)
+
+
+def test_the_tensors_of_a_case_are_what_numpy_reads(tmp_path: Path) -> None:
+    arrays = [
+        numpy.arange(6, dtype="float32").reshape(2, 3),
+        numpy.array(7, dtype="int64"),
+        numpy.zeros((0, 2), "bool"),
+    ]
+    numbers = {"float32": 1, "int64": 7, "bool": 9}
+    values = {f"v{n}": (numbers[a.dtype.name], a.tobytes(), list(a.shape)) for n, a in enumerate(arrays)}
+    cases = suite_file(tmp_path / "cases.zip", values)
+    case = cases.cases["test_x"]
+    assert cases.part(case["model"]) == b"the model"
+    (tmp_path / "x.npz").write_bytes(cases.npz(case))
+    with numpy.load(tmp_path / "x.npz") as found:
+        assert found.files == ["input_0", "input_1", "output_0"]
+        for name, array in zip(found.files, arrays, strict=True):
+            assert found[name].dtype == array.dtype
+            numpy.testing.assert_array_equal(found[name], array)
+
+
+def test_what_numpy_lacks_and_damaged_files_are_told(tmp_path: Path) -> None:
+    cases = suite_file(tmp_path / "cases.zip", {"a": (16, b"xx", [1]), "b": (1, b"xxxx", [1])})
+    with pytest.raises(repro_suite.Odd, match="type 16, which NumPy lacks"):
+        cases.npz(cases.cases["test_x"])
+    (tmp_path / "bad.zip").write_bytes(b"PK")
+    for name in ("bad.zip", "gone.zip"):
+        with pytest.raises(repro_suite.Odd, match="cannot be read"):
+            repro_suite.Cases(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("reason", "name", "kind"),
+    [
+        ("output 1 differs in 3 of 8 values, by up to 0.5", "b", "elements"),
+        ("output 0 has shape [2], expected [3]", "a", "shape"),
+        ("output 0 is int32, expected int64", "a", "dtype"),
+        ("output 0 has NaN or infinity in other places than expected (1 of 8 values)", "a", "nonfinite"),
+        ("gave 1 outputs, the case has 2", "b", "missing"),
+    ],
+)
+def test_how_a_case_is_wrong_is_said_in_the_words_of_the_script(reason: str, name: str, kind: str) -> None:
+    outputs = [{"name": "a"}, {"name": "b"}]
+    assert repro_suite.wrong("c", reason, outputs) == [{"case": "c", "name": name, "wrong": [kind]}]
+
+
+def test_in_which_way_a_case_is_wrong_may_be_unknown() -> None:
+    with pytest.raises(repro_suite.Odd, match="differs of itself"):
+        repro_suite.wrong("c", "output 0 differs of itself", [{"name": "a"}])

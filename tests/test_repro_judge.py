@@ -37,6 +37,7 @@ def same(match: dict[str, Any], end: dict[str, Any], output: str, phase: str = "
         ("model.cc:149 Model::Model", "/src/onnx/model.cc:151 Model::Model"),
         ("\x1b[1;31mbad\x1b[m  model", "bad model"),
         ("node 4711999 of job 12345", "node 54321 of job 99999"),
+        ("operation LSTMSequence_850846", "operation LSTMSequence_62"),
     ],
 )
 def test_what_differs_from_machine_to_machine_is_no_difference(first: str, second: str) -> None:
