@@ -346,7 +346,8 @@ def exit_code(report: dict[str, Any], policy: Policy) -> tuple[int, str]:
     else:
         code, because = results.exit_code(report, policy)
     if code in (errors.EXIT_OK, errors.EXIT_BUDGET) and part["lock"]["away"] and policy != "never":
-        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed: {part['lock']['away']}"
+        kept = len(part["lock"]["kept"])
+        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed for {kept} of {part['lock']['stacks']} stacks"
     if code == errors.EXIT_BUDGET:
         return code, f"the time budget ended before {_cells(len(part['left']))}; the next night goes on there"
     return code, because

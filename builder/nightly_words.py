@@ -4,6 +4,7 @@ The same page as Markdown (at most LINES lines, for a CI summary) and for a term
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ def _lock(lock: Mapping[str, Any]) -> Section:
     if lock["asked"] == "frozen":
         said = "left as it was (frozen)"
     elif lock["away"]:
-        said = f"not refreshed for {len(lock['kept'])} of {lock['stacks']} stacks: {lock['away']}"
+        said = f"not refreshed for {len(lock['kept'])} of {lock['stacks']} stacks: {textwrap.shorten(lock['away'], 160)}"
     else:
         said = f"{lock['stacks']} stacks asked for, up to {lock['cutoff']}"
     entries = [Entry(lead=line) for line in moved[:6]]
