@@ -16,6 +16,7 @@ from silent import told
 from test_adapters import BUILDER, make, root  # noqa: F401
 from worker_parts import part
 
+from builder.contract import Broken, Subject, check
 from builder.environment.session import JobEnd, WorkerSession
 
 litert_: Any = part("adapters.litert_")
@@ -84,13 +85,17 @@ def small(name: str, folder: Path) -> dict[str, Any]:
     return {"recipe": recipe, "recipe_dir": str(folder / name), "source": None}
 
 
+def tensorflow(release: str) -> tuple[str, ...]:
+    """Packages of an environment with that release of TensorFlow."""
+    return f"tensorflow-cpu=={release}", "tf2onnx==1.16.1" if release < "2.16" else "tf2onnx==1.17.0"
+
+
 @pytest.fixture(scope="session", params=sorted(TENSORFLOW))
 def files(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
     """name -> the exporter's answer with its folder, of one release of TensorFlow."""
     release = request.param
     minor, _ = TENSORFLOW[release]
-    line = "tf2onnx==1.16.1" if release < "2.16" else "tf2onnx==1.17.0"
-    python = make(root, f"tensorflow-{release}", minor, (f"tensorflow-cpu=={release}", line))
+    python = make(root, f"tensorflow-{release}", minor, tensorflow(release))
     folder = tmp_path_factory.mktemp(f"tflite-{release}")
     recipe = yaml.safe_load((ROOT / "recipes/keras_cnn/recipe.yaml").read_text())
     given = {"recipe": recipe, "recipe_dir": str(ROOT / "recipes/keras_cnn"), "source": None}
@@ -358,6 +363,41 @@ def test_measure(session: Any, files: Any) -> None:
     assert end.ok
     assert end.output is not None
     assert 0 < end.output["result"]["median"] < 0.5
+
+
+#: Two releases of each package that carries the interpreter -> (environment, Python, packages, module).
+INTERPRETERS = {
+    **{f"ai-edge-litert {release}": (f"litert-{release}", minor, (f"ai-edge-litert=={release}", *more), "")
+       for release, (minor, more) in RELEASES.items()},
+    **{f"tensorflow {release}": (f"tensorflow-{release}", minor, tensorflow(release), "tensorflow.lite.python.interpreter")
+       for release, (minor, _) in TENSORFLOW.items()},
+}  # fmt: skip
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("files", ["2.19.1"], indirect=True)
+@pytest.mark.parametrize("name", INTERPRETERS)
+def test_the_contract_of_adapters(name: str, files: Any, root: Path, tmp_path: Path) -> None:  # noqa: F811
+    """All but the newest break one clause: a file that is cut off kills them."""
+    environment, minor, packages, module = INTERPRETERS[name]
+    python = make(root, environment, minor, packages)
+    file, reference = files["fp32"], files["reference-keras"]
+    model, right = file.dir / "model.tflite", reference.dir / reference.result["cases"][0]["file"]
+    (tmp_path / "broken.tflite").write_bytes(model.read_bytes()[:300])
+    with np.load(right) as case:
+        np.savez(tmp_path / "wrong.npz", input_0=case["input_0"], output_0=case["output_0"] + 0.1)
+    subject = Subject(
+        name="litert", file=BUILDER / "worker" / "adapters" / "litert_.py", python=python,
+        imports=(module or "ai_edge_litert",), settings={"module": module} if module else {}, tolerance=STRICT, model=model,
+        broken=tmp_path / "broken.tflite", right=right, wrong=tmp_path / "wrong.npz", inputs=file.result["inputs"],
+        outputs=file.result["outputs"],
+    )  # fmt: skip
+    if name != "ai-edge-litert 2.3.0":
+        with pytest.raises(Broken, match="a broken model is not refused with an error: .*SIGSEGV") as caught:
+            check(subject, tmp_path)
+        assert len(caught.value.problems) == 1
+    else:
+        check(subject, tmp_path)
 
 
 def item(dtype: Any, scale: float, zero: int) -> dict[str, Any]:

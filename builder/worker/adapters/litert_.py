@@ -1,10 +1,12 @@
-"""LiteRT (TensorFlow Lite) on the CPU, package ai-edge-litert 1.0 and newer. The engine is the .tflite file itself: there is
+"""LiteRT (TensorFlow Lite) on the CPU: the package ai-edge-litert 1.0 and newer, or the interpreter that TensorFlow itself
+carries (setting `module`: `tensorflow.lite.python.interpreter`). The engine is the .tflite file itself: there is
 no other form in which a prepared interpreter could be kept.
 
 Which operators a delegate took, and in which types each computes, is read from the interpreter after it has prepared the
 graph. The option or setting `delegate` is `xnnpack` (the library's default on a CPU) or `none` (its built-in kernels).
 """
 
+import importlib
 import re
 import shutil
 
@@ -37,8 +39,7 @@ def _delegate(job):
 
 def _open(job, path):
     """A prepared interpreter, entering the stages `parse` and `build` of a build."""
-    from ai_edge_litert import interpreter as litert
-
+    litert = importlib.import_module(job.input.get("settings", {}).get("module") or "ai_edge_litert.interpreter")
     kinds = litert.OpResolverType
     kind = kinds.AUTO if _delegate(job) == "xnnpack" else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     return litert.Interpreter(
@@ -147,7 +148,9 @@ def _border(item):
 
 def _inspect(job, interpreter):
     """(found, degraded), by the interpreter's nodes: types of each operator, and which of them a delegate took."""
-    names = {item["index"]: item["name"] for item in interpreter.get_tensor_details()}
+    details = interpreter.get_tensor_details()
+    names = {item["index"]: item["name"] for item in details}
+    types = {item["index"]: item["dtype"] for item in details}
     nodes = interpreter._get_ops_details()  # there is no public way; there from 1.0.1 to 2.3.0
     plain = [node for node in nodes if node["op_name"] != "DELEGATE"]
     taken = _taken(plain, [node for node in nodes if node["op_name"] == "DELEGATE"])
@@ -156,7 +159,7 @@ def _inspect(job, interpreter):
         operators[node["op_name"]] = operators.get(node["op_name"], 0) + 1
         if node["op_name"] not in _MOVES:
             outputs = [index for index in node["outputs"] if index >= 0]
-            layers.append((names.get(outputs[0], "") if outputs else "", node["op_name"], _precision(node)))
+            layers.append((names.get(outputs[0], "") if outputs else "", node["op_name"], _precision(node, types)))
     dynamic = (job.input.get("quantization") or {}).get("mode") == "dynamic"
     asked = job.input.get("precision")
     # Weights of 8 bits alone are what `dynamic` asks for, and no int8 otherwise.
@@ -196,11 +199,12 @@ def _not_full(layers):
     return [{"asked": "full-integer int8", "got": "int8 and fp32", "how": how}]
 
 
-def _precision(node):
-    """What an operator computes in, by the types of its tensors: `hybrid` is 8-bit weights with float32 activations."""
-    types = [_name(kind) for kind in list(node["operand_types"]) + list(node["result_types"])]
-    result = _name(node["result_types"][0]) if len(node["result_types"]) else ""
-    if result == "float32" and any(name in ("int8", "uint8") for name in types):
+def _precision(node, types):
+    """What an operator computes in, by the types (tensor -> type) of its tensors: `hybrid` is 8-bit weights with float32
+    activations. Not by the node's own `operand_types`, which TensorFlow 2.15's interpreter does not tell."""
+    ins, outs = ([_name(types[int(i)]) for i in node[side] if int(i) in types] for side in ("inputs", "outputs"))
+    result = outs[0] if outs else ""
+    if result == "float32" and any(name in ("int8", "uint8") for name in ins + outs):
         return "hybrid"
     if result in _TYPES:
         return _TYPES[result]
