@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -483,3 +486,63 @@ def test_how_a_case_is_wrong_is_said_in_the_words_of_the_script(reason: str, nam
 def test_in_which_way_a_case_is_wrong_may_be_unknown() -> None:
     with pytest.raises(repro_suite.Odd, match="differs of itself"):
         repro_suite.wrong("c", "output 0 differs of itself", [{"name": "a"}])
+
+
+# Images and imports --------------------------------------------------------------------------------------------------
+
+
+def test_of_an_image_there_is_a_dockerfile_by_digest() -> None:
+    found = case({"kind": "import"}, ERROR, "build", device="cuda", image=SimpleNamespace(site="system"))
+    found.step.environment.data["rendered"] = object()
+    digest = f"sha256:{'0' * 64}"
+    image = {
+        "base": "registry.example/x/tensorrt:24.05-py3",
+        "digest": digest,
+        "tag": "t",
+        "platform": "linux/amd64",
+        "key": "k",
+    }
+    made = repro_folder.make(replace(found, environment={"probe": {}, "image": image}, phase="run"), 1 << 20)
+    lines = str(made.texts["Dockerfile"]).splitlines()
+    assert f"FROM registry.example/x/tensorrt:24.05-py3@{digest}" in lines
+    assert 'ENTRYPOINT ["/bin/sh", "./reproduce.sh"]' in lines
+    assert made.texts[".dockerignore"] == "env\n"
+    assert "--system-site-packages" in str(made.texts["reproduce.sh"])
+    assert "docker run --rm --gpus all repro" in str(made.texts["README.md"])
+    bare = replace(found, pins=replace(found.pins, packages=(), hashes={}), environment={"probe": {}, "image": image})
+    made = repro_folder.make(bare, 1 << 20)
+    assert made.texts["requirements.txt"] == ""
+    assert "venv" not in str(made.texts["reproduce.sh"]), "nothing is added to the image's own packages"
+
+
+@pytest.mark.parametrize("python", ["3.11'; rm -rf ~ #", "2.7", "3.11\n"])
+def test_what_a_shell_would_read_is_held_to_its_form(python: str) -> None:
+    found = case({"kind": "import"}, ERROR, "build")
+    with pytest.raises(Refusal, match="its Python is"):
+        repro_folder.make(replace(found, pins=replace(found.pins, python=python)), 1 << 20)
+
+
+def test_a_failing_import_is_shown_by_importing(tmp_path: Path) -> None:
+    for modules, code in (({"no_such_module_at_all": ""}, 0), ({"json": ""}, 1)):
+        text = "No module named 'no_such_module_at_all'"
+        made = repro_folder.make(
+            case({"kind": "import"}, {"by": "error", "text": text}, "build", modules=modules), 1 << 20
+        )
+        repro_folder.write(made, tmp_path / "x", link=False)
+        done = subprocess.run(
+            [sys.executable, "-I", str(tmp_path / "x/judge.py")], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_memory_that_is_refused_under_the_cells_limit_is_shown(tmp_path: Path) -> None:
+    found = case({"kind": "import"}, {"by": "memory", "bytes": 64 << 20}, "build", modules={"greedy": ""})
+    made = repro_folder.make(found, 1 << 20)
+    for size, code in ((256 << 20, 0), (1 << 10, 1)):
+        script = str(made.texts["reproduce.py"]).replace("importlib.import_module(name)", f"bytearray({size})")
+        texts = {**made.texts, "reproduce.py": script}
+        repro_folder.write(Folder(texts=texts, files={}, left_out={}), tmp_path / "x", link=False)
+        done = subprocess.run(
+            [sys.executable, "-I", str(tmp_path / "x/judge.py")], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
