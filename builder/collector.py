@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,7 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             raise InfrastructureError(msg) from error
         plans = _plans(work, locked, here, store)
         plan = plans[0]
-        # Steps name the run by the id that it gave itself, whatever `merge` made of it; a merged run is those of its parts.
-        last = store.runs()[-keep_runs:] if keep_runs else []
-        runs = {merge_rows.base(str(name)) for run in last for name in (run["id"], *run.get("parts", ()))}
+        runs = _kept(store.runs(), keep_runs)
         wanted = {step.key for each in plans for step in each.steps if step.key}
         gone = set(store.partition(wanted, runs)[0])
         records = store.steps(store.light().keys() - gone)
@@ -83,6 +82,14 @@ def collect_garbage(work: Work, *, keep_runs: int, dry_run: bool) -> dict[str, t
             for path in (path for paths in unused.values() for path in paths):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return freed
+
+
+def _kept(runs: Sequence[Mapping[str, Any]], number: int) -> set[str]:
+    """The ids that steps name of the last runs: those that the runs gave themselves, whatever `merge` made of them. A run that
+    was merged of parts is one run, and its steps are those of its parts."""
+    parts = {str(name) for run in runs for name in run.get("parts", ())}
+    last = [run for run in runs if str(run["id"]) not in parts][-number:] if number else []
+    return {merge_rows.base(str(name)) for run in last for name in (run["id"], *run.get("parts", ()))}
 
 
 def _plans(work: Work, locked: lock.Lock, here: machine.Machine, store: Store) -> list[Plan]:

@@ -216,7 +216,7 @@ def _report(
         interrupted=any(run["interrupted"] for run in runs), over_budget=any(run.get("over_budget") for run in runs),
     )  # fmt: skip
     started, finished = min(run["started"] for run in runs), max(run["finished"] for run in runs)
-    name = f"{started}-{digest([run['id'] for run in runs])[:4]}"
+    name = f"{started}-{digest([run['id'] for run in runs])[:8]}"
     report = pipeline.report_of(
         work, locked, first, name, 0.0, command, policy, cells, result, None, predictions
     )  # fmt: skip

@@ -538,7 +538,11 @@ def test_gc_keeps_the_steps_of_the_parts_of_a_merged_run(tmp_path: Path) -> None
     small = Small(tmp_path)
     store = small.run("2026-11-20T01:00:00Z-aaaa")
     store.put_step(step("part", run="2026-11-20T01:00:00Z-aaaa"))
-    store.put_run("2026-11-21T01:00:00Z-bbbb", "2026-11-21", "2026-11-21", {"parts": ["2026-11-20T01:00:00Z-aaaa"]}, {})
+    parts = ["2026-11-20T01:00:00Z-aaaa", *(f"2026-11-21T01:00:0{n}Z-part" for n in range(6))]
+    for part in parts[1:]:
+        store.put_run(part, part, part, {}, {})
+    whole = "2026-11-20T00:59:00Z-bbbb"  # as its first part began
+    store.put_run(whole, whole, whole, {"parts": parts}, {})
     assert small.collect(keep_runs=1, dry_run=True).get("records", 0) == 0
     assert small.collect(keep_runs=0, dry_run=True)["records"] >= 1
 
