@@ -15,7 +15,7 @@ import fake
 import pytest
 import specs
 
-from builder import cli, lock, locking, pipeline
+from builder import cli, lock, locking, pipeline, results
 from builder.environment import uv
 from builder.errors import InfrastructureError
 from builder.execute import local
@@ -62,6 +62,7 @@ class Planted:
         monkeypatch.setattr(pipeline, "realise", lambda step, work, store: self._environment(step))
         monkeypatch.setattr(uv, "misfit", lambda packages, python, cutoff: "")
         monkeypatch.setattr(uv, "version", lambda: "0")
+        monkeypatch.setattr(results, "write_report", lambda *_, **__: False)  # nobody reads it, and it takes longest
         monkeypatch.setattr(local, "lock_folder", lambda: folder)  # fakes disturb no timing, and wait for none
         self.packages: dict[str, dict[str, str]] = {}
         self.work = pipeline.select(self.project, group="all", expression=None)
