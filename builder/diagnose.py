@@ -380,23 +380,47 @@ _WHERE = re.compile(
     r"|Errors during ONNX translation:?|While validating .{1,4000}|Shape inference input shapes .{1,1000}"
     r"|#+ Exception summary|Traceback \(most recent.*)$"
 )
+_TRACEBACK = re.compile(r"\s*Traceback \(most recent call last\):")
+#: An exception's type before its message, as Python prints it.
+_KIND = re.compile(r"^[\w.]{1,200}: (?=\S)")
 _CONDITION = re.compile(r"^Check '(?!false')(.{1,300})' failed at .{1,300}:\d+:?$")
 
 
 def first_line(texts: Sequence[str]) -> str:
     """The first line of the message that says what; else the first error of the log; '' when there is none."""
     lines = [line for line in texts[0].splitlines() if line.strip()]
-    for line in lines:
-        if not _WHERE.match(line.strip()) and not _NOISE.search(line):
-            return clean(line).strip()
-    if lines:  # what did not hold says more than where
-        return clean(next((line for line in reversed(lines) if _CONDITION.match(line.strip())), lines[0])).strip()
+    if lines:
+        return clean(_what(lines)).strip()
     log = texts[1].splitlines()
     for pattern in (_ERROR, _WEAK):
+        raised = False
         for i, line in enumerate(log):
-            if pattern.search(line) and not _NOISE.search(line) and not _WHERE.match(line.strip()):
+            if _TRACEBACK.match(line):  # what follows its frames is the exception, whatever that is called
+                raised = True
+            elif raised and line and not line[0].isspace():
+                return clean(_what(_paragraph(log, i))).strip()
+            elif pattern.search(line) and not _NOISE.search(line) and not _WHERE.match(line.strip()):
                 return clean(_with_cause(log, i)).strip()
     return ""
+
+
+def _what(lines: Sequence[str]) -> str:
+    """The first line of a message that says what; where all say where, the condition that did not hold."""
+    said = [_KIND.sub("", lines[0].strip(), count=1), *(line.strip() for line in lines[1:])]
+    for line, text in zip(lines, said, strict=True):
+        if text and not _WHERE.match(text) and not _WHERE.match(line.strip()) and not _NOISE.search(line):
+            return line
+    return next((text for text in reversed(said) if _CONDITION.match(text)), lines[0])
+
+
+def _paragraph(lines: Sequence[str], start: int) -> list[str]:
+    """The lines of an exception's message in a log: up to an empty one or the next traceback."""
+    out = [lines[start]]
+    for line in lines[start + 1 : start + 60]:
+        if not line.strip() or _TRACEBACK.match(line) or line.startswith("During handling of"):
+            break
+        out.append(line)
+    return out
 
 
 def _with_cause(lines: Sequence[str], i: int) -> str:

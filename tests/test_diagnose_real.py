@@ -77,7 +77,10 @@ def test_without_the_catalogue_the_line_still_says_what(row: Row, monkeypatch: p
     """What no signature knows is shown by its first line that says what, not by a place in a source file."""
     whole = d.catalog()
     monkeypatch.setattr(d, "catalog", lambda: d.Catalog(signatures=(), categories=whole.categories, noise=whole.noise))
-    told = explain(row)
-    assert told.signature is None and told.category == f"{row['stage']}-error"
-    assert not re.match(r"\w*(Error|Exception)?:?\s*(Exception from|Check 'false'|Traceback|Errors during)", told.line)
-    assert d.undiagnosed({"status": "failed", "signature": None, "category": told.category})
+    for by_log in (False, True) if "log" in row else (False,):
+        told = explain(row, by_log=by_log)
+        assert told.signature is None and told.category == f"{row['stage']}-error"
+        assert not re.search(
+            r"Exception from|Check 'false'|Traceback|Errors during|While validating|without a message", told.line
+        )
+        assert d.undiagnosed({"status": "failed", "signature": None, "category": told.category})
