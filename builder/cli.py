@@ -546,7 +546,7 @@ def _show(options: argparse.Namespace) -> int:
             work.project.artifacts,
             logs=options.log,
             claims=report["predictions"]["claims"],
-            near=near.cells(work),
+            near=near.cells(work), releases=near.releases(work),
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
         )
     )

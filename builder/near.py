@@ -36,6 +36,16 @@ def cells(work: Work) -> list[dict[str, Any]]:
     return [cell for cell in found if any(stage["state"] in ("ok", "failed") for stage in cell["stages"])]
 
 
+def releases(work: Work) -> int:
+    """How many cells of the matrix are `work`'s one on another release of its engine, whether or not they ever ran."""
+    own = work.cells[0]
+    return sum(
+        cell.engine.id != own.engine.id and cell.engine.entry == own.engine.entry and cell.model == own.model
+        and cell.options == own.options and cell.exporter.id == own.exporter.id
+        for cell in work.matrix.cells
+    )  # fmt: skip
+
+
 def _values(cell: Cell) -> Mapping[str, str]:
     """As `conflict_rules.values`, of a cell that has no report yet."""
     out = {"model": cell.model, **cell.options}

@@ -312,6 +312,29 @@ def test_show_without_a_cell_is_the_way_to_one(
     assert {cell["id"] for cell in json.loads(capsys.readouterr().out)} == failed
 
 
+def test_what_never_ran_beside_it_can_be_run_by_a_command(report: dict[str, Any], tmp_path: Path) -> None:
+    from builder import pipeline
+    from builder.project import Project
+
+    root = Path(__file__).parent.parent
+    _, expanded = pipeline.load(Project(matrix=root / "matrix.yaml"))
+    cell = next(c for c in expanded.cells if c.engine.entry == "ort" and c.options.get("torch-exporter") == "dynamo")
+    told = {
+        "engine": cell.engine.as_dict(),
+        "exporter": cell.exporter.as_dict(),
+        "axes": {"model": cell.model, **cell.options},
+    }
+    chosen = expanded.select(story.along(told)).cells
+    assert cell.id in {c.id for c in chosen} and len({c.engine.id for c in chosen}) == len(chosen) > 3
+    assert {(c.model, tuple(c.options.items()), c.exporter.id) for c in chosen} == {
+        (cell.model, tuple(cell.options.items()), cell.exporter.id)
+    }
+    own = failing(report)
+    assert "untried" not in show.text(own, tmp_path, logs=False, near=report["cells"], releases=5)
+    alone = show.text(own, tmp_path, logs=False, near=[], releases=5)
+    assert f"on 5 other releases of its engine in the matrix: `enginematrix run --select '{story.along(own)}'`" in alone
+
+
 def test_show_tells_how_far_a_time_can_be_trusted(report: dict[str, Any], tmp_path: Path) -> None:
     timed = [{**c, "artifact": None} for c in report["cells"] if c["measure"]]
     cell = next(c for c in timed if c["measure"]["status"] == "settled")

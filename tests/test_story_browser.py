@@ -128,7 +128,27 @@ def test_the_page_finds_the_neighbours_that_show_finds(shown: Page, address: str
     for cell in [*chosen, *cells[::61]]:
         shown.goto(f"{address}#/cell/{cell['id']}")
         told = shown.locator("#beside tbody a").evaluate_all("all => all.map(a => a.getAttribute('href').slice(7))")
-        assert told == [row["cell"]["id"] for row in story.neighbours(cell, cells)], cell["slug"]
+        rows = story.neighbours(cell, cells)
+        assert told == [row["cell"]["id"] for row in rows], cell["slug"]
+
+
+def test_what_never_ran_beside_a_cell_can_be_run_by_a_command(
+    browser: Browser, report: dict[str, Any], tmp_path: Path
+) -> None:
+    ort = [c for c in report["cells"] if c["engine"]["family"] == "onnxruntime" and c["axes"]["model"] == "resnet50"]
+    cell = next(c for c in ort if c["axes"]["opset"] == "13")
+    other = next(c for c in ort if c["axes"]["opset"] == "17" and c["engine"]["id"] != cell["engine"]["id"])
+    counts = {status: sum(c["status"] == status for c in (cell, other)) for status in report["counts"]}
+    made = complete(
+        {k: v for k, v in report.items() if k not in ("findings", "undiagnosed")}
+        | {"cells": [cell, other], "counts": counts, "selected": 2}
+    )
+    (tmp_path / "report.html").write_text(page.render(made), encoding="utf-8")
+    shown = browser.new_page()
+    shown.goto(f"{(tmp_path / 'report.html').as_uri()}#/cell/{cell['id']}")
+    expect(shown.locator("#beside")).to_contain_text("no cell of this report differs")
+    expect(shown.locator("#beside code")).to_have_text(f"enginematrix run --select '{story.along(cell)}'")
+    shown.close()
 
 
 def test_a_timing_shows_its_windows_and_says_where_there_are_no_samples(

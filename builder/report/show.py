@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from builder.report import story, versions
 
 def text(
     cell: dict[str, Any], artifacts: Path, *, logs: bool, claims: Sequence[Mapping[str, Any]] = (),
-    near: Sequence[Mapping[str, Any]] = (), width: int = 0,
+    near: Sequence[Mapping[str, Any]] = (), releases: int = 0, width: int = 0,
 ) -> str:  # fmt: skip
     """Everything known of a cell, for a terminal. `logs` prints the logs themselves instead of where they are; `claims` is
     what the facts say of it (`predictions` of the report); `near` other cells, of which those that differ in one axis are told;
-    `width`: columns that sentences are folded to, 0 for none."""
+    `releases`: cells of the matrix that are this one on another release of its engine; `width`: columns that sentences are
+    folded to, 0 for none."""
     rows = [
         ("cell", f"{cell['id']}  {cell['slug']}"),
         ("outcome", f"{cell['status']} at {cell['stage']}: {cell['reason']}"),
@@ -42,7 +44,7 @@ def text(
     ]
     out = [_folded(name, value, width) for name, value in rows if value]
     out += _excerpt(cell, artifacts) if not logs else []
-    out += _neighbours(cell, near)
+    out += _neighbours(cell, near, releases)
     for entry in cell["degraded"]:
         out.append(_folded("differs", f"asked {entry['asked']}, got {entry['got']}: {entry['how']}", width))
     out += _left(cell.get("found") or {})
@@ -151,7 +153,7 @@ def _declared(cell: dict[str, Any]) -> list[str]:
     ]
 
 
-def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]]) -> list[str]:
+def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]], releases: int) -> list[str]:
     rows = story.neighbours(cell, near)
     out = ["differs from this cell in one axis only"] if rows else []
     sign = {"lower": "below", "higher": "above", "": ""}
@@ -162,6 +164,9 @@ def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]]) -> l
             axis, value = "instead", other[row["axis"].removesuffix(".family")]["id"]
         why = f": {other['diagnosis'] or other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
         out.append(f"  {other['id']}  {axis + ' ' + value:<46} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
+    if releases and not any(row["axis"].startswith("engine.") and row["side"] for row in rows):
+        told = f"{releases} other release{'s' if releases > 1 else ''} of its engine in the matrix"
+        out.append(f"{'untried':<11} on {told}: `enginematrix run --select {shlex.quote(story.along(cell))}`")
     return out
 
 

@@ -255,6 +255,19 @@ def neighbours(cell: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> l
     return out
 
 
+def along(cell: Mapping[str, Any]) -> str:
+    """The selector of this cell on every release that the matrix has of its engine: what to run where no neighbour ever ran."""
+    terms = {"engine": cell["engine"]["entry"], "exporter": cell["exporter"]["entry"], **cell["axes"]}
+    terms |= {f"exporter.{name}": value for name, value in cell["exporter"]["fields"].items()}
+    return " and ".join(f"{name}={_quoted(str(value))}" for name, value in terms.items())
+
+
+def _quoted(value: str) -> str:
+    if not re.search(r"[\s,()'\"=<>!*?]", value):
+        return value
+    return f"'{value}'" if '"' in value else f'"{value}"'
+
+
 def apart(own: Mapping[str, str], its: Mapping[str, str]) -> str | None:
     """The one axis in which two cells differ, or None where it is none or several."""
     different = {name for name in own.keys() | its.keys() if own.get(name) != its.get(name)}
