@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import numpy
 import pytest
 
-from builder import repro, repro_case, repro_folder, repro_scripts, repro_suite
+from builder import repro, repro_case, repro_folder, repro_judge, repro_scripts, repro_suite
 from builder.errors import UsageError
 from builder.lock import Pins
 from builder.repro_case import Case, Refusal
@@ -546,3 +547,46 @@ def test_memory_that_is_refused_under_the_cells_limit_is_shown(tmp_path: Path) -
             [sys.executable, "-I", str(tmp_path / "x/judge.py")], capture_output=True, text=True, check=False
         )
         assert done.returncode == code, done.stdout + done.stderr
+
+
+# TensorRT, without a GPU ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["8.6.1", "10.0.1", "10.16.1.11", "11.4.0.106"])
+def test_tensorrts_script_builds_and_runs_over_the_surface_of_each_release(
+    release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the fakes (tests/fakes): what the script calls is there, and the numbers go to the device and back."""
+    from builder import worker
+
+    monkeypatch.setitem(sys.modules, "worker", sys.modules.get("worker", worker))
+    from fakes import onnxfile, tensorrt_fake
+
+    made = tensorrt_fake.module(release, tensorrt_fake.World())
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    logger = {
+        "__init__": lambda self, severity: made.ILogger.__init__(self),
+        "log": lambda *said: print(*said),
+        "WARNING": 2,
+    }
+    monkeypatch.setattr(made, "Logger", type("Logger", (made.ILogger,), logger))  # the fakes have none that prints
+    cudart = tensorrt_fake.Cudart()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: cudart)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py"])
+    monkeypatch.chdir(tmp_path)
+    nodes = [("Relu", "relu", ["x"], ["r"]), ("Add", "add", ["r", "r"], ["y"])]
+    onnxfile.write(tmp_path / "model.onnx", nodes, shape=["N", 3])
+    x = numpy.array([[-1.0, 0.5, 2.0], [1.0, -3.0, 4.0]], "float32")
+    (tmp_path / "cases").mkdir()
+    for wrong in (0.0, 1.0):
+        numpy.savez(
+            tmp_path / "cases" / "static.npz", input_0=x, output_0=2 * numpy.maximum(x, 0) + numpy.float32(wrong)
+        )
+        job = engine("tensorrt", profile=PROFILE, settings={"module": made.__name__})
+        text = repro_scripts.script(case(job, MISMATCH), "title")
+        exec(
+            compile(text, "reproduce.py", "exec"), {"__name__": "__main__", "__file__": str(tmp_path / "reproduce.py")}
+        )
+        result = repro_judge.result(capsys.readouterr().out)
+        assert [row["wrong"] for row in result["outputs"]] == [["elements"] if wrong else []]
+    assert not cudart.live, "what was allocated is freed"

@@ -249,7 +249,13 @@ def test_what_cannot_be_tried_says_why(site: Path, tmp_path: Path) -> None:
     (mine / "precious").touch()
     code, text = sh(site, REPRODUCE_ENV=str(mine))
     assert (code, (mine / "precious").exists()) == (2, True)
-    assert "no virtual environment" in text
+    assert "was not made by this script" in text
+    (mine / "pyvenv.cfg").touch()
+    assert sh(site, REPRODUCE_ENV=str(mine))[0] == 2, "somebody's own environment"
+    assert (mine / "precious").exists()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / ".reproducing").touch()
+    assert sh(site, REPRODUCE_ENV=str(tmp_path / "half"))[0] == 7, "what a killed call left is made anew"
     assert sh(site, PYTHON="/no/such")[0] == 2
     (site.parent / "bin" / "uv").unlink()
     (site.parent / "bin" / "python3.11").unlink()
