@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import enginematrix, project
+from running import ROOT, enginematrix, project
 
 from builder.bisect_search import bound
+from builder.environment import uv
 
 pytestmark = pytest.mark.real
 
@@ -74,3 +75,19 @@ def test_the_package_that_broke_a_night_is_named(night: Path) -> None:
     assert enginematrix(night, "diff", "--runs").count("\n") == 2, "no run of the matrix"
     keys = {crossing["key"] for crossing in one["evidence"] if crossing["key"]}
     assert len(keys) == sum(bool(crossing["key"]) for crossing in one["evidence"]), "each has evidence of its own"
+
+
+def test_uv_says_whether_pins_fit_together_and_what_their_hashes_are() -> None:
+    lock = json.loads((ROOT / "matrix.lock").read_text())
+    cutoff, pins = lock["cutoff"], lock["stacks"]["onnxruntime-1.18.1-py3.12"]["packages"]
+    assert uv.misfit(pins, "3.12", cutoff) == ""
+    numpy = [pin if not pin.startswith("numpy==") else "numpy==2.2.6" for pin in pins]
+    assert "depends on numpy>=1.21.6,<2.0" in uv.misfit(numpy, "3.12", cutoff)
+    assert (
+        uv.misfit([pin for pin in pins if not pin.startswith("sympy==")], "3.12", cutoff)
+        == "they ask for sympy as well"
+    )
+    had = uv.hashes_of(pins, "3.12", cutoff)
+    assert {pin: set(hashes) for pin, hashes in had.items()} == {pin: set(lock["packages"][pin]) for pin in pins}
+    with pytest.raises(uv.PackageError):
+        uv.hashes_of(["numpy==0.0.0"], "3.12", cutoff)
