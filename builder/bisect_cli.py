@@ -81,6 +81,7 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
     from builder.errors import UsageError
     from builder.history_words import plain
     from builder.store import Store
+    from builder.versions import nearest
 
     if options.category and options.kind != "failure":
         msg = "--category is for --for failure"
@@ -90,6 +91,13 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
         raise UsageError(msg)
     project = place(options)
     spec, matrix = pipeline.load(project)
+    models = [*spec.axes[0].values, *spec.suites]
+    if options.model not in models:
+        msg = f"--model {options.model}: no model or suite of this matrix; {nearest(options.model, models)}"
+        raise UsageError(msg.rstrip("; "))
+    if options.model in spec.suites and options.kind == "slowdown":
+        msg = f"--for slowdown: the cases of suite {options.model} are not timed"
+        raise UsageError(msg)
     text = f"{'suite' if options.model in spec.suites else 'model'}={options.model}"
     cells = matrix.select(text).cells
     if options.where:
