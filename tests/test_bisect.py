@@ -384,7 +384,8 @@ def test_an_option_with_an_order_is_bisected_over_its_values(planted: Planted) -
     ("arguments", "words"),
     [
         ("--model alphaa --axis onnxruntime", "perhaps 'alpha'"),
-        ("--model alpha,beta --axis onnxruntime", "no model or suite of this matrix"), ("--model alpha --axis onnxruntim", "perhaps 'onnxruntime'"),
+        ("--model alpha,beta --axis onnxruntime", "no model or suite of this matrix"),
+        ("--model alpha --axis onnxruntim", "perhaps 'onnxruntime'"),
         ("--model alpha --axis model", "not an axis with an order"),
         ("--model alpha --axis engine", "not a component with versions"),
         ("--model alpha --axis onnxruntime --where opset=99", "opset"),
