@@ -159,20 +159,24 @@ class Division:
         for atom in atoms:
             for step in atom.steps:
                 uses[step] += 1
-        load, have = [0] * number, [set[int]() for _ in range(number)]
+        load, holders = [0] * number, [list[int]() for _ in self.cost]
         cells: list[list[int]] = [[] for _ in range(number)]
         weight = {id(atom): self._milliseconds(atom.steps) + len(atom.cells) for atom in atoms}
         for atom in sorted(atoms, key=lambda atom: (-weight[id(atom)], atom.cells[0])):
-            shared = {step for step in atom.steps if uses[step] > 1}
-            own = weight[id(atom)] - self._milliseconds(shared)
-            ends = [load[at] + own + self._milliseconds(shared - have[at]) for at in range(number)]
+            shared = [step for step in atom.steps if uses[step] > 1]
+            ends = [before + weight[id(atom)] for before in load]
+            for step in shared:
+                for at in holders[step]:
+                    ends[at] -= self.cost[step]
             bound = max(share, *load) if thrifty else 0
             at = min(
                 range(number),
                 key=lambda at: (max(0, ends[at] - bound), ends[at] - load[at] if thrifty else 0, ends[at], at),
             )
             load[at] = ends[at]
-            have[at] |= shared
+            for step in shared:
+                if at not in holders[step]:
+                    holders[step].append(at)
             cells[at] += atom.cells
         return [
             Part(cells=tuple(self.cells[at] for at in sorted(mine)), seconds=milliseconds / 1000)

@@ -135,15 +135,25 @@ def merge(options: argparse.Namespace, place: Place) -> int:
 
 def _within(folder: Path | None) -> list[Path]:
     """Raises UsageError."""
+    import sys
+
+    from builder.merge import source
+
     if folder is None:
         return []
+    found = []
     try:
-        found = sorted(path for path in folder.iterdir() if path.is_dir())
+        for path in sorted(each for each in folder.iterdir() if each.is_dir()):
+            try:
+                source(path)
+                found.append(path)
+            except UsageError:  # its job ended before it had any
+                print(f"{path}: holds no results, and is passed over", file=sys.stderr)
     except OSError as error:
         msg = f"{folder}: cannot be read ({error})"
         raise UsageError(msg) from error
     if not found:
-        msg = f"{folder}: holds no folder; no part of the run left results"
+        msg = f"{folder}: no folder in it holds results; no part of the run left any"
         raise UsageError(msg)
     return found
 

@@ -156,10 +156,18 @@ def test_the_command_keeps_the_whole_as_a_run(
     assert cli.main(["-f", matrix, "merge"]) == 2
     (tmp_path / "empty").mkdir()
     assert cli.main(["-f", matrix, "merge", "--within", str(tmp_path / "empty")]) == 2
-    assert "no part of the run left results" in capsys.readouterr().err
+    assert "no part of the run left any" in capsys.readouterr().err
     (tmp_path / "empty" / "part-1").mkdir()
     assert cli.main(["-f", matrix, "merge", "--report", "--within", str(tmp_path / "empty")]) == 2
+    assert "part-1: holds no results, and is passed over" in capsys.readouterr().err
+    Store(tmp_path / "empty" / "part-2").close()
+    assert cli.main(["-f", matrix, "merge", "--report", "--within", str(tmp_path / "empty")]) == 2
     assert "nothing to make a report of" in capsys.readouterr().err
+    (tmp_path / "empty" / "part-3").mkdir()
+    (tmp_path / "empty" / "part-3" / "report.json").write_text(json.dumps(parts[0]))
+    command = ["-f", matrix, "merge", "--report", "--group", "all", "--within", str(tmp_path / "empty")]
+    assert cli.main(command) == 3, "three cells were not reported"
+    assert "part-2: holds no report.json" in capsys.readouterr().err
 
 
 def test_nights_are_compared_and_not_their_parts(
