@@ -62,45 +62,55 @@ def refresh(
     found = Refreshed(asked="refresh", cutoff=until)
     if before is None or locked is None:
         return found
+    stacks, recipes = locking.lockable(work, here)
     # What is new in the matrix is locked by the run.
-    stacks = [stack for stack in locking.lockable(work, here)[0] if before.entry(stack) is not None]
+    stacks = [stack for stack in stacks if before.entry(stack) is not None]
+    sources = sorted({name for recipe in recipes if (name := lock.data_package(recipe)) in before.sources and name})
+    batches = [(stacks[start : start + BATCH], list[str]()) for start in range(0, len(stacks), BATCH)]
     found.stacks = len(stacks)
     deadline = None if seconds is None else time.monotonic() + seconds
-    mirrors = work.docker.mirrors if docker else {}
     silent = 0
-    for start in range(0, len(stacks), BATCH):
-        batch = stacks[start : start + BATCH]
+    for batch, names in [*batches, *([([], sources)] if sources else [])]:
         late = deadline is not None and time.monotonic() > deadline
         if silent >= AWAY or late:
             why = "the time for the lock was over" if late else found.away
             found.kept.update({stack.id: f"not asked for: {why}" for stack in batch})
+            found.troubles += [f"{name}: not asked for: {why}" for name in names]
             continue
-        away, troubles = "", list[str]()
-        try:
-            _, troubles = locking.update_lock(
-                work, here, locked, batch, [], cutoff=until, whole=True, say=lambda text: None, write=False,
-                docker=docker, mirrors=mirrors, update=True,
-            )  # fmt: skip
-        except InfrastructureError as error:
-            away = str(error)
+        said, away = _ask(work, here, locked, batch, names, until, docker)
         old = [stack for stack in batch if locked.cutoff_of(stack.id) != until]
         silent = silent + 1 if away and len(old) == len(batch) else 0
-        found.away = found.away or away.partition("\n")[0]
+        found.away = found.away or (away[0] if away else "")
         for stack in old:
-            found.kept[stack.id] = _reason(stack, [*troubles, *away.splitlines()])
+            found.kept[stack.id] = _reason(stack, [*said, *away])
             say(f"{stack.id} keeps what it was locked to: {found.kept[stack.id]}")
-        mine = {stack.id for stack in old}
-        found.troubles += [line for line in troubles if line.partition(":")[0] not in mine]
-        if len(old) < len(batch):  # where nothing was answered, nothing is new
+        found.troubles += [line for line in said if line.partition(":")[0] not in found.kept]
+        if len(old) < len(batch) or (names and not away):  # where nothing was answered, nothing is new
             if _text(work) != text:
-                found.troubles.append(
-                    f"{work.project.lock.name} was changed by somebody else meanwhile, and stays as they left it"
-                )
+                meanwhile = "was changed by somebody else meanwhile, and stays as they left it"
+                found.troubles.append(f"{work.project.lock.name} {meanwhile}")
                 return found
             text = locked.dumps()
             write(work.project.lock, text)
-    found.moved = moved(before, locked, stacks)
+    found.moved = moved(before, locked, stacks, sources)
     return found
+
+
+def _ask(
+    work: Work, here: machine.Machine, locked: lock.Lock, stacks: Sequence[Stack], sources: Sequence[str], until: str,
+    docker: frozenset[str],
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Resolve these into `locked`: (what could not be had, what did not answer). Both are told where one raises."""
+    said: list[str] = []
+    away: list[str] = []
+    try:
+        locking.update_lock(
+            work, here, locked, stacks, sources, cutoff=until, whole=True, say=said.append, write=False, docker=docker,
+            mirrors=work.docker.mirrors if docker else {}, update=True,
+        )  # fmt: skip
+    except InfrastructureError as error:
+        away = str(error).splitlines()
+    return [line for line in said if not line.startswith("locked ")], away
 
 
 def _text(work: Work) -> str:
@@ -114,15 +124,20 @@ def _reason(stack: Stack, lines: Sequence[str]) -> str:
         name, _, rest = line.partition(": ")
         if name == stack.id:
             return rest.removeprefix("kept as it was; ")
-    return next((line for line in lines if stack.id in line), lines[0] if lines else "no answer")
+    return next((line for line in lines if stack.id in line), "no answer")
 
 
-def moved(before: lock.Lock, after: lock.Lock, stacks: Sequence[Stack]) -> list[Change]:
-    """What is locked otherwise: packages, their files, base images, and that something cannot be had any more."""
+def moved(before: lock.Lock, after: lock.Lock, stacks: Sequence[Stack], sources: Sequence[str]) -> list[Change]:
+    """What is locked otherwise: packages, their files, base images, and that something cannot be had any more; models that are
+    packages or a hub's files."""
     out: list[Change] = []
     for stack in stacks:
         was, now = (_entry(each, stack) for each in (before, after))
         out += history_changes.stack(stack.id, {stack.id: was}, {stack.id: now}) or []
+    for name in sources:
+        old, new = before.sources[name], after.sources[name]
+        if set(old) != set(new):
+            out.append(history_changes.change(f"{name} (data)", old[0] if old else "", new[0] if new else ""))
     return out
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nights import MATRIX, Nights, fails
@@ -31,6 +32,7 @@ from builder import (
     pipeline,
     predict,
     sample,
+    sources,
 )
 from builder.environment import uv
 from builder.environment.uv import PackageError
@@ -531,7 +533,9 @@ def test_a_stack_whose_index_is_away_keeps_its_pins(nights: Nights) -> None:
     after = json.loads((nights.folder / "matrix.lock").read_text())["stacks"]
     assert after[MID]["packages"] == before[MID]["packages"] and after[MID]["cutoff"] == "2026-11-01T00:00:00Z"
     assert after[OLD]["packages"] == before[OLD]["packages"] and "numpy==1.26.9" in after[NEW]["packages"]
-    assert set(report["nightly"]["lock"]["kept"]) == {MID, OLD}
+    kept = report["nightly"]["lock"]["kept"]
+    assert set(kept) == {MID, OLD} and kept[MID] == "no answer from the package index"
+    assert "numpy<2 cannot be had" in kept[OLD], "its own reason, and not that of its neighbour"
     assert report["counts"]["verified"] == 12 and "the lock could not be refreshed" in report["exit"]["because"]
     assert "not refreshed for 2 of 5 stacks" in nights.page
 
@@ -561,6 +565,18 @@ def test_a_refresh_ends_with_its_time(nights: Nights) -> None:
     found = nightly_lock.refresh(nights.work, machine.read(), frozenset(), seconds=-1, say=lambda text: None)
     assert not nights.asked and len(found.kept) == found.stacks == 5 and not found.moved
     assert set(found.kept.values()) == {"not asked for: the time for the lock was over"}
+
+
+def test_the_models_that_are_locked_are_asked_for_as_well(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "source: {kind: package, name: weights, version: 1.0}\n"
+    nights.files.recipe("alpha", specs.RECIPE + source)
+    made = nights.write_lock()
+    made.sources["weights==1.0"] = ("sha256:old",)
+    (nights.folder / "matrix.lock").write_text(made.dumps())
+    monkeypatch.setattr(sources, "resolve", lambda name, until: ("sha256:new",))
+    found = nightly_lock.refresh(nights.work, machine.read(), frozenset(), seconds=None, say=lambda text: None)
+    assert found.moved == [{"stack": "", "component": "weights==1.0 (data)", "old": "sha256:old", "new": "sha256:new"}]
+    assert "sha256:new" in (nights.folder / "matrix.lock").read_text()
 
 
 def test_a_lock_that_somebody_changes_meanwhile_stays_theirs(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
