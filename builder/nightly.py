@@ -346,8 +346,13 @@ def exit_code(report: dict[str, Any], policy: Policy) -> tuple[int, str]:
     else:
         code, because = results.exit_code(report, policy)
     if code in (errors.EXIT_OK, errors.EXIT_BUDGET) and part["lock"]["away"] and policy != "never":
-        kept = len(part["lock"]["kept"])
-        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed for {kept} of {part['lock']['stacks']} stacks"
+        locked = part["lock"]
+        what = (
+            f" for {len(locked['kept'])} of {locked['stacks']} stacks"
+            if locked["kept"]
+            else f": {locked['away'][:120]}"
+        )
+        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed{what}"
     if code == errors.EXIT_BUDGET:
         return code, f"the time budget ended before {_cells(len(part['left']))}; the next night goes on there"
     return code, because

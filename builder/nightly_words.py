@@ -203,7 +203,8 @@ def _lock(lock: Mapping[str, Any]) -> Section:
     if lock["asked"] == "frozen":
         said = "left as it was (frozen)"
     elif lock["away"]:
-        said = f"not refreshed for {len(lock['kept'])} of {lock['stacks']} stacks: {textwrap.shorten(lock['away'], 160)}"
+        away = textwrap.shorten(lock["away"], 160)
+        said = f"not refreshed for {len(lock['kept'])} of {lock['stacks']} stacks: {away}"
     else:
         said = f"{lock['stacks']} stacks asked for, up to {lock['cutoff']}"
     entries = [Entry(lead=line) for line in moved[:6]]
