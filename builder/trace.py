@@ -29,7 +29,7 @@ from builder.project import Project
 from builder.store import Store
 from builder.trace_lab import BUDGET, Lab, no_evidence
 from builder.trace_parts import Component
-from builder.trace_search import Answer, minimal
+from builder.trace_search import Answer, Found, minimal
 from builder.values import FAILING, Cell, Stack, Stage, digest
 
 SCHEMA = 1
@@ -130,6 +130,7 @@ def trace_failures(
     runs = {str(run["id"]): run for run in store.runs()}
     spec, matrix = pipeline.load(project)
     out = []
+    named: set[tuple[str, str, str]] = set()
     with pipeline.in_use(store):
         for group in _groups(rows):
             ids = [row["id"] for row in group]
@@ -141,7 +142,7 @@ def trace_failures(
                 continue
             work = pipeline.Work(project=project, spec=spec, matrix=matrix, cells=(cell,), select=f"#{cell.id}")
             tell(cell.slug + (f", and {len(ids) - 1} more that fail like it" if len(ids) > 1 else ""))
-            one = _Trace(work, store, cell, cheap, ids, found["changes"], runs, deadline, tell)
+            one = _Trace(work, store, cell, cheap, ids, found["changes"], runs, deadline, tell, named)
             out.append(one.trace())
             tell(f"  {out[-1].verdict}" + (f": {out[-1].component}" if out[-1].component else f": {out[-1].why}"))
     return sorted(out, key=lambda one: -len(one.cells))
@@ -192,9 +193,11 @@ class _Trace:
     def __init__(
         self, work: Work, store: Store, cell: Cell, row: Mapping[str, Any], ids: Sequence[str], matrix: Sequence[Change],
         runs: Mapping[str, Mapping[str, Any]], deadline: float | None, progress: Callable[[str], None],
+        named: set[tuple[str, str, str]],
     ) -> None:  # fmt: skip
+        """`named`: components (name, old, new) that other groups were traced to; this one's join them."""
         self.store, self.row, self.ids, self.progress = store, row, ids, progress
-        self.matrix = matrix
+        self.matrix, self.named = matrix, named
         self.cell = replace(cell, attributes=replace(cell.attributes, measure=False))  # a timing decides no failure
         self.old_run, self.new_run = runs[row["old"]["run"]], runs[row["new"]["run"]]
         self.work = replace(work, asked=self._isolation(work))
@@ -238,7 +241,9 @@ class _Trace:
             return self._elsewhere(outside, "it fails with the old lock too")
         if back.answer == "unresolved":
             raise _Stop(f"with the old lock it fails otherwise now: {back.line}")
-        found = minimal(parts, lambda moved: self._try("", moved).answer)
+        found = self._likely(parts) or minimal(parts, lambda moved: self._try("", moved).answer)
+        if not found.apart:
+            self.named |= {(part.name, part.old, part.new) for part in found.changes}
         component = " and ".join(str(part) for part in found.changes)
         stack = ", ".join(dict.fromkeys(part.stack for part in found.changes if part.stack))
         if found.apart:
@@ -252,6 +257,17 @@ class _Trace:
             else "nothing else moved in the lock of its stacks"
         )
         return self._told("named", component, stack, why)
+
+    def _likely(self, parts: Sequence[Component]) -> Found[Component] | None:
+        """What was named in another stack already, if that alone makes this one fail too."""
+        for part in parts:
+            if (
+                len(parts) > 1
+                and (part.name, part.old, part.new) in self.named
+                and self._try("", (part,)).answer == "fails"
+            ):
+                return Found(changes=(part,), apart=())
+        return None
 
     def _moved_since(self) -> list[Change]:
         """What is otherwise here and now than it was in the new run, and not in its lock."""

@@ -100,6 +100,22 @@ def test_one_component_that_moved_needs_no_search(nights: Planted) -> None:
     assert [crossing["name"] for crossing in one["evidence"]] == ["new lock", "old lock"]
 
 
+def test_what_is_named_in_one_stack_is_tried_first_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks = [STACK, "engine-onnxruntime1.31.1-py3.12"]
+    nights = Planted(tmp_path / "two", MATRIX.replace("1.20.1}\naxes", "[1.20.1, 1.31.1]}\naxes"), monkeypatch)
+    for version in ("1", "2"):
+        for stack in stacks:
+            nights.packages[stack].update({f"p{at}": version for at in range(8)})
+        nights.save()
+        culprits(nights, "p6")
+        nights.run(code=int(version) - 1)
+    found = nights.json("trace")["traced"]
+    assert {one["engine"] for one in found} == set(stacks)
+    assert {(one["verdict"], one["component"]) for one in found} == {("named", "p6 1 -> 2")}
+    tries = sorted(len(one["evidence"]) for one in found)
+    assert tries[0] == 3 < tries[1], "both ends, and what is likely"
+
+
 def test_components_that_only_together_fail_are_an_interaction(nights: Planted) -> None:
     culprits(nights, "p1", "p6")
     nights.run(code=1)
