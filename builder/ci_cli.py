@@ -44,6 +44,10 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
     )
     emit.add_argument("--fail-on", choices=("never", "failed", "unexpected", "infra"), default="unexpected",
                       help="what makes the last job fail (default: unexpected)")  # fmt: skip
+    emit.add_argument(
+        "--lock", choices=("frozen", "refresh"), default="frozen", help="refresh: a first job pins every stack anew, and the "
+        "night runs what it pinned (default: frozen, the committed lock)",
+    )  # fmt: skip
     emit.add_argument("--runs-on", metavar="LABELS", help="runners, as labels with commas between (default: ubuntu-24.04; "
                       "GitLab: any runner)")  # fmt: skip
     emit.add_argument(
@@ -100,6 +104,7 @@ def _options(options: argparse.Namespace, project: Project) -> Options:
     words += ["--minutes", f"{options.minutes:g}"] if options.minutes != 30 else []
     words += ["--fail-on", options.fail_on] if options.fail_on != "unexpected" else []
     words += ["--setup", options.setup] if options.setup != "make setup" else []
+    words += ["--lock", options.lock] if options.lock != "frozen" else []
     for each in options.runner_for:
         words += ["--runner-for", *each]
     words += ["--pages"] if options.pages else []
@@ -108,7 +113,8 @@ def _options(options: argparse.Namespace, project: Project) -> Options:
         provider=options.provider, group=group, pull_requests="" if pulls == "none" else pulls, jobs=options.jobs,
         minutes=options.minutes, cron=options.cron or ci_emit.CRON, fail_on=options.fail_on,
         runs_on=tuple(options.runs_on.split(",")) if options.runs_on else (), runners=runners, setup=options.setup,
-        image=options.image or ci_emit.IMAGE, pages=options.pages, command=shlex.join(["enginematrix", *matrix, *words]),
+        image=options.image or ci_emit.IMAGE, pages=options.pages, refresh=options.lock == "refresh",
+        command=shlex.join(["enginematrix", *matrix, *words]),
     )  # fmt: skip
 
 

@@ -73,6 +73,8 @@ class Options:
     setup: str = "make setup"
     image: str = IMAGE
     pages: bool = False
+    refresh: bool = False
+    """Whether a job of its own pins every stack anew first; the parts take its lock."""
     command: str = ""
 
 
@@ -104,6 +106,7 @@ def emit(project: Project, options: Options) -> Emitted:
     shared = {
         "command": options.command, "setup": options.setup, "policy": options.fail_on, "actions": ACTIONS,
         "program": " ".join(["enginematrix", *_file(project)]), "image": options.image, "pages": options.pages,
+        "lock": project.lock.name,
     }  # fmt: skip
     if options.provider == "github":
         root = project.root / ".github" / "workflows"
@@ -114,6 +117,8 @@ def emit(project: Project, options: Options) -> Emitted:
     else:
         rules = {"nightly": '$CI_PIPELINE_SOURCE == "schedule"', "pr": '$CI_PIPELINE_SOURCE == "merge_request_event"'}
         flows = [_flow("nightly", options.group, nightly, rules["nightly"], _limit(project, options.group, nightly))]
+        if options.refresh:
+            flows[0].update(refresh=True, jobs=["nightly-lock", *flows[0]["jobs"]])
         if pulls:
             limit = _limit(project, options.pull_requests, pulls)
             flows.append(_flow("pr", options.pull_requests, pulls, rules["pr"], limit))
@@ -263,7 +268,7 @@ def _github(
     runs_on = list(options.runs_on) if len(options.runs_on) > 1 else (options.runs_on or (RUNS_ON,))[0]
     return _fill("github", {
         **shared, "name": name, "group": shlex.quote(group), "jobs": jobs, "cron": cron, "runs_on": runs_on,
-        "timeout": _limit(project, group, kinds),
+        "timeout": _limit(project, group, kinds), "refresh": options.refresh and name == "nightly",
         "locks": ", ".join(f"'{path}'" for path in _locks(project)),
     })  # fmt: skip
 
@@ -278,7 +283,7 @@ def _flow(name: str, group: str, kinds: Sequence[Jobs], rule: str, timeout: int)
     ]  # fmt: skip
     return {
         "name": name, "group": shlex.quote(group), "classes": classes, "rule": rule, "timeout": timeout,
-        "jobs": [each["job"] for each in classes], "nightly": name == "nightly",
+        "jobs": [each["job"] for each in classes], "nightly": name == "nightly", "refresh": False,
     }  # fmt: skip
 
 

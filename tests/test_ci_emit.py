@@ -32,7 +32,7 @@ WAYS: list[list[str]] = [
     ["--jobs", "3", "--runs-on", "self-hosted,linux", "--cron", "5 3 * * 1-5", "--fail-on", "failed"],
     ["--jobs", "4", "--runner-for", "onnxruntime<1.17", "self-hosted,gpu,l4", "--runner-for", "model=beta", "arm"],
     ["--setup", HOSTILE, "--pr-group", "none"],
-    ["--group", "all", "--minutes", "1"],
+    ["--group", "all", "--minutes", "1", "--lock", "refresh"],
 ]
 
 
@@ -159,6 +159,19 @@ def test_the_jobs_run_every_cell_of_the_group_once(project: Path, provider: str,
         assert cells, "no job without work"
         ran += [cell.id for cell in cells]
     assert sorted(ran) == sorted(cell.id for cell in pipeline.select(place, group=group, expression=None).cells)
+
+
+def test_a_refreshed_lock_is_the_same_for_all_parts(project: Path) -> None:
+    jobs = emit(project, "github", "--lock", "refresh")["nightly.yml"]["jobs"]
+    assert jobs["part"]["needs"] == "lock" and jobs["report"]["needs"] == ["lock", "part"]
+    for name in ("part", "report"):
+        uses = [step.get("with", {}).get("name") for step in jobs[name]["steps"] if "download" in step.get("uses", "")]
+        assert "lock" in uses
+    assert "lock" not in emit(project, "github", "--lock", "refresh")["pr.yml"]["jobs"]
+    files = emit(project, "gitlab", "--lock", "refresh")["enginematrix.yml"]
+    assert files["nightly-lock"]["artifacts"]["paths"] == ["matrix.lock"] and files["nightly-lock"]["stage"] == "build"
+    assert files["nightly-report"]["dependencies"][0] == "nightly-lock"
+    assert "lock" not in emit(project, "github")["nightly.yml"]["jobs"]
 
 
 def test_runners_have_the_cells_that_were_named(project: Path) -> None:
