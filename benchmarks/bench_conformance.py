@@ -4,8 +4,9 @@ against a plain loop over the same models in one process of the same environment
 Bar: 1.5 times the loop. The loop is the least that gives a verdict: a session of one thread, one run, NumPy's own
 comparison, nothing to survive a crash and nothing written down. Its time is counted from the first model to the last
 one, with the interpreter started, the library imported and all data in memory; ours is all that the steps take, forks,
-runs to make sure of a failure and the store included. Processor time (of the loop, and of the worker's jobs with all they
-started) is told beside it: it holds on a busy machine, too.
+runs to make sure of a failure and the store included, as many steps at once as there are cores, as in a run. Beside it
+stand the same with one step at a time, and processor time (of the loop, and of the worker's jobs with all they started),
+which holds on a busy machine, too.
 
     python benchmarks/bench_conformance.py [SELECTOR] [ROUNDS]        default: onnxruntime=1.20.1,1.31.1 and 3
 """
@@ -13,12 +14,14 @@ started) is told beside it: it holds on a busy machine, too.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import synthetic
@@ -111,11 +114,16 @@ def main(select: str, rounds: int) -> None:
             session(chain.build)  # starts the worker
             python = Venv(store, chain.engine.name, chain.engine.data["pins"]).python
             family = chain.engine.data["family"]
+            together: list[tuple[float, float]] = []
             walls, processors, good, count, children, verified = [], [], 0, 0, 0, 0
             for _ in range(rounds):
                 command = [str(python), "-c", LOOP, str(install_worker(store.root)), str(cases), family.adapter]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 wall, processor, good, count = json.loads(done.stdout)
+                started = time.perf_counter()
+                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                    list(pool.map(jobs.do, steps.values()))
+                together.append((wall, time.perf_counter() - started))
                 started = time.perf_counter()
                 records = [jobs.do(step).record for step in steps.values()]
                 walls.append((wall, time.perf_counter() - started))
@@ -126,7 +134,7 @@ def main(select: str, rounds: int) -> None:
             print(
                 f"{stack}: {count} cases, {good} pass in the loop, {verified} verified in {children} processes (bar {BAR})"
             )
-            for what, pairs in (("wall time", walls), ("processor time", processors)):
+            for what, pairs in (("wall time", together), ("one by one", walls), ("processor time", processors)):
                 loop, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
                 ratios = [b / a for a, b in pairs]
                 spread = f"{min(ratios):.2f} to {max(ratios):.2f}"

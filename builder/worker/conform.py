@@ -31,7 +31,7 @@ from worker import conform_compare, conform_data, conform_engines, jobs, leader,
 #: Characters of a message that are kept: what a diagnosis reads is at its beginning.
 MESSAGE = 1200
 #: Cases with wrong numbers that are computed again alone, to see whether any does.
-PROBES = 4
+PROBES = 2
 #: Characters of a text that a child tells its parent, places of this machine included.
 CLIP = 2000
 #: Bytes of what a dying child said.
