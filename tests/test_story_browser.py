@@ -264,6 +264,13 @@ def test_known_good_answers_which_stack_for_what(shown: Page, address: str, repo
     first = shown.locator("details.known").first
     expect(first).to_contain_text("1.31.1")
     expect(first.locator("code").first).to_have_text(good[0]["pick"])
+    second = shown.locator("details.known").nth(1)  # what is in it is made when it is opened, or printed
+    assert second.locator("code").count() == 0
+    second.locator("summary").press("Enter")
+    expect(second.locator("code").first).to_have_text(good[1]["pick"])
+    third = shown.locator("details.known").nth(2)
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(third.locator("code").first).to_have_text(good[2]["pick"])
     shown.get_by_label("model").select_option("segmenter")
     shown.get_by_label("precision").select_option("fp16")
     expect(shown).to_have_url(re.compile(r"known\?model=segmenter&precision=fp16"))
