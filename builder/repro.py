@@ -88,7 +88,9 @@ class _Leaving:
         self.root = store.root / FOLDER
         self.chains = {chain.cell.id: chain for chain in chains}
         self.old: Mapping[str, Mapping[str, Any]] = before.get("folders", {})
-        self.folders = {name: dict(one) for name, one in self.old.items() if one["cell"] not in here}
+        # Of what was removed by hand, or by `gc`, nothing is said any more.
+        there = {name for name in self.old if (self.root / name / SIGN).is_file()}
+        self.folders = {name: dict(one) for name, one in self.old.items() if one["cell"] not in here and name in there}
         self.same = {c: name for c, name in before.get("same", {}).items() if c not in here and name in self.folders}
         self.none = {c: why for c, why in before.get("none", {}).items() if c not in here}
         self.slugs = {c: slug for c, slug in before.get("slugs", {}).items() if c in self.same}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import EXIT_OK, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
+    from builder.isolation import Isolation
     from builder.pipeline import Work
 
 
@@ -39,11 +41,17 @@ def folder(options: argparse.Namespace, work: Work) -> int:
     from builder.store import Store
 
     store = Store(work.project.artifacts)
-    plan = pipeline.make_plan(work, lock.read(work.project.lock) or lock.Lock(cutoff=""), machine.read())
-    reconcile(plan, store.light(), store.root / "objects", engines=False)
-    (chain,) = plan.chains
-    (cell,) = pipeline.collect(plan, work, store, pipeline.Result(report={}, ran=0))
-    if cell["status"] == "skipped":
+    locked, here = lock.read(work.project.lock) or lock.Lock(cutoff=""), machine.read()
+    ways: tuple[Isolation | None, ...] = (options.isolation,) if options.isolation else (None, "venv", "docker")
+    for way in ways:  # it may have been run otherwise than the matrix says
+        asked = replace(work, asked=way) if way else work
+        plan = pipeline.make_plan(asked, locked, here)
+        reconcile(plan, store.light(), store.root / "objects", engines=False)
+        (chain,) = plan.chains
+        (cell,) = pipeline.collect(plan, asked, store, pipeline.Result(report={}, ran=0))
+        if cell["status"] != "skipped":
+            break
+    else:
         msg = f"{cell['id']} ({cell['slug']}): {cell['reason']}; `enginematrix run --select '#{cell['id']}'` runs it"
         raise UsageError(msg)
     target = Path(options.folder) if options.folder else None

@@ -6,6 +6,7 @@ import ast
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -184,6 +185,15 @@ def test_gc_takes_what_is_of_no_cell(site: Site) -> None:
     (site.root / "c.zip").touch()
     assert {path.name for path in repro.unused(site.store.root, {"a", "b"})} == {"c", "c.zip"}
     assert not repro.unused(site.store.root, {"a", "b", "c", "c.zip"})
+
+
+def test_what_gc_took_costs_no_later_run_anything(site: Site) -> None:
+    site.leave([cell("a"), cell("b", line="another")])
+    shutil.rmtree(site.root / "b")
+    site.leave([cell("a")])
+    stamp = (site.root / "index.json").stat().st_mtime_ns
+    site.leave([cell("a")])
+    assert (site.root / "index.json").stat().st_mtime_ns == stamp
 
 
 def test_a_damaged_index_is_no_index(site: Site) -> None:
