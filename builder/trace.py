@@ -220,8 +220,8 @@ class _Trace:
         outside = [one for one in self.row["changes"] or () if not one["stack"] or one["component"] in _REALISED]
         outside += [one for one in self.matrix if one["component"] == "matrix"]
         stacks, data = self._needed()
-        new = trace_locks.of_run(self.store, self.work.project, self.new_run, stacks)
-        old = trace_locks.of_run(self.store, self.work.project, self.old_run, stacks)
+        new = trace_locks.of_run(self.store, self.work.project, self.new_run, stacks, data)
+        old = trace_locks.of_run(self.store, self.work.project, self.old_run, stacks, data)
         stacks, data = self._used(stacks, data, new)
         images = {step.stack.id for step in self.lab.plan([self.cell], new).steps
                   if step.kind == "environment" and step.stack is not None and step.data["isolation"] == "docker"}  # fmt: skip

@@ -7,6 +7,7 @@ the hashes, and they count only where they are those of the digest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from builder.project import Project
 from builder.store import Store
 from builder.values import Stack, digest
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 FOLDER = "kept-locks"
 """Under `artifacts/`."""
 
@@ -35,8 +37,11 @@ def keep(store: Store, locked: Lock) -> None:
         store.write_text(path, locked.dumps())
 
 
-def of_run(store: Store, project: Project, run: Mapping[str, Any], stacks: Iterable[Stack]) -> Lock:
-    """The lock of a run (its record in the store), with an entry for each of these stacks that it had one for.
+def of_run(
+    store: Store, project: Project, run: Mapping[str, Any], stacks: Iterable[Stack], data: Iterable[str] = ()
+) -> Lock:
+    """The lock of a run (its record in the store), with an entry for each of these stacks that it had one for, and for these
+    names of models' sources.
 
     Raises LockGone where it was not kept and cannot be had again; InfrastructureError when the index is away."""
     sha256 = str(run.get("lock", {}).get("sha256"))
@@ -44,9 +49,9 @@ def of_run(store: Store, project: Project, run: Mapping[str, Any], stacks: Itera
     if present is not None and digest(present.dumps()) == sha256:
         return present
     path = _path(store, sha256)
-    kept = lock.read(path)
+    kept = lock.read(path) if _SHA256.fullmatch(sha256) else None  # a record may come from elsewhere
     if kept is None:
-        return _again(store, run, stacks)
+        return _again(store, run, stacks, {name: _source(run, present, name) for name in data})
     if digest(kept.dumps()) != sha256:
         msg = f"{path}: its content is not what its name says"
         raise LockGone(msg)
@@ -57,7 +62,19 @@ def _path(store: Store, sha256: str) -> Path:
     return store.root / FOLDER / f"{sha256}.lock"
 
 
-def _again(store: Store, run: Mapping[str, Any], stacks: Iterable[Stack]) -> Lock:
+def _source(run: Mapping[str, Any], present: Lock | None, name: str) -> tuple[str, ...]:
+    """The hashes of a source, of which history has nothing: those of the present lock, where the name itself says which version
+    it is."""
+    found = present.sources.get(name) if present is not None else None
+    if found is None or name.startswith(lock.HUB):
+        msg = f"run {run['id']} did not keep its lock, and history does not say what {name} was"
+        raise LockGone(msg)
+    return found
+
+
+def _again(
+    store: Store, run: Mapping[str, Any], stacks: Iterable[Stack], sources: Mapping[str, tuple[str, ...]]
+) -> Lock:
     """From what history pinned, with the index's hashes, held against the digests that history has of them."""
     name = run["id"]
     entries = history_runs.pins(store, str(name))
@@ -65,7 +82,7 @@ def _again(store: Store, run: Mapping[str, Any], stacks: Iterable[Stack]) -> Loc
         msg = f"run {name} was made before lock entries were kept"
         raise LockGone(msg)
     cutoff = str(run["lock"]["cutoff"])
-    found = Lock(cutoff=cutoff)
+    found = Lock(cutoff=cutoff, sources=dict(sources))
     for stack in stacks:
         entry = entries.get(stack.id)
         if entry is None or "python" not in entry:

@@ -12,7 +12,7 @@ import pytest
 import specs
 from planted import Planted, fails, hashes
 
-from builder import trace, trace_locks
+from builder import lock, trace, trace_locks
 from builder.environment import uv
 from builder.store import Store
 
@@ -247,6 +247,24 @@ def test_a_lock_that_was_not_kept_is_had_again_by_its_digests_or_not_at_all(
     assert "the index now has other files of" in one["why"]
     monkeypatch.setattr(uv, "hashes_of", lambda pins, python, cutoff: {pin: hashes(pin) for pin in pins})
     assert traced(nights)["component"] == "p4 1 -> 2"
+
+
+def test_a_source_that_history_says_nothing_of_is_taken_where_its_name_says_what_it_is(
+    nights: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (nights.project.artifacts / trace_locks.FOLDER).iterdir():
+        path.unlink()
+    locked = lock.read(nights.project.lock)
+    assert locked is not None
+    package, hub = "weights==1.0", "hub:owner/model@main:*"
+    locked.sources = {package: ("sha256:1",), hub: ("commit:x", "sha256:2")}
+    nights.project.lock.write_text(locked.dumps())
+    store = Store(nights.project.artifacts)
+    (run,) = store.runs()
+    assert trace_locks.of_run(store, nights.project, run, [], [package]).sources == {package: ("sha256:1",)}
+    for name in (hub, "weights==2.0"):
+        with pytest.raises(trace_locks.LockGone, match="history does not say what"):
+            trace_locks.of_run(store, nights.project, run, [], [name])
 
 
 def test_a_kept_lock_that_was_changed_is_not_believed(nights: Planted) -> None:
