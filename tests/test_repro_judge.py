@@ -264,6 +264,17 @@ def test_what_cannot_be_tried_says_why(site: Path, tmp_path: Path) -> None:
     assert (code, "no Python 3.1 (PATH, PYENV_ROOT and HOME were looked through) and no uv" in text) == (2, True), text
 
 
+@pytest.mark.parametrize("python", ["3.11", "python3.11"])
+def test_another_python_is_looked_for_as_the_stacks_own_is(site: Path, python: str) -> None:
+    (site / "reproduce.sh").write_text(shell(python="3.4"))
+    (site.parent / "bin" / "uv").rename(site.parent / "uv")
+    assert sh(site)[0] == 2
+    (site.parent / "uv").rename(site.parent / "bin" / "uv")
+    code, text = sh(site, PYTHON=python)
+    assert code == 7, text
+    assert f"--python {site.parent / 'bin' / 'python3.11'} " in calls(site)
+
+
 def test_pyenv_is_found_though_its_shims_refuse(site: Path) -> None:
     root = site.parent / "pyenv"
     (root / "shims").mkdir(parents=True)
