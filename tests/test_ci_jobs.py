@@ -53,14 +53,15 @@ def steps(folder: Path, job: str) -> dict[str, str]:
     return {step["name"]: step["run"] for step in workflow["jobs"][job]["steps"] if "run" in step}
 
 
-def run(folder: Path, script: str, code: int = 0, **env: str) -> str:
-    """A step, with the shell and the options that GitHub gives `shell: bash`."""
+def run(folder: Path, script: str, code: int = 0, shell: str = "bash", **env: str) -> str:
+    """A step, with the shell and the options that GitHub gives `shell: bash`; or with `sh -e`, as GitLab's runner has it."""
+    command = ["sh", "-e", "-c"] if shell == "sh" else ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"]
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
     (tools / "enginematrix").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m builder "$@"\n')
     (tools / "enginematrix").chmod(0o755)
     done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script], cwd=folder, text=True, check=False, timeout=600,
+        [*command, script], cwd=folder, text=True, check=False, timeout=600,
         env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "150", **env}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -130,6 +131,27 @@ def test_the_merged_results_are_reused_and_compared(night: dict[str, Path]) -> N
     assert "Nothing to do" in text
     runs = enginematrix(night["merged"], "diff", "--runs").splitlines()
     assert any("group nightly:" in line for line in runs) and any("part 1/2" in line for line in runs)
+
+
+def test_a_job_of_a_named_runner_and_one_of_gitlab_do_their_part(night: dict[str, Path], tmp_path: Path) -> None:
+    """On the merged results, so that nothing is left to do: which cells they take, and what they leave."""
+    folder = tmp_path / "clone"
+    shutil.copytree(night["merged"], folder, ignore=shutil.ignore_patterns("parts", "env"))
+    select = "nightly and (onnxruntime<1.17)"
+    told_ = run(folder, steps(folder, "part")["Run this part"], PART="1/1", SELECT=select)
+    assert "Nothing to do: 3 cells are up to date" in told_
+    run(folder, steps(folder, "part")["Gather its results"], ARTIFACT="part-007")
+    left = json.loads((folder / "parts/part-007/report.json").read_text())
+    assert {cell["engine"]["fields"]["onnxruntime"] for cell in left["cells"]} == {"1.15.1"}
+    enginematrix(folder, "ci", "emit", "gitlab", "--jobs", "2", "--setup", "true", "--pr-group", "none")
+    jobs = yaml.safe_load((folder / ".gitlab/enginematrix.yml").read_text())
+    (script,) = jobs["nightly-part"]["script"]
+    for number, part in enumerate(jobs["nightly-part"]["parallel"]["matrix"][0]["PART"]):
+        run(folder, script, PART=part, SELECT="", CI_JOB_ID=f"4{number}", shell="sh")
+    shutil.rmtree(folder / "parts/part-007")
+    (script,) = jobs["nightly-report"]["script"]
+    run(folder, script, code=1, shell="sh")
+    assert [told(cell) for cell in report(folder)["cells"]] == [told(cell) for cell in report(night["whole"])["cells"]]
 
 
 def test_merging_again_changes_nothing(night: dict[str, Path]) -> None:
