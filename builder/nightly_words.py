@@ -141,7 +141,7 @@ def _entry(group: Mapping[str, Any], traced: Sequence[Mapping[str, Any]]) -> Ent
     """The cells, the category, the component, the remedy."""
     mine = set(group["cells"])
     found = [one for one in traced if not mine.isdisjoint(one["cells"])] if group["kind"] in BAD else []
-    below = list(dict.fromkeys(f"cause: {_cause(one)}" for one in found if one["verdict"] != "not traced"))[:2]
+    below = [f"cause: {cause}" for cause in causes(traced, group["kind"], group["cells"])][:2]
     if not below and group["beside"]:
         more = f" and {len(group['beside']) - 3} more" if len(group["beside"]) > 3 else ""
         below = [f"changed beside: {'; '.join(group['beside'][:3])}{more}"]
@@ -153,6 +153,13 @@ def _entry(group: Mapping[str, Any], traced: Sequence[Mapping[str, Any]]) -> Ent
     return Entry(
         lead=_cells(len(group["cells"])), rest=group["became"], below=below, small=f"{names}{more}: {group['slugs'][0]}"
     )
+
+
+def causes(traced: Sequence[Mapping[str, Any]], kind: str, cells: Iterable[str]) -> list[str]:
+    """What tracing found of some cells that changed alike, once each; nothing of those that did not get worse."""
+    mine = set(cells) if kind in BAD else set()
+    found = [one for one in traced if not mine.isdisjoint(one["cells"]) and one["verdict"] != "not traced"]
+    return list(dict.fromkeys(_cause(one) for one in found))
 
 
 def _late(one: Mapping[str, Any]) -> Entry:

@@ -297,10 +297,11 @@ def fake_report(times: int = 1) -> dict[str, Any]:
             "groups": [
                 {"kind": "new-failures", "title": "New failures", "meaning": "worked before and fails now", "count": 2,
                  "became": f"verified -> crashed at run: {HOSTILE}",
+                 "causes": ["numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11), tried: it fails with it and works without it"],
                  "beside": ["numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11)"],
                  "remedy": "Pin numpy<2.", "cells": [cell["id"] for cell in made if cell["status"] == "timeout"]},
                 {"kind": "fixed", "title": "Fixed", "meaning": "failed before and works now", "count": 1, "remedy": None,
-                 "became": "failed -> verified", "beside": [], "cells": [made[0]["id"]]},
+                 "became": "failed -> verified", "causes": [], "beside": [], "cells": [made[0]["id"]]},
             ],
         },
         "predictions": predictions(made),

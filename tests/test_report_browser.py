@@ -127,6 +127,7 @@ def test_the_overview_says_what_changed_and_what_is_covered(
     panel = page.locator("#since")
     expect(panel).to_contain_text("2 regressions")
     expect(panel).to_contain_text("New failures: 2, fixed: 1; 384 cells unchanged")
+    expect(panel).to_contain_text("Cause: numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11), tried: it fails with it")
     expect(panel).to_contain_text("Beside: numpy 1.26.4 -> 2.2.6 (onnxruntime-1.16.3-py3.11).")
     covered = complete(report)["coverage"]
     told = f"{covered['cells']['told']} of {covered['cells']['all']} tried"

@@ -12,7 +12,7 @@ from builder.store import Store
 def since(store: Store, report: Mapping[str, Any]) -> dict[str, Any] | None:
     """docs/report-schema.md, SINCE. The newer side is the report's own run, or, for a report of what is stored, the newest run
     of its selection, whose results it shows. None where no run of that selection is stored, or they cannot be compared."""
-    from builder import history, history_words
+    from builder import history, history_words, nightly_words
     from builder.history_changes import words
     from builder.history_runs import like
 
@@ -30,12 +30,14 @@ def since(store: Store, report: Mapping[str, Any]) -> dict[str, Any] | None:
     except EngineMatrixError:
         return None
     shown = {cell["id"] for cell in report["cells"]}
+    traced = report.get("nightly", {}).get("trace", {}).get("results", ())  # by a night, what made the new failures
     return {
         "old": old, "new": str(new["id"]), "headline": history_words.headline(found), "changes": list(words(found["changes"])),
         "regressions": found["regressions"],
         "groups": [
             {"kind": kind, "title": history_words.TITLES[kind], "meaning": meaning, "became": became, "beside": beside,
-             "count": len(rows), "remedy": next((row["remedy"] for row in rows if row["remedy"]), None),
+             "causes": nightly_words.causes(traced, kind, [row["id"] for row in rows]), "count": len(rows),
+             "remedy": next((row["remedy"] for row in rows if row["remedy"]), None),
              "cells": [row["id"] for row in rows if row["id"] in shown]}
             for kind, meaning in history.KINDS.items()
             for became, beside, rows in history_words.groups(found["kinds"][kind])

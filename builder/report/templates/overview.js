@@ -42,7 +42,7 @@ function overview() {
 }
 function sincePanel() { // what changed since the last run of the same selection
   const S = D.since; if (!S) return null;
-  const bad = S.regressions > 0, first = 8, item = (g, i) => h("li", {}, count(g), h("div", {}, h("div", { class: "t" }, `${g.title}: `, h("span", { class: "became" }, rich(clip(g.became, 220)))), g.beside.length > 0 && h("div", { class: "fix" }, `Beside: ${g.beside.join("; ")}.`), g.remedy && h("div", { class: "fix" }, rich(g.remedy)),
+  const bad = S.regressions > 0, first = 8, item = (g, i) => h("li", {}, count(g), h("div", {}, h("div", { class: "t" }, `${g.title}: `, h("span", { class: "became" }, rich(clip(g.became, 220)))), g.causes.length > 0 && h("div", { class: "fix" }, `Cause: ${g.causes.join("; ")}.`), g.beside.length > 0 && h("div", { class: "fix" }, `Beside: ${g.beside.join("; ")}.`), g.remedy && h("div", { class: "fix" }, rich(g.remedy)),
     h("div", { class: "meta" }, h("span", { class: "tag", "data-tip": g.meaning, tabindex: 0 }, g.kind), g.cells.length > 0 && h("a", { href: g.cells.length === 1 ? link("cell/" + g.cells[0]) : link("cells", { since: i }) }, g.cells.length === 1 ? "show cell" : "show cells"))));
   const ul = h("ul", { class: "finds" }, S.groups.slice(0, first).map(item));
   return h("section", { class: "panel", id: "since" }, h("header", {}, h("h2", {}, "Since the last run"), h("span", { class: "faint" }, S.old ? `${S.old} → ${S.new}` : "the first one of this selection"), S.old && h("span", { class: `tag ${bad ? "bad" : ""}`, style: { "margin-left": "auto" } }, bad ? plural(S.regressions, "regression") : "no regression")),
