@@ -296,11 +296,6 @@ class Store:
         )
         return dict(rows)
 
-    def latest_times(self) -> dict[str, str]:
-        """cell id -> when its newest result was reported (ISO 8601)."""
-        query = "select cell, max(runs.started) from results join runs on runs.id = results.run group by cell"
-        return dict(self._read(query))
-
     def put_run(
         self,
         run: str,
