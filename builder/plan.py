@@ -733,9 +733,10 @@ class Planner:
         ), ""  # fmt: skip
 
     def _loads(self, stack: Stack, recipe: Recipe) -> bool:
-        """Whether a stack runs the recipe's own module."""
+        """Whether a stack runs the recipe's own module by the framework itself: adapter and exporter of a framework have its
+        name; another that starts from its modules (Torch-TensorRT) makes engines of them."""
         family, reference = self.families[stack.family], self.families[self.reference_stacks[recipe.name].family]
-        return family.takes == "module" and family.exporter == reference.exporter
+        return family.takes == "module" and family.adapter == family.exporter == reference.exporter
 
     def _runs_onnx(self, stack: Stack) -> bool:
         """Whether a stack that exports can run what it exports."""

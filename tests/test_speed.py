@@ -125,7 +125,7 @@ def script(slow: float, fast: float, fail: str = "") -> Any:
 
 def run(tmp_path: Path, answer: Any) -> tuple[dict[str, Any], fake.World]:
     stack = factory.stack("exporter", "torch")
-    family = factory.family("torch", takes="module", exporter="torch", precision={"fp32": "flag"})
+    family = factory.family("torch", takes="module", adapter="torch", exporter="torch", precision={"fp32": "flag"})
     planner = factory.planner(stack, families={"torch": family})
     planner.reference_stacks = {"model": stack}
     cell = factory.cell(attributes=Attributes(measure=True))

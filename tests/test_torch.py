@@ -74,9 +74,13 @@ def adapter(name: str) -> ModuleType:
 
 
 def module_family(**values: Any) -> Any:
-    return factory.family(
-        "torch", takes="module", exporter="torch", precision={"fp32": "flag", "fp16": "flag"}, **values
-    )
+    default = {
+        "takes": "module",
+        "adapter": "torch",
+        "exporter": "torch",
+        "precision": {"fp32": "flag", "fp16": "flag"},
+    }
+    return factory.family(**{"name": "torch", **default, **values})
 
 
 def planned(measure: bool = False, engine: str = "engine", **families: Any) -> Any:
@@ -112,6 +116,13 @@ def test_a_baseline_is_on_the_same_device_or_there_is_none() -> None:
     chain = planned(measure=True, torch=module_family(device="cuda"))
     assert chain.speedup is None
     assert "on cuda, not on cpu" in chain.no_baseline
+
+
+def test_what_makes_engines_of_modules_is_not_the_framework() -> None:
+    """Torch-TensorRT starts from PyTorch's modules too: its cells are held against PyTorch, never against itself."""
+    chain = planned(measure=True, engine="over", over=module_family(name="over", adapter="torch_tensorrt"))
+    assert chain.speedup.data["baseline"].stack.family == "torch"
+    assert planned(measure=True, engine="torch", torch=module_family(adapter="torch_tensorrt")).speedup is None
 
 
 def test_nothing_is_compared_that_is_not_timed() -> None:
