@@ -37,13 +37,14 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 TYPE = """async text => {
     const box = document.getElementById("filter"), before = performance.getEntriesByName("filtered").length;
     box.value = text; box.dispatchEvent(new Event("input"));
-    while (performance.getEntriesByName("filtered").length === before) await new Promise(done => setTimeout(done, 5));
+    const wait = () => new Promise(done => setTimeout(done, 5));
+    for (let i = 0; i < 6000 && performance.getEntriesByName("filtered").length === before; i++) await wait();
     return performance.getEntriesByName("filtered").at(-1).duration / 1000;
 }"""
 OPEN = """async ([address, wanted]) => {
     const start = performance.now();
     location.hash = address;
-    while (!document.querySelector(wanted)) await new Promise(done => setTimeout(done, 2));
+    for (let i = 0; i < 15000 && !document.querySelector(wanted); i++) await new Promise(done => setTimeout(done, 2));
     await new Promise(requestAnimationFrame);
     return (performance.now() - start) / 1000;
 }"""

@@ -115,7 +115,8 @@ def test_overview_counts_and_leads_to_the_cells(view: Watched, address: str, rep
     page.locator(".counts a.s-failed").click()
     expect(page.locator(".hint")).to_have_text(f"{report['counts']['failed']} of {len(report['cells'])} cells")
     page.go_back()
-    page.locator(".finds a", has_text="show cells").first.click()
+    findings = page.locator("section", has=page.get_by_role("heading", name="Findings", exact=True))
+    findings.get_by_role("link", name="show cells").first.click()
     expect(page.locator(".hint")).to_have_text(f"20 of {len(report['cells'])} cells")
     expect(page.locator(".head")).to_contain_text("This tf2onnx cannot write opset 21.")
 
@@ -441,6 +442,7 @@ def test_ten_thousand_cells_stay_quick(browser: Browser, tmp_path: Path) -> None
     page.on("console", lambda m: problems.append(m.text))
     page.on("pageerror", lambda e: problems.append(str(e)))
     page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_function("performance.getEntriesByName('shown').length > 0")
     assert page.evaluate("performance.getEntriesByName('shown')[0].startTime") < 4000
     page.evaluate("location.hash = '#/cells'")
     expect(page.locator(".hint")).to_have_text(f"{n:,} of {n:,} cells")
@@ -450,7 +452,8 @@ def test_ten_thousand_cells_stay_quick(browser: Browser, tmp_path: Path) -> None
             for (const q of ["model=resnet50", "GridSample", "opset=17 and status!=verified", ""]) {
                 const before = performance.getEntriesByName("filtered").length;
                 box.value = q; box.dispatchEvent(new Event("input"));
-                while (performance.getEntriesByName("filtered").length === before) await new Promise(r => setTimeout(r, 5));
+                const done = () => performance.getEntriesByName("filtered").length > before;
+                for (let i = 0; i < 2000 && !done(); i++) await new Promise(r => setTimeout(r, 5));
                 out.push(performance.getEntriesByName("filtered").at(-1).duration);
             }
             return out;
