@@ -134,6 +134,19 @@ def test_imports_are_told_with_versions_or_errors(tmp_path: Path) -> None:
         assert fake.do("nothing").ok
 
 
+def test_packages_that_installed_the_same_file_are_told(tmp_path: Path) -> None:
+    python = hostile_venv(tmp_path / "venv", {"shared": "__version__ = '1.2'", "single": ""})
+    site = next((tmp_path / "venv").glob("lib/python3*/site-packages"))
+    for name, files in (("one_cu12-1.2", ["shared.py", "single.py"]), ("one_cu13-1.2", ["shared.py", "other.py"])):
+        (site / f"{name}.dist-info").mkdir()
+        (site / f"{name}.dist-info" / "RECORD").write_text("".join(f"{file},sha256=x,9\n" for file in files))
+    fake = Fake(tmp_path, python, imports=("shared", "single"))
+    with fake.session as session:
+        modules = session.probe["modules"]
+        assert modules["shared"]["installers"] == ["one-cu12 1.2", "one-cu13 1.2"]
+        assert "installers" not in modules["single"]
+
+
 def test_nothing_of_ours_shadows_a_library(fake: Fake) -> None:
     """The worker's folders are not on the path, so `import compare` or `import timing` never finds ours."""
     path = fake.got("search_path")

@@ -25,7 +25,7 @@ def probe(imports):
             module = importlib.import_module(name)
             path = getattr(module, "__file__", None) or ""
             modules[name] = {"version": version(module), "file": relative(path)}
-            owners = installers(path)
+            owners = installers(path) if "." not in name else []  # parts of a package come with it
             if len(owners) > 1:
                 modules[name]["installers"] = owners
         except (Exception, SystemExit) as error:
