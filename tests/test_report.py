@@ -113,6 +113,12 @@ def test_stacks_are_named_shortly() -> None:
     assert stacks(engines) == "tensorrt-rtx 1.6 (cuda 12), 1.7 (cuda 12, 13)"
     assert stacks(engines, 2) == "3 tensorrt-rtx stacks"
     assert stacks([*engines, *engines], 3) == stacks(engines)
+    plain = {"id": "a", "family": "onnxruntime", "fields": {"onnxruntime": "1.16.3", "python": "3.11"}}
+    with_it = {"onnxruntime": "1.16.3", "numpy": "2.2.6", "python": "3.11"}
+    assert (
+        stacks([plain, {"id": "b", "family": "onnxruntime", "fields": with_it}])
+        == "onnxruntime 1.16.3, 1.16.3 (numpy 2.2.6)"
+    )  # not only those with it
 
 
 # ---------------------------------------------------------------- does it contradict itself?

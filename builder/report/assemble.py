@@ -90,12 +90,13 @@ def stacks(engines: Iterable[Mapping[str, Any]], limit: int = 0) -> str:
     if limit and len(unique) > limit:
         number = Counter(engine["family"] for engine in unique.values())
         return ", ".join(f"{n} {family}" for family, n in number.items()) + " stacks"
-    families: dict[str, dict[str, dict[str, list[str]]]] = {}
+    # A release with a package added is another stack than the same one without.
+    families: dict[str, dict[tuple[str, tuple[str, ...]], dict[str, list[str]]]] = {}
     for engine in unique.values():
         fields = dict(engine["fields"])
         version = fields.pop(engine["family"], "")
         fields.pop("python", None)
-        more = families.setdefault(engine["family"], {}).setdefault(version, {})
+        more = families.setdefault(engine["family"], {}).setdefault((version, tuple(fields)), {})
         for name, value in fields.items():
             if value not in more.setdefault(name, []):
                 more[name].append(value)
@@ -103,7 +104,7 @@ def stacks(engines: Iterable[Mapping[str, Any]], limit: int = 0) -> str:
     for family, versions in families.items():
         named = [
             version + (f" ({'; '.join(f'{k} ' + ', '.join(v) for k, v in more.items())})" if more else "")
-            for version, more in versions.items()
+            for (version, _), more in versions.items()
         ]
         out.append(f"{family} {', '.join(named)}".strip())
     return "; ".join(out)
