@@ -17,11 +17,11 @@ function known(params) {
   all = () => fills.forEach(fill => fill()); // before it is printed
   const shown = families.map(f => [f, good.filter(k => D.engines[E.get(k.engine)].family === f)]).filter(x => x[1].length);
   return [
-    h("div", { class: "head" }, h("h1", {}, "Known-good stacks"), h("p", {}, `${plural(good.length, "engine stack")} verified${narrowed ? ` for ${narrowed}` : ""}: ran here, and every output matched the reference. Newest release first.`)),
+    h("div", { class: "head" }, h("h1", {}, "Known-good stacks"), h("p", {}, `${plural(good.length, "engine stack")} verified${narrowed ? ` for ${narrowed}` : ""}: ran, and every output matched the reference. Newest release first.`)),
     h("div", { class: "tools" }, pick("family", families), pick("model", models), pick("precision", precisions)),
     h("div", { class: "stack" }, shown.map(([family, list]) => h("section", { class: "panel" }, h("header", {}, h("h2", {}, family), h("span", { class: "faint" }, plural(list.length, "stack"))), list.map((k, i) => { const [details, fill] = knownStack(k, D.engines[E.get(k.engine)], of.get(E.get(k.engine)), at.get(E.get(k.engine)), i === 0); fills.push(fill); return details; }))),
-      !good.length && h("section", { class: "panel" }, h("p", { class: "empty" }, `No stack is verified${narrowed ? ` for ${narrowed}` : ""} here.`)),
-      rest.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not verified"), h("span", { class: "faint" }, narrowed || "nothing of these ran and matched here")),
+      !good.length && h("section", { class: "panel" }, h("p", { class: "empty" }, `No stack is verified${narrowed ? ` for ${narrowed}` : ""}.`)),
+      rest.length > 0 && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Not verified"), h("span", { class: "faint" }, narrowed || "nothing of these ran and matched")),
         h("ul", { class: "finds" }, rest.map(k => { const own = D.engines[E.get(k.engine)], mine = of.get(E.get(k.engine)).filter(c => asked([c.axes.model, c.axes.precision || ""])), cs = mine.filter(c => c.finding >= 0), built = mine.filter(c => c.status === "built").length; return h("li", {}, h("span", { class: "n" }, (built || cs.length || mine.length).toLocaleString("en"), h("small", {}, built ? "built" : cs.length ? "failing" : "not run")), h("div", {}, h("div", { class: "t" }, h("a", { href: link("cells", { q: `engine.id=${quote(k.engine)}` }) }, `${own.family} ${own.label}`), own.fields.python && h("span", { class: "faint" }, ` Python ${own.fields.python}`)), failuresOf(cs))); })))),
   ];
 }
