@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
     parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write (default: print it)")
     parser.add_argument("-s", "--select", metavar="EXPR", help="count only these cells (default: all of the report)")
     parser.add_argument("--label", metavar="TEXT", help="the left half (default: the matrix's name)")
-    parser.add_argument("--max-age", metavar="DAYS", type=float, default=7.0,
+    parser.add_argument("--max-age", metavar="DAYS", type=float, default=7,
                         help="an older report is stale, and the shield grey (default: 7)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="JSON for shields.io's endpoint badge (default: SVG)")
 

@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
         "--jobs", metavar="N", type=int, help="parts of the night (default: as many as --minutes asks for)"
     )
     emit.add_argument(
-        "--minutes", metavar="M", type=float, default=30.0,
+        "--minutes", metavar="M", type=float, default=30,
         help="minutes of one processor that a part is to take with nothing stored (default: 30)",
     )  # fmt: skip
     emit.add_argument(

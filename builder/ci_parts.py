@@ -143,6 +143,8 @@ class Division:
 
     def parts(self, number: int) -> list[Part]:
         """In `number` parts: of the ways to deal cells out the one that ends first, or nearly and with less work."""
+        if not self.cells:
+            return [Part(cells=(), seconds=0.0)] * number
         dealt = [self._deal(number, levels, thrifty) for levels in self._orders for thrifty in (False, True)]
         ends = [max(part.seconds for part in parts) for parts in dealt]
         good = [parts for parts, end in zip(dealt, ends, strict=True) if end <= min(ends) * _NEARLY]

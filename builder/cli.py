@@ -141,8 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("cell", metavar="CELL")
     why.add_argument("--group", metavar="NAME", help="say whether this group holds it (default: default)")
 
-    show = command("show", _show, "Show what fails and what to do; or a cell: error, log, versions loaded, its neighbours.")
-    show.add_argument("cell", metavar="CELL", nargs="?", help="an id, its beginning, or a slug (default: all that failed)")
+    show = command(
+        "show", _show, "Show what fails and what to do; or a cell: error, log, versions loaded, its neighbours."
+    )
+    show.add_argument(
+        "cell", metavar="CELL", nargs="?", help="an id, its beginning, or a slug (default: all that failed)"
+    )
     show.add_argument("--json", action="store_true", help="as JSON (default: text)")
     show.add_argument("--log", action="store_true", help="print its logs whole (default: where they are)")
     _isolated(show)
@@ -333,7 +337,9 @@ def _work(options: argparse.Namespace) -> Work:
             raise UsageError(
                 "--failed follows from what is stored on each machine, so that it has no parts; leave one out"
             )
-        return ci_parts.narrow(work, part, (options.group, options.select))
+        narrowed = ci_parts.narrow(work, part, (options.group, options.select))
+        if work.cells:
+            return narrowed
     if not work.cells and not getattr(options, "failed", False):
         msg = f"no cell fits {work.select!r}; `enginematrix plan --group all --cells` lists them"
         raise UsageError(msg)
@@ -546,7 +552,8 @@ def _show(options: argparse.Namespace) -> int:
             work.project.artifacts,
             logs=options.log,
             claims=report["predictions"]["claims"],
-            near=near.cells(work), releases=near.releases(work),
+            near=near.cells(work),
+            releases=near.releases(work),
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
         )
     )

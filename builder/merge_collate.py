@@ -30,7 +30,8 @@ LOST = "no part reported it: its job ended before it wrote a report, or the repo
 def collate(work: Work, reports: Sequence[Mapping[str, Any]], *, command: str, policy: str) -> dict[str, Any]:
     """The report of the cells of `work` (docs/report-schema.md, without findings), with `run.parts`. Raises UsageError for
     reports of another matrix, lock or selection."""
-    parts = sorted(reports, key=lambda report: (str(report["run"]["id"]), digest(dict(report))))
+    once = {digest(dict(report)): report for report in reports}
+    parts = [once[name] for name in sorted(once, key=lambda name: (str(once[name]["run"]["id"]), name))]
     _alike(work, parts)
     found = _newest(work, parts)
     locked = lock.read(work.project.lock) or lock.Lock(cutoff="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_more_parts_than_work_leaves_some_empty(tmp_path: Path, capsys: pytest.C
     empty = sizes.index(0) + 1
     assert cli.main(["-f", str(tmp_path / "matrix.yaml"), "run", "--group", "all", "--part", f"{empty}/9"]) == 0
     assert "this part has no cell" in capsys.readouterr().out
+
+
+def test_no_cell_has_no_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = Small(tmp_path)
+    assert [part.cells for part in ci_parts.Division(replace(small.work, cells=())).parts(2)] == [(), ()]
+    matrix = str(tmp_path / "matrix.yaml")
+    assert cli.main(["-f", matrix, "run", "--select", "onnxruntime<1", "--part", "1/1"]) == 2
+    assert "no cell fits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,21 @@ def test_readmes_commands_can_be_typed(line: str) -> None:
         line
         for line in TABLE
         if not line.startswith(
-            ("repro", "locate", "lock", "images", "compare", "check", "diff", "merge", "recipe", "nightly", "trace", "bisect")
+            (
+                "repro",
+                "locate",
+                "lock",
+                "images",
+                "compare",
+                "check",
+                "diff",
+                "merge",
+                "recipe",
+                "nightly",
+                "trace",
+                "bisect",
+                "ci",
+            )
         )
     ],
 )
@@ -174,7 +188,7 @@ def test_readmes_commands_work(small: Small, line: str, capsys: pytest.CaptureFi
     assert told.out.strip(), "it says something"
     wanted = {"plan": "Nothing to do.", "run": "Nothing to do", "report": "report.html", "why": cell.id, "show": cell.id,
               "schema": '"$schema"', "gc": "freed", "doctor": "families", "facts": "gpus",
-              "pick": "known stacks fit", "rules": "nothing fails"}  # fmt: skip
+              "pick": "known stacks fit", "rules": "nothing fails", "badge": "</svg>"}  # fmt: skip
     assert wanted[line.split()[0]] in told.out
 
 
