@@ -40,6 +40,9 @@ class Policy:
 POLICY = Policy()
 #: The engine of a whole machine comes back (a restart, an upgrade) more slowly than a request does.
 ENGINE = Policy(tries=5, base=2.0)
+#: Things that are tried again in vain before the others behind them are tried once: a disk that stays full, or an index that
+#: stays away, is not waited for hundreds of times.
+PATIENCE = 3
 #: What the host killed would be killed again at once if the memory is still taken.
 KILLED = Policy(tries=3, base=5.0)
 
@@ -54,6 +57,8 @@ class Scope:
     """Of time.monotonic(): no try begins after it (the run's budget)."""
     patient: bool = True
     """False: nothing is tried again, since that did not help the last times."""
+    in_vain: int = 0
+    """Things that were given up after all their tries; from PATIENCE on nothing is tried again."""
     tell: Callable[[str], None] = lambda text: None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Every try that failed: {"what", "try": 1 for the first, "error", "waited": s before the next, None: there was none}."""
@@ -112,7 +117,10 @@ class Tries:
         self.made += 1
         attempt: dict[str, Any] = {"what": self.what, "try": self.made, "error": why, "waited": None}
         self._scope.attempts.append(attempt)
-        if self.made >= self.policy.tries or not self._scope.patient:
+        if self.made >= self.policy.tries:
+            self._scope.in_vain += 1
+            return False
+        if not self._scope.patient or self._scope.in_vain >= PATIENCE:
             return False
         pause = max(at_least, random.uniform(0, min(self.policy.cap, self.policy.base * 2 ** (self.made - 1))))
         then = time.monotonic() + pause

@@ -120,6 +120,15 @@ def test_the_budget_of_the_run_is_kept(clock: Clock) -> None:
     assert clock.waits == [29.0] and [a["waited"] for a in scope.attempts] == [None, 29.0]
 
 
+def test_what_stays_away_is_not_waited_for_by_everybody(clock: Clock) -> None:
+    calls = [Flaky(99) for _ in range(6)]
+    with backoff.scope(backoff.Scope()):
+        for call in calls:
+            with pytest.raises(InfrastructureError):
+                backoff.retry("the index", call)
+    assert [call.calls for call in calls] == [4, 4, 4, 1, 1, 1]
+
+
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[backoff.Scope, list[BaseException]]]:
     """A thread that waits an hour for its second try."""

@@ -39,11 +39,6 @@ _ORDER = {"obtain": 0, "environment": 1, "reference": 2, "export": 3, "run": 4, 
           "measure": 9, "speedup": 9, "suite": 2, "conform": 6}  # fmt: skip
 
 
-#: Steps that may be tried again in vain before the others behind them are tried once: a disk that stays full, or a network
-#: that stays away, is not waited for hundreds of times.
-PATIENCE = 3
-
-
 class Listener(Protocol):
     """Told what happens, from several threads."""
 
@@ -416,7 +411,10 @@ class Local:
         started = time.monotonic()
         self.listener.step_started(f"{step.kind} {step.name}")
         of = backoff.Scope(
-            stop=self._given_up, deadline=self.deadline, tell=self.listener.message, patient=self._in_vain < PATIENCE
+            stop=self._given_up,
+            deadline=self.deadline,
+            tell=self.listener.message,
+            patient=self._in_vain < backoff.PATIENCE,
         )
         try:
             with backoff.scope(of):
