@@ -38,6 +38,13 @@ def whole() -> dict[str, Any]:
     return complete(fake_report())
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if nobody had asked for colours: whoever runs these tests may have."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TERM", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -92,8 +99,6 @@ def test_names_lose_their_middle() -> None:
 
 
 def test_colours_and_links_are_for_terminals(whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "TERM", "CI"):
-        monkeypatch.delenv(name, raising=False)
     assert "\x1b" not in printed(whole, 100)
     monkeypatch.setenv("TERM", "xterm-256color")
     shown = printed(whole, 100, Terminal())
@@ -201,9 +206,7 @@ def on_terminal(
 
     written = dict[int, str]()
     columns = resized()
-    clean = {
-        k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
-    }
+    clean = {k: v for k, v in os.environ.items() if k not in ("CI", "COLUMNS", "LINES", "TTY_COMPATIBLE")}
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)], stdin=there, stdout=there, stderr=there, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), env={**clean, "TERM": "xterm-256color", **env},
