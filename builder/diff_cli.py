@@ -87,7 +87,10 @@ def add_merge(parser: argparse.ArgumentParser, place: Place) -> None:
         help="a folder of artifacts, its results.sqlite, or a report.json",
     )
     parser.add_argument(
-        "--within", metavar="FOLDER", type=Path, help="every folder in this one, as jobs of a CI system left them (default: none)"
+        "--within",
+        metavar="FOLDER",
+        type=Path,
+        help="every folder in this one, as jobs of a CI system left them (default: none)",
     )
     parser.add_argument(
         "--report", action="store_true", help="write the report of the selection from the reports in these folders, as if it "
