@@ -400,6 +400,38 @@ def test_the_contract_of_adapters(name: str, files: Any, root: Path, tmp_path: P
         check(subject, tmp_path)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("release", TENSORFLOW)
+def test_the_contract_of_tensorflow_itself(release: str, root: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The baseline of TensorFlow's models: the signature of the SavedModel, two releases."""
+    python = make(root, f"tensorflow-{release}", TENSORFLOW[release][0], tensorflow(release))
+    given = {
+        **small("wide", tmp_path),
+        "exporter": "tensorflow",
+        "adapter": "tensorflow",
+        "options": {"shapes": "static"},
+    }
+    session = WorkerSession(
+        python=python, worker_dir=BUILDER, imports=("tensorflow",), log=tmp_path / "session.log",
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    with session:
+        made = session.run("export", {**given, "takes": "module"}, tmp_path / "export", seconds=120, memory=None)
+        reference = session.run("reference", given, tmp_path / "reference", seconds=120, memory=None)
+    assert made.ok and reference.ok and made.output and reference.output, (made.output, reference.output)
+    module, right = made.output["result"], tmp_path / "reference" / reference.output["result"]["cases"][0]["file"]
+    model = tmp_path / "export" / module["model"]
+    (tmp_path / "broken.tar").write_bytes(model.read_bytes()[:300])
+    with np.load(right) as case:
+        np.savez(tmp_path / "wrong.npz", input_0=case["input_0"], output_0=case["output_0"] + 0.1)
+    subject = Subject(
+        name="tensorflow", file=BUILDER / "worker" / "adapters" / "tensorflow_.py", python=python, imports=("tensorflow",),
+        model=model, broken=tmp_path / "broken.tar", right=right, wrong=tmp_path / "wrong.npz",
+        inputs=module["inputs"], outputs=module["outputs"],
+    )  # fmt: skip
+    check(subject, tmp_path)
+
+
 def item(dtype: Any, scale: float, zero: int) -> dict[str, Any]:
     return {"name": "x", "dtype": dtype, "quantization": (scale, zero)}
 
