@@ -38,8 +38,9 @@ class Policy:
 
 
 POLICY = Policy()
-#: The engine of a whole machine comes back (a restart, an upgrade) more slowly than a request does.
-ENGINE = Policy(tries=5, base=2.0)
+#: The engine of a whole machine comes back (a restart, an upgrade) more slowly than a request does. A pull that it gave up is
+#: not begun again: Docker itself goes on trying for over a minute (80 s, measured with a registry that stops in the middle).
+ENGINE = Policy(tries=5, base=2.0, total=60.0)
 #: Things that are tried again in vain before the others behind them are tried once: a disk that stays full, or an index that
 #: stays away, is not waited for hundreds of times.
 PATIENCE = 3
