@@ -135,7 +135,7 @@ class _Leaving:
             self.made, self.bytes = self.made + 1, self.bytes + old["bytes"]
             return ""
         from builder import repro_folder
-        from builder.repro_case import Refusal
+        from builder.repro_match import Refusal
         from builder.repro_scrub import scrub
 
         by_hand = f"`enginematrix repro {cell['id']} --folder` makes one"
@@ -191,7 +191,7 @@ This cell's own: enginematrix repro {cell} --folder
 def _make(chain: Chain, cell: Mapping[str, Any], store: Store, limit: int = LIMIT) -> Folder:
     """Raises Refusal; also for what goes wrong here, which is our bug and no reason to lose a report."""
     from builder import repro_case, repro_folder
-    from builder.repro_case import Refusal
+    from builder.repro_match import Refusal
     from builder.repro_scrub import scrub
 
     try:
@@ -296,7 +296,7 @@ def export(
     """One cell's folder, or its archive, wherever it is wanted (default: where a run would leave it). Raises UsageError for a
     cell that shows no failure, or one that no script can show; OSError."""
     from builder import repro_folder
-    from builder.repro_case import Refusal
+    from builder.repro_match import Refusal
 
     if cell["status"] not in FAILING:
         msg = f"{cell['id']} ({cell['slug']}) is {cell['status']}: there is no failure to show"

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder import outcome, repro_judge
+from builder import outcome
 from builder.diagnose import clean
 from builder.execute.jobs import profile
 from builder.lock import Pins
 from builder.plan import Chain, Step
+from builder.repro_match import METRICS, Refusal, match
 from builder.repro_scrub import scrub
 from builder.store import StepRecord, Store
 from builder.values import Family, Stack
@@ -28,18 +29,6 @@ PHASES = {
 }  # fmt: skip
 """Stage -> the part of a script in which it happens: libraries do not part reading a model from preparing it, nor loading from
 running."""
-SHARES = {"int8": 0.5}
-"""As worker/adapters has them: the share of the operators that must run in what was asked."""
-SHARE = 0.9
-_OURS = frozenset(
-    {"Failure", "NoDevice", "NoCompiler", "BadInput", "BadOutput", "WorkerError", "WorkerDied", "Pickled"}
-)
-"""Types of the worker's own: what they say is in its words, but for TensorRT, whose logger's words they carry."""
-_OURS_OF_TENSORRT = re.compile(r"^tensorrt\w* [\d.]+ (has|cannot|did not|finds)\b|; it (is|can be) ")
-
-
-class Refusal(Exception):
-    """Why no plain script can show this cell's failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +91,11 @@ def read(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepRecord
     message = scrub(str(error.get("message") or ""))
     case = _Reader(chain, step, records, store, cell)
     files, job = case.read()
+    adapter = None if step.kind == "environment" else where.data["family"].adapter or ""
     phase = PHASES.get(str(cell["stage"]), "build") if cell["status"] not in ("mismatch", "degraded") else case.last
     return Case(
         chain=chain, cell=cell, step=step, stack=where.stack, pins=pins, environment=around.record, phase=phase,
-        expected=_match(cell, step, data, message, log), end=data.get("end") or {}, message=message, files=files, job=job,
+        expected=match(cell, data, adapter, message, log), end=data.get("end") or {}, message=message, files=files, job=job,
     )  # fmt: skip
 
 
@@ -133,19 +123,17 @@ def _of_suite(chain: Chain, cell: Mapping[str, Any], records: Mapping[str, StepR
         asked = conformance.job_input(step, lambda need: str(path))
         blobs, job = repro_suite.read(path, name, found, asked, chain.engine.data["family"], phase == "run")
         if cell["status"] == "mismatch":
-            match = {
-                "by": "mismatch",
-                "metric": None,
-                "outputs": repro_suite.wrong(name, str(found["reason"]), job["outputs"]),
-            }
+            rows = repro_suite.wrong(name, str(found["reason"]), job["outputs"])
+            wanted: dict[str, Any] = {"by": "mismatch", "metric": None, "outputs": rows}
         else:
             data = {"end": found.get("end") or {}, "error": error}
-            match = _match(cell, step, data, message, scrub(str(found.get("said") or "")))
+            adapter = chain.engine.data["family"].adapter or ""
+            wanted = match(cell, data, adapter, message, scrub(str(found.get("said") or "")))
     except repro_suite.Odd as error_:
         raise Refusal(str(error_)) from error_
     return Case(
         chain=chain, cell=cell, step=step, stack=chain.engine.stack, pins=pins, environment=around.record, phase=phase,
-        expected=match, end=found.get("end") or {}, message=message, blobs=blobs, job=job,
+        expected=wanted, end=found.get("end") or {}, message=message, blobs=blobs, job=job,
     )  # fmt: skip
 
 
@@ -168,93 +156,6 @@ def _step(chain: Chain, cell: Mapping[str, Any]) -> Step:
             return step
     msg = "no step of it failed"
     raise Refusal(msg)
-
-
-def _match(cell: Mapping[str, Any], step: Step, data: Mapping[str, Any], message: str, log: str) -> dict[str, Any]:
-    """What must be seen again, for repro_judge.py. Raises Refusal where nothing that the library said tells it."""
-    status, end = cell["status"], data.get("end") or {}
-    if status == "crashed":
-        return {"by": "signal", "name": str(end.get("name") or f"signal {end.get('signal')}")}
-    if status == "timeout":
-        return {"by": "timeout", "seconds": float(end["timeout"])}
-    if status == "out-of-memory":
-        return {"by": "memory", "bytes": int(end["memory"])}
-    if status == "mismatch":
-        return _mismatch(cell["comparison"])
-    if status == "degraded":
-        entry = cell["degraded"][0]
-        kind = outcome.degraded_by(entry)
-        if kind == "precision-fallback":
-            asked = str(entry["asked"])
-            return {
-                "by": "degraded", "kind": "precision", "asked": asked, "got": str(entry["got"]),
-                "share": SHARES.get(asked, SHARE),
-            }  # fmt: skip
-        word = {"opset-changed": "opset", "version-differs": "version"}[kind]
-        got = str(entry["got"])
-        return {
-            "by": "degraded",
-            "kind": word,
-            "asked": entry["asked"],
-            "got": got.removeprefix("opset ").split("+")[0].split("-")[0],
-        }
-    error = data.get("error") or {}
-    kind = str(error.get("type") or "")
-    adapter = (step.environment or step).data["family"].adapter
-    if kind in _OURS and step.kind != "environment" and (adapter != "tensorrt" or _OURS_OF_TENSORRT.search(message)):
-        msg = f"the refusal is in EngineMatrix's own words ({cell['line']}): what the library lacks was found before it was asked"
-        raise Refusal(msg)
-    return {"by": "error", "text": _telling(str(cell["line"] or ""), kind, message, log)}
-
-
-def _telling(line: str, kind: str, message: str, log: str) -> str:
-    """The part of the error line that the library itself said. Raises Refusal where it said nothing."""
-    said = repro_judge.normal(f"{message}\n{log}")
-    text = line.strip("… ")
-    first = next((one for one in message.splitlines() if one.strip()), "")
-    tries = [text.removeprefix(f"{kind}: "), text, text.partition(": ")[2], first, first.partition(": ")[2]]
-    for one in tries:
-        if len(repro_judge.normal(one)) >= 8 and repro_judge.normal(one) in said:
-            return one
-    if kind.isidentifier() and kind not in _OURS:
-        return kind
-    msg = "the library gave no reason that could be recognised"
-    raise Refusal(msg)
-
-
-def _mismatch(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    """Which outputs are wrong, and how: in the words of the script's own comparison."""
-    tolerance = comparison.get("tolerance") or {}
-    outputs = []
-    for row in comparison["outputs"]:
-        wrong = []
-        reason = str(row.get("reason") or "")
-        if row["verdict"] != "mismatch":
-            continue
-        if reason == "missing":
-            wrong.append("missing")
-        if "has shape" in reason:
-            wrong.append("shape")
-        if re.search(r"\bis \w+, the reference", reason):
-            wrong.append("dtype")
-        if row.get("nonfinite_equal") is False:
-            wrong.append("nonfinite")
-        if row.get("mismatched") is not None and row["mismatched"] > (tolerance.get("mismatch") or 0):
-            wrong.append("elements")
-        if row.get("cosine") is not None and row["cosine"] < tolerance.get("cosine", -1):
-            wrong.append("cosine")
-        outputs.append({"case": row["case"], "name": row["name"], "wrong": wrong})
-    metric = comparison.get("metric") or {}
-    by_metric = metric.get("verdict") == "mismatch" and metric.get("name") in METRICS
-    if not any(row["wrong"] for row in outputs) and not by_metric:
-        msg = f"how its outputs are wrong is not what a short script compares: {comparison.get('reason')}"
-        raise Refusal(msg)
-    told = {name: metric[name] for name in ("name", "minimum", "value")} if by_metric else None
-    return {"by": "mismatch", "outputs": outputs, "metric": told}
-
-
-METRICS = ("top1-agreement", "embedding-cosine")
-"""Metrics of recipes that metric.j2 has."""
 
 
 def _log(store: Store, data: Mapping[str, Any]) -> str:

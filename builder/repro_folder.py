@@ -21,7 +21,8 @@ from typing import Any
 
 from builder import repro_judge
 from builder.lock import lines as requirement_lines
-from builder.repro_case import Case, Refusal, lines
+from builder.repro_case import Case, lines
+from builder.repro_match import Refusal
 from builder.repro_readme import libraries, machine, readme
 from builder.repro_scripts import environment, library, model_files, script
 from builder.repro_scrub import scrub

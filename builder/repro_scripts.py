@@ -12,7 +12,8 @@ from typing import Any
 
 import jinja2
 
-from builder.repro_case import Case, Refusal
+from builder.repro_case import Case
+from builder.repro_match import Refusal
 
 TEMPLATES = Path(__file__).parent / "repro_templates"
 WORKER = Path(__file__).parent / "worker" / "exporters"

@@ -20,11 +20,12 @@ from typing import Any
 import numpy
 import pytest
 
-from builder import repro, repro_case, repro_folder, repro_judge, repro_scripts, repro_suite
+from builder import repro, repro_folder, repro_judge, repro_match, repro_scripts, repro_suite
 from builder.errors import UsageError
 from builder.lock import Pins
-from builder.repro_case import Case, Refusal
+from builder.repro_case import Case
 from builder.repro_folder import Folder
+from builder.repro_match import Refusal
 from builder.repro_scrub import scrub
 from builder.store import Store
 from builder.values import Requirement, Stack
@@ -427,12 +428,12 @@ def test_the_readme_claims_nothing_and_names_no_place(tmp_path: Path, monkeypatc
     ],
 )
 def test_what_is_recognised_is_what_the_library_said(line: str, kind: str, message: str, told: str) -> None:
-    assert repro_case._telling(line, kind, message, "") == told
+    assert repro_match._telling(line, kind, message, "") == told
 
 
 def test_without_a_word_of_the_library_nothing_can_be_recognised() -> None:
     with pytest.raises(Refusal, match="gave no reason"):
-        repro_case._telling("build failed without a message", "Failure", "", "")
+        repro_match._telling("build failed without a message", "Failure", "", "")
 
 
 # Cases of suites -----------------------------------------------------------------------------------------------------
