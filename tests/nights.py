@@ -120,6 +120,8 @@ class Nights:
         self.index: dict[str, dict[str, str] | Exception] = {}
         """Stack id -> what its packages resolve to today beside its own lines, or what happens."""
         self.asked: list[str] = []
+        self.answers_in = 0.0
+        """Seconds that the index takes for a stack."""
         times = SimpleNamespace(
             monotonic=lambda: self.clock.now, time=lambda: self.clock.wall, sleep=time.sleep, strftime=time.strftime
         )
@@ -165,6 +167,7 @@ class Nights:
 
     def _resolve(self, stack: Stack, cutoff: str) -> Pins:
         self.asked.append(stack.id)
+        self.clock.pass_(self.answers_in)
         today = self.index.get(stack.id, {})
         if isinstance(today, Exception):
             raise today

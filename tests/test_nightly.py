@@ -28,6 +28,7 @@ from builder import (
     nightly_keep,
     nightly_lock,
     nightly_order,
+    nightly_trace,
     nightly_words,
     pipeline,
     predict,
@@ -232,6 +233,12 @@ def test_a_budget_smaller_than_a_step_still_gets_on(nights: Nights) -> None:
     assert "the next night goes on there" in nights.page
 
 
+def test_a_lock_that_takes_the_whole_budget_leaves_the_cells_half_of_it(nights: Nights) -> None:
+    nights.answers_in = 1000
+    report = nights("--budget 60s")
+    assert report["counts"]["verified"] == 12 and report["nightly"]["lock"]["kept"]
+
+
 def test_what_failed_and_what_changed_come_before_what_was_never_tried(nights: Nights) -> None:
     matrix = MATRIX.replace(", 1.22.0]", "]")
     nights.files.write("matrix.yaml", matrix)
@@ -260,6 +267,20 @@ def test_failures_find_their_component_the_next_night_when_there_was_no_time(nig
     assert (traced["verdict"], traced["component"]) == ("named", "numpy 1.26.4 -> 2.0.0")
     assert not third["nightly"]["trace"]["untraced"] and "Traced now" in nights.page, "told although it is not new"
     assert f"numpy 1.26.4 -> 2.0.0 ({MID})" in third["said"]
+
+
+def test_tracing_that_the_time_ends_is_gone_on_with(nights: Nights) -> None:
+    first = nights()
+    nights.write_lock(**{MID: "2.0.0"})
+    nights.world.answer = numpy2
+    second = nights(code=1)
+    cells = [cell["id"] for cell in second["cells"] if cell["engine"]["id"] == MID]
+    nights.world.seconds = 30
+    shutil.rmtree(nights.folder / "artifacts" / "lab")
+    debts = [{"old": first["run"]["id"], "new": second["run"]["id"], "cells": cells}]
+    found = nightly_trace.trace(nights.work, debts, left=lambda: 1.0, say=lambda text: None)
+    assert [one["verdict"] for one in found["results"]] == ["not traced"]
+    assert [(one["old"], sorted(one["cells"])) for one in found["untraced"]] == [(first["run"]["id"], sorted(cells))]
 
 
 class Chain:
@@ -427,7 +448,7 @@ def test_an_interrupted_night_tells_what_it_has_and_the_next_goes_on(nights: Nig
 
 def test_a_second_night_at_once_does_nothing_and_says_so(nights: Nights) -> None:
     with (nights.store.root / "night").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH)
         _, told = nights.say("--lock frozen", code=3)
     assert "another night is at work" in told and not nights.world.jobs
     nights()
@@ -577,6 +598,28 @@ def test_the_models_that_are_locked_are_asked_for_as_well(nights: Nights, monkey
     found = nightly_lock.refresh(nights.work, machine.read(), frozenset(), seconds=None, say=lambda text: None)
     assert found.moved == [{"stack": "", "component": "weights==1.0 (data)", "old": "sha256:old", "new": "sha256:new"}]
     assert "sha256:new" in (nights.folder / "matrix.lock").read_text()
+
+
+def test_where_not_even_a_model_is_answered_the_lock_stays_as_it_is(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.files.recipe("alpha", specs.RECIPE + "source: {kind: package, name: weights, version: 1.0}\n")
+    nights.files.write(
+        "matrix.yaml", MATRIX.replace("1.18.0, 1.20.1, ", "")
+    )  # so few stacks that the model is asked for
+    made = nights.write_lock()
+    made.sources["weights==1.0"] = ("sha256:old",)
+    (nights.folder / "matrix.lock").write_text(made.dumps())
+
+    def away(name: str, until: str) -> tuple[str, ...]:
+        asked.append(name)
+        raise InfrastructureError(f"{name}: no answer from the package index")
+
+    asked: list[str] = []
+    monkeypatch.setattr(sources, "resolve", away)
+    nights.index = {name: InfrastructureError(f"{name}: no answer from the package index") for name in nights.stacks()}
+    nightly_lock.refresh(nights.work, machine.read(), frozenset(), seconds=None, say=lambda text: None)
+    assert asked and (nights.folder / "matrix.lock").read_text() == made.dumps()
 
 
 def test_a_lock_that_somebody_changes_meanwhile_stays_theirs(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
