@@ -288,8 +288,8 @@ def _flow(name: str, group: str, kinds: Sequence[Jobs], rule: str, timeout: int)
 
 
 def _limit(project: Project, group: str, kinds: Sequence[Jobs]) -> int:
-    """Minutes until a job is ended: the group's budget and an hour for setting up and for what was begun; without a budget,
-    four times what its longest part is reckoned to take, and half an hour, in whole hours."""
+    """Minutes until a job is ended: the group's budget and an hour for setting up and for what was begun; without a budget
+    two hours, or what GitHub allows where four times its longest part and half an hour are more."""
     from builder import pipeline
 
     found = pipeline.load(project)[0].groups.get(group)
@@ -297,7 +297,7 @@ def _limit(project: Project, group: str, kinds: Sequence[Jobs]) -> int:
     if budget:
         return min(TIMEOUT, math.ceil(budget / 60) + 60)
     longest = max(part.seconds for kind in kinds for part in kind.parts)
-    return min(TIMEOUT, 60 * math.ceil((4 * longest / 60 + 30) / 60))
+    return 120 if 4 * longest / 60 + 30 <= 120 else TIMEOUT
 
 
 def _locks(project: Project) -> list[str]:
