@@ -37,7 +37,7 @@ BYTES = 2 << 30
 """What they may take together, counting what they share with the store."""
 How = Literal["findings", "all", "none"]
 LIMIT = 256 << 20
-"""Bytes of one file from which on it is left out, and README.md says how to make it."""
+"""Bytes of one file from which on a copy or an archive does without, and README.md says how to make it."""
 TRIES = 3
 """Cells of a finding that are asked for a folder, the smallest models first."""
 
@@ -142,7 +142,7 @@ class _Leaving:
         if self.how == "findings" and self.made >= MOST:
             return f"{MOST} folders are made by themselves; {by_hand}"
         try:
-            folder = _make(self.chains[cell["id"]], cell, self.store)
+            folder = _make(self.chains[cell["id"]], cell, self.store, BYTES)  # links take no room
             size = folder.size()
             if self.how == "findings" and self.bytes + size > BYTES:
                 return f"folders that are made by themselves take {BYTES >> 20} MiB at most; {by_hand}"
@@ -302,7 +302,7 @@ def export(
         msg = f"{cell['id']} ({cell['slug']}) is {cell['status']}: there is no failure to show"
         raise UsageError(msg)
     try:
-        folder = _make(chain, cell, store, limit)
+        folder = _make(chain, cell, store, limit if target is not None or zipped else max(limit, BYTES))
     except Refusal as error:
         msg = f"{cell['id']} ({cell['slug']}): {error}; `enginematrix show {cell['id']} --log` has all that is known"
         raise UsageError(msg) from error

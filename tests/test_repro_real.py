@@ -65,7 +65,9 @@ def shown(folder: Path, bare: Path, *pins: str, **more: str) -> tuple[int, str]:
     """(exit code, what was printed) of reproduce.sh. uv, its cache and pyenv are where they are; all else is away."""
     kept = ("UV_", "PIP_", "SSL_", "REQUESTS_CA", "CURL_CA", "http", "HTTP", "no_proxy", "NO_PROXY", "ALL_PROXY")
     env = {name: value for name, value in os.environ.items() if name.startswith(kept)}
-    cache = subprocess.check_output([interpreters.uv_binary(), "cache", "dir"], text=True).strip()
+    asked = {"UV_CACHE_DIR": ["cache", "dir"], "UV_PYTHON_INSTALL_DIR": ["python", "dir"]}
+    for name, words in asked.items():  # else uv would look for them in the home that is away
+        env[name] = subprocess.check_output([interpreters.uv_binary(), *words], text=True).strip()
     tools = bare / "bin"
     if not tools.exists():
         tools.mkdir()
@@ -75,7 +77,7 @@ def shown(folder: Path, bare: Path, *pins: str, **more: str) -> tuple[int, str]:
         (bare / "home").mkdir()
     # Equal packages share an environment, as a user would have it with REPRODUCE_ENV.
     stack = folder.name.split(".squeezenet")[0]
-    env |= {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(bare / "home"), "UV_CACHE_DIR": cache, "PYTHONPATH": "/nowhere",
+    env |= {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(bare / "home"), "PYTHONPATH": "/nowhere",
             "REPRODUCE_ENV": str(bare / f"{stack}{len(pins)}"), **more}  # fmt: skip
     done = subprocess.run(
         [str(folder / "reproduce.sh"), *pins], cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
