@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("no chromium on this machine", allow_module_level=True)
 
 DESKTOP = {"width": 1360, "height": 900}
-PHONE = {"width": 390, "height": 844}
+PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +92,17 @@ def first(report: dict[str, Any], **want: Any) -> dict[str, Any]:
 
 FRAGMENTS = [
     "", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
+    "#/matrix?rows=engine.onnxruntime&cols=opset&by=precision", "#/cells?at.nosuch=1", "#/matrix?q=%22&rows=model&cols=model",
     "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/facts", "#/rules", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS)
-def test_every_view_opens_fits_and_has_its_heading(view: Watched, address: str, fragment: str) -> None:
-    page = open_at(view, address, fragment)
-    expect(page.locator("main h1")).to_have_count(1)
-    assert fits(page)
-    assert page.locator("#nav a[aria-current=page]").count() == 1
+def test_every_view_opens_fits_and_has_its_heading(view: Watched, address: str) -> None:
+    for fragment in FRAGMENTS:
+        page = open_at(view, address, fragment)
+        expect(page.locator("main h1")).to_have_count(1)
+        assert fits(page), fragment
+        assert page.locator("#nav a[aria-current=page]").count() == 1, fragment
 
 
 def test_overview_counts_and_leads_to_the_cells(view: Watched, address: str, report: dict[str, Any]) -> None:
@@ -195,30 +196,28 @@ def test_any_two_axes_lie_across_and_the_rest_narrows(view: Watched, address: st
     assert fits(page)
 
 
-@pytest.mark.parametrize(
-    ("query", "fits_cell"),
-    [
-        ("model=resnet50 and opset=17", lambda c: c["axes"]["model"] == "resnet50" and c["axes"]["opset"] == "17"),
-        ("onnxruntime>=1.18 and onnxruntime<1.31", lambda c: c["engine"]["fields"].get("onnxruntime", "0") in
-            ("1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2")),
-        ("not (status=verified,built) and engine.family!=tensorrt", lambda c: c["status"] not in ("verified", "built")
-            and c["engine"]["family"] != "tensorrt"),
-        ("category=unsupported-* or status=timeout", lambda c: (c["category"] or "").startswith("unsupported-")
-            or c["status"] == "timeout"),
-        ("*.segmenter.*", lambda c: c["axes"]["model"] == "segmenter"),
-        ("GRIDSAMPLE support", lambda c: "GridSample" in (c["line"] or "")),
-        ('reason="needs an NVIDIA GPU, and this machine has none"', lambda c: c["status"] == "skipped"),
-        ("target=sm120", lambda c: c["axes"].get("target") == "sm120"),
-    ],
-)  # fmt: skip
-def test_the_filter_speaks_the_selector_language(
-    view: Watched, address: str, report: dict[str, Any], query: str, fits_cell: Any
-) -> None:
+QUERIES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+    ("model=resnet50 and opset=17", lambda c: c["axes"]["model"] == "resnet50" and c["axes"]["opset"] == "17"),
+    ("onnxruntime>=1.18 and onnxruntime<1.31", lambda c: c["engine"]["fields"].get("onnxruntime", "0") in
+        ("1.18.1", "1.19.2", "1.20.1", "1.22.1", "1.24.2")),
+    ("not (status=verified,built) and engine.family!=tensorrt", lambda c: c["status"] not in ("verified", "built")
+        and c["engine"]["family"] != "tensorrt"),
+    ("category=unsupported-* or status=timeout", lambda c: (c["category"] or "").startswith("unsupported-")
+        or c["status"] == "timeout"),
+    ("*.segmenter.*", lambda c: c["axes"]["model"] == "segmenter"),
+    ("GRIDSAMPLE support", lambda c: "GridSample" in (c["line"] or "")),
+    ('reason="needs an NVIDIA GPU, and this machine has none"', lambda c: c["status"] == "skipped"),
+    ("target=sm120", lambda c: c["axes"].get("target") == "sm120"),
+]  # fmt: skip
+
+
+def test_the_filter_speaks_the_selector_language(view: Watched, address: str, report: dict[str, Any]) -> None:
     page = open_at(view, address, "#/cells")
-    page.locator("#filter").fill(query)
-    n = sum(map(bool, map(fits_cell, report["cells"])))
-    assert 0 < n < len(report["cells"])
-    expect(page.locator(".hint")).to_have_text(f"{n} of {len(report['cells'])} cells")
+    for query, fits_cell in QUERIES:
+        page.locator("#filter").fill(query)
+        n = sum(map(bool, map(fits_cell, report["cells"])))
+        assert 0 < n < len(report["cells"])
+        expect(page.locator(".hint")).to_have_text(f"{n} of {len(report['cells'])} cells")
 
 
 def test_the_overview_says_where_docker_came_out_otherwise(view: Watched, address: str) -> None:
@@ -481,6 +480,15 @@ def test_it_prints_every_cell_and_no_tools(browser: Browser, address: str, repor
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(page.locator("tbody tr")).to_have_count(len(report["cells"]))
     assert not page.locator("#nav").is_visible() and not page.locator("#filter").is_visible()
+    page.evaluate("location.hash = '#/matrix?rows=model&cols=engine.id&by=opset'")
+    squares = page.locator(".mx .sq")
+    expect(page.locator(".mx.two-axis")).to_have_count(1)
+    shown = squares.count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".mx").count() > 1, "a wide grid is several on paper"
+    assert squares.count() == shown > 300
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(page.locator(".mx")).to_have_count(1)
     page.close()
 
 
