@@ -11,46 +11,37 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from builder import (
-    errors,
     history,
     history_changes,
     history_runs,
-    history_words,
     machine,
-    nightly_coverage,
     nightly_keep,
     nightly_lock,
     nightly_order,
+    nightly_part,
     nightly_trace,
     nightly_words,
     pipeline,
     results,
 )
 from builder.errors import InfrastructureError, UsageError
-from builder.history import Kind
 from builder.history_changes import Change
 from builder.isolation import Isolation
 from builder.pipeline import Keep, Listeners, Result, Work
 from builder.project import Project
 from builder.store import Store
-from builder.values import FAILING, Cell
+from builder.values import Cell
 
-SCHEMA = 1
 GROUP = "nightly"
-Policy = Literal["never", "new", "unexpected", "failed", "infra"]
 REFRESH = 0.25
 """Share of the budget that the lock may take."""
 RESERVE = 0.1
 """Share of the budget that is kept for tracing new failures, where there is a night to compare with."""
 LEAST = 0.5
 """Share of the budget that the cells have in any case: a night that does nothing else must still get on."""
-TOLD: tuple[Kind, ...] = ("new-failures", "changed-cause", "first", "pass-to-skip", "stale", "fixed", "flaky", "slower")
-"""What the summary names the cells of (of first results those that fail and were not expected to); of the rest it gives the
-number."""
-WAITING = frozenset({history_runs.INTERRUPTED, history_runs.OVER_BUDGET})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +53,7 @@ class Asked:
     """Seconds; None for the group's."""
     frozen: bool = False
     """Leave the lock as it is."""
-    policy: Policy = "unexpected"
+    policy: nightly_part.Policy = "unexpected"
     jobs: int | None = None
     keep: Keep = "none"
     predict: bool = True
@@ -141,11 +132,11 @@ def _conclude(
     debts = [*_new_failures(found), *nightly_trace.owed(earlier, report)]
     limit = spent() + nightly_trace.UNLIMITED if budget is None else budget
     traced = _trace(work, store, report, debts, lambda: limit - spent(), say)
-    part = _part(report, found, refreshed, traced, old, new)
-    part["coverage"] = covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
+    part = nightly_part.part(report, found, refreshed, traced, old, new)
+    part["coverage"] = nightly_part.covered(work.cells, report, {*known, *nightly_order.evidence(store)}, earlier)
     part.update(group=work.select.removeprefix("group "), budget=budget, seconds=round(spent(), 1))
     report["nightly"] = part
-    code, because = exit_code(report, asked.policy)
+    code, because = nightly_part.exit_code(report, asked.policy)
     report["exit"] = {"code": code, "policy": asked.policy, "because": because}
     nightly_keep.put(store, report["run"]["id"], report["run"]["started"], _record(work, report, new or old))
     results.write_report(work.project, report, always=True)
@@ -271,93 +262,6 @@ def _trace(
     return {**found, "again": nightly_trace.try_again(work, store, found["results"])}
 
 
-def _part(
-    report: Mapping[str, Any], found: Mapping[str, Any] | None, refreshed: nightly_lock.Refreshed,
-    traced: Mapping[str, Any], old: str, new: str,
-) -> dict[str, Any]:  # fmt: skip
-    """The report's `nightly`, without coverage and times."""
-    kinds = {**found["kinds"], "first": [row for row in found["kinds"]["first"] if _red_row(row)]} if found else {}
-    cells = report["cells"]
-    states = {
-        name: [c["id"] for c in cells if (c["expected"] or {}).get("state") == name] for name in ("overdue", "fixed")
-    }
-    return {
-        "schema": SCHEMA, "run": new or None, "against": old or None, "asked": found["asked"] if found else True,
-        "backwards": found["backwards"] if found else False, "lock": refreshed.as_dict(),
-        "counts": found["counts"] if found else {}, "unchanged": found["unchanged"] if found else None,
-        "regressions": found["regressions"] if found else 0,
-        "beside": history_changes.words(one for one in found["changes"] if one["component"] != "lock") if found else [],
-        "changes": [_group(kind, *group) for kind in TOLD if kind in kinds for group in history_words.groups(kinds[kind])],
-        "trace": traced, "red": _red(cells), "overdue": states["overdue"], "expected-fixed": states["fixed"],
-        "left": [cell["id"] for cell in cells if cell["reason"] in WAITING],
-    }  # fmt: skip
-
-
-def _red_row(row: Mapping[str, Any]) -> bool:
-    status = str(row["new"]["status"])
-    return (status in FAILING or status == "blocked") and str(row["expected"]) != "expected"
-
-
-def _red(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What fails and was not expected to, be it new or old: how many cells, of how many kinds, the largest; None for nothing."""
-    from builder.report import findings
-
-    found = [one for one in findings(cells) if not one["expected"]]
-    if not found:
-        return None
-    return {"cells": sum(one["count"] for one in found), "findings": len(found), "title": found[0]["title"]}
-
-
-def _group(kind: Kind, became: str, beside: list[str], rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Cells that changed alike."""
-    first = rows[0]
-    seen = first["new"] or first["old"]
-    return {
-        "kind": kind, "cells": [row["id"] for row in rows], "slugs": [row["slug"] for row in rows[:3]], "became": became,
-        "status": seen["status"], "stage": seen["stage"], "category": seen["category"],
-        "line": seen["line"] or seen["reason"], "expected": first["expected"],
-        "remedy": next((row["remedy"] for row in rows if row["remedy"]), None), "beside": beside,
-        "unexplained": all(row["unexplained"] for row in rows), "since": first["old"]["run"] if first["old"] else None,
-    }  # fmt: skip
-
-
-def covered(
-    cells: Sequence[Cell], report: Mapping[str, Any], known: set[str], earlier: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The coverage after this night, and that of the nights before, oldest first."""
-    now = nightly_coverage.coverage(cells, report["cells"], known, WAITING).as_dict()
-    before = [
-        {"night": night["id"], "fresh": night["coverage"]["fresh"], "pairs": night["coverage"]["pairs"]}
-        for night in earlier[-9:]
-    ]  # fmt: skip
-    return {**now, "before": before}
-
-
-def exit_code(report: dict[str, Any], policy: Policy) -> tuple[int, str]:
-    """DESIGN's exit codes. `new`: cells that got worse since the night before and that nobody expected to (not those that worked
-    when they were traced), and expectations past their date; without a night before there is nothing new. A lock that could
-    not be refreshed is infrastructure."""
-    part = report["nightly"]
-    if policy == "new" and not report["run"]["interrupted"]:
-        worse = {cell for group in part["changes"] if group["kind"] in nightly_words.BAD for cell in group["cells"]}
-        if bad := part["regressions"] - len(worse.intersection(part["trace"]["again"])) + len(part["overdue"]):
-            return errors.EXIT_FAILURES, f"{_cells(bad)} got worse since the night before and nobody expected it"
-        code, because = results.exit_code(report, "infra")
-    else:
-        code, because = results.exit_code(report, policy)
-    if code in (errors.EXIT_OK, errors.EXIT_BUDGET) and part["lock"]["away"] and policy != "never":
-        locked = part["lock"]
-        what = (
-            f" for {len(locked['kept'])} of {locked['stacks']} stacks"
-            if locked["kept"]
-            else f": {locked['away'][:120]}"
-        )
-        return errors.EXIT_INFRASTRUCTURE, f"the lock could not be refreshed{what}"
-    if code == errors.EXIT_BUDGET:
-        return code, f"the time budget ended before {_cells(len(part['left']))}; the next night goes on there"
-    return code, because
-
-
 def _record(work: Work, report: Mapping[str, Any], run: str) -> dict[str, Any]:
     part = report["nightly"]
     locked = part["lock"]
@@ -368,7 +272,3 @@ def _record(work: Work, report: Mapping[str, Any], run: str) -> dict[str, Any]:
         "untraced": part["trace"]["untraced"],
         "lock": {"asked": locked["asked"], "cutoff": locked["cutoff"], "kept": len(locked["kept"]), "away": locked["away"]},
     }  # fmt: skip
-
-
-def _cells(number: int) -> str:
-    return "1 cell" if number == 1 else f"{number} cells"

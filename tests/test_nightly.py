@@ -28,6 +28,7 @@ from builder import (
     nightly_keep,
     nightly_lock,
     nightly_order,
+    nightly_part,
     nightly_trace,
     nightly_words,
     pipeline,
@@ -161,7 +162,7 @@ def test_a_cell_that_was_a_whim_is_tried_again_by_the_next_night(nights: Nights)
     assert traced["verdict"] == "flaky"
     assert second["nightly"]["trace"]["again"] == traced["cells"] and len(traced["cells"]) == 1
     assert "flaky" in nights.page and "tried again by the next night" in nights.page
-    assert nightly.exit_code(second, "new")[0] == 0
+    assert nightly_part.exit_code(second, "new")[0] == 0
     third = nights()
     assert third["counts"]["verified"] == 12
     assert [one["kind"] for one in third["nightly"]["changes"]] == ["fixed"]
@@ -672,7 +673,7 @@ def _report(kinds: dict[str, list[int]], overdue: int, moved: int, kept: int, na
 
 
 @given(
-    st.dictionaries(st.sampled_from(nightly.TOLD), st.lists(st.integers(1, 5), min_size=1, max_size=30)),
+    st.dictionaries(st.sampled_from(nightly_part.TOLD), st.lists(st.integers(1, 5), min_size=1, max_size=30)),
     st.integers(0, 30), st.integers(0, 30), st.integers(0, 30),
     st.sampled_from(["", "x", "a\nb\n# c", "<script>" * 99, "|`*" * 400]),
 )  # fmt: skip
@@ -694,7 +695,7 @@ def test_a_page_is_a_page(kinds: dict[str, list[int]], overdue: int, moved: int,
 
 
 def test_a_page_that_has_all_there_can_be() -> None:
-    report = _report({kind: [3] * 20 for kind in nightly.TOLD}, 20, 20, 21, "x" * 300)
+    report = _report({kind: [3] * 20 for kind in nightly_part.TOLD}, 20, 20, 21, "x" * 300)
     report["nightly"]["expected-fixed"] = report["nightly"]["overdue"]
     report["nightly"]["trace"]["results"] = [
         {"cells": ["z"], "verdict": "named", "component": "c", "stack": "s", "why": "w", "meaning": "m", "category": None,
