@@ -267,11 +267,12 @@ class _Container:
 
     def discard(self, patience: float = 0.0) -> None:
         """`patience`: seconds in which a container that is not there yet may still come."""
-        from docker.errors import NotFound
+        from docker.errors import APIError, NotFound
 
         self.bell.close()
         self._ringer.close()
         until = time.monotonic() + patience
+        gone = time.monotonic() + CLEANUP
         with contextlib.suppress(*_trouble()):
             while True:
                 try:
@@ -280,7 +281,10 @@ class _Container:
                 except NotFound:
                     if time.monotonic() >= until:
                         return
-                    time.sleep(0.1)
+                except APIError as error:
+                    if error.status_code != 409 or time.monotonic() >= gone:  # 409: somebody else is removing it
+                        raise
+                time.sleep(0.1)
 
 
 def _trouble() -> tuple[type[Exception], ...]:
