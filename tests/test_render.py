@@ -48,7 +48,9 @@ STACKS = [
     ("tensorrt", "{tensorrt: 10.9.0.34, cuda: 12}"),
     ("tensorrt-rtx", "{tensorrt-rtx: 1.7.1.116, cuda: 12}"),
     ("tensorrt-rtx", "{tensorrt-rtx: 1.7.1.116, cuda: 13}"),
+    ("tf-trt", "{tensorflow: 2.17.1}"),
     ("torch", "{torch: 2.13.0, python: '3.11'}"),
+    ("torch-tensorrt", "{torch-tensorrt: 2.8.0}"),
 ]  # fmt: skip
 
 
