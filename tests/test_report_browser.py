@@ -194,6 +194,11 @@ def test_any_two_axes_lie_across_and_the_rest_narrows(view: Watched, address: st
     page.reload()
     expect(page.locator(".hint")).to_have_text(f"{len(wanted)} of {len(report['cells'])} cells")
     assert fits(page)
+    page = open_at(view, address, "#/matrix?at.model=resnet50")  # a choice of an axis that lies across holds
+    expect(page.locator(".mx thead .c")).to_have_text(["resnet50"])
+    page.get_by_label("Columns").select_option("opset")
+    expect(page.locator(".mx thead .c")).to_have_text(["13", "17", "21"])
+    assert "at.model=resnet50" in page.url
 
 
 QUERIES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [

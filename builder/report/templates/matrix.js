@@ -18,20 +18,19 @@ function matrix(params) {
     return p;
   };
   const menu = (label, current, list, change) => h("label", { class: "pick" }, label, h("select", { "data-menu": label, "aria-label": label, onchange: e => { change(e.target.value); update(true); } }, list.map(([v, text]) => h("option", { value: v, selected: v === current }, text))));
-  const free = () => [...DIMENSIONS.values()].filter(d => ![state.rows, state.cols, state.by].includes(d.key));
+  const free = () => [...DIMENSIONS.values()].filter(d => d.key in at || ![state.rows, state.cols, state.by].includes(d.key));
   let table = null, unfolded = false;
   function update(keep) {
     if (state.cols === state.rows) state.cols = state.rows === "model" ? "engine.id" : "model";
     if (state.by === state.rows || state.by === state.cols) state.by = "";
-    for (const k of [state.rows, state.cols, state.by]) delete at[k];
     state.q = box.value.trim();
     const p = address(), want = asked(p), cells = D.cells.filter(want.test);
     if (keep) history.pushState(null, "", link("matrix", p)); else history.replaceState(null, "", link("matrix", p));
     hint.textContent = want.problem || `${cells.length.toLocaleString("en")} of ${plural(D.n, "cell")}`;
     const all3 = [...DIMENSIONS.values()].map(d => [d.key, d.name]), focused = facets.contains(document.activeElement) && document.activeElement.dataset.menu;
     facets.replaceChildren(
-      menu("Rows", state.rows, all3, v => { if (v === state.cols) state.cols = state.rows; state.rows = v; }), menu("Columns", state.cols, all3, v => { if (v === state.rows) state.rows = state.cols; state.cols = v; }),
-      menu("Split by", state.by, [["", "nothing"], ...all3.filter(([k]) => k !== state.rows && k !== state.cols)], v => { state.by = v; }),
+      menu("Rows", state.rows, all3, v => { if (v === state.cols) state.cols = state.rows; state.rows = v; delete at[v]; }), menu("Columns", state.cols, all3, v => { if (v === state.rows) state.rows = state.cols; state.cols = v; delete at[v]; }),
+      menu("Split by", state.by, [["", "nothing"], ...all3.filter(([k]) => k !== state.rows && k !== state.cols)], v => { state.by = v; delete at[v]; }),
       h("details", { open: !narrow() || Object.keys(at).length > 0 || unfolded, ontoggle: e => { unfolded = e.target.open; } }, h("summary", {}, "Narrow by axis"), h("div", { class: "tools facets" }, free().filter(d => d.key in at || !/^(engine|exporter)\./.test(d.key) || d.stacks).map(d => menu(d.name, at[d.key] === undefined ? "\0" : at[d.key], [["\0", "any"], ...choicesOf(d.key).map(v => [v, v || "none"])], v => { if (v === "\0") delete at[d.key]; else at[d.key] = v; })))));
     const again = focused && [...facets.querySelectorAll("select")].find(s => s.dataset.menu === focused);
     if (again) again.focus();
@@ -81,10 +80,11 @@ function gridOf(cells, { rows: R, cols: C, by: B, only }, params, part = [0, 1e9
   const kinds = Math.max(1, ...[...found.values()].map(cs => new Set(cs.map(c => c.status)).size)), shown = Math.min(kinds, columns.length > 10 ? 2 : 3), each = 14 + 33 * shown + (kinds > shown ? 18 : 0);
   const value = (n, i) => lists[n][i], name = (n, i) => value(n, i) === "" ? `no ${dims[n].name}` : value(n, i), words = (n, i) => dims[n].title(value(n, i));
   const more = (r, x) => ({ ...(params.q ? { q: params.q } : {}), ...Object.fromEntries(Object.entries(params).filter(([k]) => k.startsWith("at."))), [`at.${R}`]: value(0, r), ...(x ? { [`at.${C}`]: value(1, x.c), ...(B ? { [`at.${B}`]: value(2, x.v) } : {}) } : {}) });
-  const row = item => {
-    if (item.family !== undefined) return h("tr", { class: "fam" }, h("th", { colspan: columns.length + 2, scope: "rowgroup" }, item.family, h("span", {}, plural(item.n, "stack"))));
+  const row = (item, i) => {
+    const place = { "aria-rowindex": i + (B ? 3 : 2) };
+    if (item.family !== undefined) return h("tr", { class: "fam", ...place }, h("th", { colspan: columns.length + 2, scope: "rowgroup" }, item.family, h("span", {}, plural(item.n, "stack"))));
     const S = stacks && stacks.get(value(0, item.r)), good = item.own.filter(c => c.status === "verified").length, built = item.own.filter(c => c.status === "built").length;
-    return h("tr", {}, h("th", { class: "row", scope: "row" }, h("a", { href: link("cells", more(item.r)), "data-tip": words(0, item.r), "data-at": `${value(0, item.r)}|`, tabindex: -1 }, S ? [S.version, S.more && h("i", {}, ` ${S.more}`)] : name(0, item.r)), S && h("span", { class: "faint" }, S.fields.python ? `py ${S.fields.python}` : "")),
+    return h("tr", place, h("th", { class: "row", scope: "row" }, h("a", { href: link("cells", more(item.r)), "data-tip": words(0, item.r), "data-at": `${value(0, item.r)}|`, tabindex: -1 }, S ? [S.version, S.more && h("i", {}, ` ${S.more}`)] : name(0, item.r)), S && h("span", { class: "faint" }, S.fields.python ? `py ${S.fields.python}` : "")),
       columns.map(x => h("td", { class: x.edge && B ? "edge" : null }, square(found.get(item.r * width + x.k), [words(0, item.r), words(1, x.c), B && words(2, x.v)].filter(Boolean).join(", "), more(item.r, x), `${value(0, item.r)}|${value(1, x.c)}|${value(2, x.v)}`, shown))),
       h("td", { class: "sum" }, good ? `${good} / ${item.own.length}` : built ? `${built} built` : `0 / ${item.own.length}`));
   };
@@ -93,9 +93,9 @@ function gridOf(cells, { rows: R, cols: C, by: B, only }, params, part = [0, 1e9
   const head = h("thead", {}, h("tr", { class: B ? "two" : null }, h("th", { class: "corner", scope: "col", rowspan: B ? 2 : null }, stacks ? opening(dims[0].name) : dims[0].name), groups.map(c => h("th", { scope: "col", colspan: B ? span(c) : null, class: B ? "edge" : null, "data-tip": dims[1].stacks ? value(1, c) : null }, h("span", { class: "c" }, label(1, c)))), h("th", { scope: "col", rowspan: B ? 2 : null, class: "num" }, "verified")),
     B && h("tr", {}, columns.map(x => h("th", { scope: "col", class: x.edge ? "edge" : null, "data-tip": words(2, x.v) }, clip(name(2, x.v), 14)))));
   const first = narrow() ? 112 : 230, wide = Math.max(each, B ? 0 : Math.min(150, ...[Math.max(...groups.map(c => 7.6 * Math.max(...label(1, c).split(/[\s-]/).map(w => w.length)) + 16))])), least = first + 96 + columns.length * wide;
-  const table = h("table", { class: "mx" + (B ? " two-axis" : ""), role: "grid", "aria-label": `${dims[0].name} by ${dims[1].name}${B ? ` and ${dims[2].name}` : ""}`, "aria-readonly": "true", style: { "min-width": `${least}px`, "max-width": `${first + 110 + columns.length * (B ? 150 : 190)}px`, "--wide": least } },
+  const table = h("table", { class: "mx" + (B ? " two-axis" : ""), role: "grid", "aria-label": `${dims[0].name} by ${dims[1].name}${B ? ` and ${dims[2].name}` : ""}`, "aria-readonly": "true", "aria-rowcount": items.length + (B ? 2 : 1), style: { "min-width": `${least}px`, "max-width": `${first + 110 + columns.length * (B ? 150 : 190)}px`, "--wide": least } },
     h("colgroup", {}, h("col", { style: { width: `${first}px` } }), columns.map(() => h("col", {})), h("col", { style: { width: "96px" } })), head);
-  const long = longTable(table, items.length, i => row(items[i]), { size: Math.max(10, Math.floor(2000 / columns.length)), estimate: 36, span: columns.length + 2 });
+  const long = longTable(table, items.length, i => row(items[i], i), { size: Math.max(10, Math.floor(2000 / columns.length)), estimate: 36, span: columns.length + 2 });
   roving(table);
   return { node: h("div", { class: "scroll" + (least > Math.min(1480, innerWidth) - 50 ? " wide" : "") }, table), long, n: columns.length, wide, first: first + 96 };
 }
