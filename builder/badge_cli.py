@@ -6,22 +6,16 @@ import argparse
 import datetime
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from builder.cli_options import project_of
 from builder.errors import EXIT_OK, UsageError
-
-if TYPE_CHECKING:
-    from builder.project import Project
-
-Place = Callable[[argparse.Namespace], "Project"]
 
 HELP = "Write a shield that says how many cells of the last report are verified: SVG, or the JSON of shields.io."
 
 
-def add(parser: argparse.ArgumentParser, place: Place) -> None:
-    parser.set_defaults(call=lambda options: call(options, place(options)))
+def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write (default: print it)")
     parser.add_argument("-s", "--select", metavar="EXPR", help="count only these cells (default: all of the report)")
     parser.add_argument("--label", metavar="TEXT", help="the left half (default: the matrix's name)")
@@ -30,7 +24,7 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
     parser.add_argument("--json", action="store_true", help="JSON for shields.io's endpoint badge (default: SVG)")
 
 
-def call(options: argparse.Namespace, project: Project) -> int:
+def call(options: argparse.Namespace) -> int:
     """Raises UsageError for a report that cannot be read or an expression that fits no cell, InfrastructureError."""
     from builder import badge, lock, pipeline
     from builder.project import write
@@ -39,6 +33,7 @@ def call(options: argparse.Namespace, project: Project) -> int:
     if not 0 < options.max_age < math.inf:
         msg = f"--max-age {options.max_age:g}: a number of days above nought"
         raise UsageError(msg)
+    project = project_of(options)
     report = _report(project.report / "report.json")
     work = pipeline.select(project, group="all" if options.select is None else None, expression=options.select)
     if not work.cells:

@@ -6,16 +6,15 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from builder.cli_options import project_of, say, seconds
 from builder.errors import EXIT_BUDGET, EXIT_FAILURES, EXIT_INFRASTRUCTURE, EXIT_OK
 
 if TYPE_CHECKING:
     from builder.bisect import Bisect
-    from builder.project import Project
 
-Place = Callable[[argparse.Namespace], "Project"]
 
 HELP = "Find the two releases between which a model begins to fail, or to work, running only what it takes."
 DESCRIPTION = (
@@ -26,11 +25,8 @@ DESCRIPTION = (
 )
 
 
-def add(
-    parser: argparse.ArgumentParser, place: Place, seconds: Callable[[str], float], say: Callable[[str], None]
-) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.set_defaults(call=lambda options: call(options, place, say))
     parser.add_argument("--model", metavar="M", required=True, help="the model, as on the axis `model` (no default)")
     parser.add_argument(
         "--axis", metavar="A", required=True, help="what to move: onnxruntime, exporter.tensorflow, opset (no default)"
@@ -75,7 +71,7 @@ def _share(text: str) -> float:
     return value
 
 
-def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) -> int:
+def call(options: argparse.Namespace) -> int:
     """Raises UsageError, SpecErrors, InfrastructureError."""
     from builder import bisect, bisect_evidence, bisect_releases, pipeline
     from builder.errors import UsageError
@@ -89,7 +85,7 @@ def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) 
     if options.good is not None and options.good == options.bad:
         msg = "--good and --bad are the same release"
         raise UsageError(msg)
-    project = place(options)
+    project = project_of(options)
     spec, matrix = pipeline.load(project)
     models = [*spec.axes[0].values, *spec.suites]
     if options.model not in models:

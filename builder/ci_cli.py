@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from builder.cli_options import project_of
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from builder.ci_emit import Options
     from builder.project import Project
 
-Place = Callable[[argparse.Namespace], "Project"]
 
 HELP = "Write the jobs of a CI system that run a group in parts and merge what they found; see docs/ci.md."
 EMIT = "Write workflows for GitHub (.github/workflows/nightly.yml, pr.yml) or GitLab (.gitlab/enginematrix.yml)."
@@ -21,11 +20,11 @@ TIMES = "Learn from the stored results how long steps take, into matrix.times.js
 DEFAULT_GROUP, PULLS = "nightly", ("pr", "quick")
 
 
-def add(parser: argparse.ArgumentParser, place: Place) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call=lambda options: _none(parser))
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     emit = actions.add_parser("emit", help=EMIT, description=EMIT, allow_abbrev=False)
-    emit.set_defaults(call=lambda options: _emit(options, place(options)))
+    emit.set_defaults(call=lambda options: _emit(options, project_of(options)))
     emit.add_argument("provider", choices=("github", "gitlab"))
     emit.add_argument("-g", "--group", metavar="NAME", help="what runs every night (default: nightly)")
     emit.add_argument(
@@ -61,7 +60,7 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
     emit.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the files would change")
     emit.add_argument("--force", action="store_true", help="write over files that were written by hand")
     times = actions.add_parser("times", help=TIMES, description=TIMES, allow_abbrev=False)
-    times.set_defaults(call=lambda options: _times(place(options)))
+    times.set_defaults(call=lambda options: _times(project_of(options)))
 
 
 def _none(parser: argparse.ArgumentParser) -> int:

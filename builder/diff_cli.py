@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.cli_options import project_of
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from builder.project import Project
     from builder.store import Store
 
-Place = Callable[[argparse.Namespace], "Project"]
 
 HELP = "Say what changed between two runs: what broke, was mended, fell silent, got slower, and what changed beside it."
 DESCRIPTION = (
@@ -24,9 +23,8 @@ DESCRIPTION = (
 )
 
 
-def add(parser: argparse.ArgumentParser, place: Place) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.set_defaults(call=lambda options: call(options, place))
     parser.add_argument(
         "old", metavar="A", nargs="?", help="the earlier one (default: the last run before B with the same selection)"
     )
@@ -42,12 +40,12 @@ def add(parser: argparse.ArgumentParser, place: Place) -> None:
     )  # fmt: skip
 
 
-def call(options: argparse.Namespace, place: Place) -> int:
+def call(options: argparse.Namespace) -> int:
     """Raises UsageError, StoreError."""
     from builder import history, history_words
     from builder.store import Store
 
-    project = place(options)
+    project = project_of(options)
     if not (project.artifacts / "results.sqlite").is_file():
         msg = f"{project.artifacts}: no results here yet; `enginematrix run` makes some"
         raise UsageError(msg)
@@ -76,9 +74,8 @@ MERGE_DESCRIPTION = (
 )
 
 
-def add_merge(parser: argparse.ArgumentParser, place: Place) -> None:
+def add_merge(parser: argparse.ArgumentParser) -> None:
     parser.description = MERGE_DESCRIPTION
-    parser.set_defaults(call=lambda options: merge(options, place))
     parser.add_argument(
         "folders",
         metavar="FOLDER",
@@ -109,7 +106,7 @@ def add_merge(parser: argparse.ArgumentParser, place: Place) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON (default: text)")
 
 
-def merge(options: argparse.Namespace, place: Place) -> int:
+def merge(options: argparse.Namespace) -> int:
     """Raises UsageError, InfrastructureError."""
     from builder import merge as merging
     from builder import pipeline
@@ -123,7 +120,7 @@ def merge(options: argparse.Namespace, place: Place) -> int:
     if not options.report and (options.group or options.select):
         msg = "--group and --select say what a report is of; they go with --report"
         raise UsageError(msg)
-    project = place(options)
+    project = project_of(options)
     report = _collated(options, project, folders) if options.report else None
     store = Store(project.artifacts)
     with pipeline.in_use(store):

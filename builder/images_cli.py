@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from builder.cli_options import add_choosing, cell_of, positive, say, work_of
 from builder.errors import (
     EXIT_FAILURES,
     EXIT_INFRASTRUCTURE,
@@ -23,30 +23,28 @@ if TYPE_CHECKING:
     from builder.lock import Lock
     from builder.pipeline import Work
 
+HELP = "Render, build, push and verify the Docker images of the stacks; open a shell in one."
+COMPARE_HELP = "Say where cells came out otherwise in Docker than in virtual environments."
+
 Options = argparse.Namespace
-Selecting = Callable[[argparse.ArgumentParser], None]
 Working = Callable[[Options], "Work"]
 
 
-def add(
-    images: argparse.ArgumentParser, selection: Selecting, count: Callable[[str], int], work: Working, one: Working
-) -> None:
-    """The commands below `images`. `selection` adds the options that choose cells, `work` and `one` read them; `count`
-    reads a number of at least one."""
+def add(images: argparse.ArgumentParser) -> None:
     commands = images.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
-        name: str, call: Callable[[Options, Work], int], text: str, reads: Working = work
+        name: str, call: Callable[[Options, Work], int], text: str, reads: Working = work_of
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(call=lambda options: _call(call, options, reads))
-        if reads is work:
-            selection(sub)
+        if reads is work_of:
+            add_choosing(sub)
         return sub
 
     render = command("render", _render, "Write the Dockerfile of every stack into artifacts/images/; needs no Docker.")
     build = command("build", _build, "Build the images that are missing.")
-    build.add_argument("-j", "--jobs", metavar="N", type=count, default=2, help="images at a time (default: 2)")
+    build.add_argument("-j", "--jobs", metavar="N", type=positive, default=2, help="images at a time (default: 2)")
     for sub in (render, build):
         sub.add_argument(
             "--frozen", action="store_true", help="fail if matrix.lock lacks a stack (default: resolve it)"
@@ -60,7 +58,7 @@ def add(
         help="build each twice without caches and compare layers and files (default: no)",
     )
     verify.add_argument("--json", action="store_true", help="as JSON (default: text)")
-    shell = command("shell", _shell, "Open a shell in the image of a cell's engine stack, as its jobs see it.", one)
+    shell = command("shell", _shell, "Open a shell in the image of a cell's engine stack, as its jobs see it.", cell_of)
     shell.add_argument("cell", metavar="CELL")
     shell.add_argument("--exporter", action="store_true", help="in that of its exporter stack (default: the engine's)")
 
@@ -102,9 +100,9 @@ def _images(work: Work, *, frozen: bool) -> Found:
     here = machine.read()
     code = EXIT_OK
     try:
-        locked = pipeline.ensure_locked(work, here, frozen=frozen, say=_say, engine_needed=False)
+        locked = pipeline.ensure_locked(work, here, frozen=frozen, say=say, engine_needed=False)
     except InfrastructureError as error:  # one registry that is away costs no other's images
-        _say(str(error))
+        say(str(error))
         locked, code = lock.read(work.project.lock) or lock.Lock(cutoff=""), EXIT_INFRASTRUCTURE
     plan = pipeline.make_plan(work, locked, here)
     store = Store(work.project.artifacts)
@@ -114,26 +112,22 @@ def _images(work: Work, *, frozen: bool) -> Found:
         if rendered is not None:
             out.append(DockerImage(store, rendered, work.docker, family))
         elif step.data["isolation"] != "docker":
-            _say(f"{step.name}: its family has no image")
+            say(f"{step.name}: its family has no image")
         elif pins is not None and pins.unresolved:
-            _say(f"{step.name}: {pins.unresolved.removeprefix(f'{step.name}: ')}")
+            say(f"{step.name}: {pins.unresolved.removeprefix(f'{step.name}: ')}")
             if all(here.has(need) for need in family.needs):  # else `run` would leave it out, too
                 code = code or EXIT_FAILURES
         elif pins is not None and step.stack is not None and (base := locked.images.get(step.stack.base)) is not None:
             reason = fit.trouble(
                 step.stack, family, "docker", asked="docker", docker=True, image=base, platform=engine.platform(), machine=here
             )  # fmt: skip
-            _say(f"{step.name}: {reason}")  # it is for other architectures
+            say(f"{step.name}: {reason}")  # it is for other architectures
         else:  # a GPU that is lacking keeps nobody from making an image, but a run from locking its stack
-            _say(f"{step.name}: not in the lock; run `enginematrix lock --isolation docker`")
+            say(f"{step.name}: not in the lock; run `enginematrix lock --isolation docker`")
     if not out and not code:
         msg = f"no stack of {work.select!r} has an image that can be made here"
         raise UsageError(msg)
     return Found(images=out, locked=locked, code=code)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _render(options: Options, work: Work) -> int:
@@ -186,7 +180,7 @@ def _built(found: Sequence[DockerImage]) -> list[DockerImage]:
     there = [image for image in found if image.ready()]
     for image in found:
         if image not in there:
-            _say(f"{image.rendered.stack.id}: not built; run `enginematrix images build`")
+            say(f"{image.rendered.stack.id}: not built; run `enginematrix images build`")
     if not there:
         msg = "no image is built; run `enginematrix images build`"
         raise UsageError(msg)
@@ -204,7 +198,7 @@ def _push(options: Options, work: Work) -> int:
             msg = f"--to {options.to!r} is no place for images; write registry.example.com/team"
             raise UsageError(msg) from error
         except InfrastructureError as error:  # one that the registry refuses costs no other
-            _say(str(error))
+            say(str(error))
             code = EXIT_INFRASTRUCTURE
         else:
             for name, digest in pushed.items():
@@ -250,8 +244,24 @@ def _shell(options: Options, work: Work) -> int:
     for image in _images(work, frozen=True).images:
         if image.rendered.stack.id == wanted:
             if not image.ready():
-                _say(f"building {wanted}; its log: {image.folder / images.LOG}")
+                say(f"building {wanted}; its log: {image.folder / images.LOG}")
             image.make()
             return images.shell(image, work.project.artifacts)
     msg = f"{wanted} has no image that can be made here"
     raise UsageError(msg)
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    add_choosing(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON (default: text)")
+
+
+def compare(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.isolation_compare import lines
+
+    found = pipeline.compare_isolation(work_of(options))
+    if found is None:
+        raise UsageError("no image was ever made here; `enginematrix run --isolation docker` runs cells in Docker")
+    print(json.dumps(found, indent=1) if options.json else "\n".join(lines(found)))
+    return EXIT_FAILURES if found["differences"] else EXIT_OK

@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from builder.cli_options import positive, project_of, say, seconds
 from builder.errors import EngineMatrixError, UsageError
-
-if TYPE_CHECKING:
-    from builder.pipeline import Listeners
-    from builder.project import Project
+from builder.run_cli import listeners
 
 HELP = (
     "Refresh the lock, run the nightly group within its budget, and say on a page what is new since the night before."
@@ -26,13 +22,8 @@ DESCRIPTION = (
 )
 
 
-def add(
-    parser: argparse.ArgumentParser, place: Callable[[argparse.Namespace], Project], seconds: Callable[[str], float],
-    positive: Callable[[str], int], listeners: Callable[[bool], Listeners],
-) -> None:  # fmt: skip
-    """`place`: the project of the options; `seconds`, `positive`: types of arguments; `listeners`: who is told, from --quiet."""
+def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.set_defaults(call=lambda options: call(options, place, listeners))
     parser.add_argument("-g", "--group", metavar="NAME", help="a group of the matrix (default: `nightly`)")
     parser.add_argument(
         "--budget", metavar="TIME", type=seconds,
@@ -66,17 +57,13 @@ def add(
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress (default: live, or lines when piped)")
 
 
-def call(
-    options: argparse.Namespace,
-    place: Callable[[argparse.Namespace], Project],
-    listeners: Callable[[bool], Listeners],
-) -> int:
+def call(options: argparse.Namespace) -> int:
     """Raises UsageError, LockError, InfrastructureError."""
     import json
 
     from builder import nightly, nightly_words
 
-    project = place(options)
+    project = project_of(options)
     asked = nightly.Asked(
         group=options.group, budget=options.budget, frozen=options.lock == "frozen", policy=options.fail_on,
         jobs=options.jobs, keep=options.keep, predict=options.predict, isolation=options.isolation,
@@ -84,9 +71,9 @@ def call(
     )  # fmt: skip
     try:
         if options.tell:
-            report = nightly.tell(project, asked, say=_say)
+            report = nightly.tell(project, asked, say=say)
         else:
-            report = nightly.night(project, asked, listener=listeners(options.quiet), say=_say)
+            report = nightly.night(project, asked, listener=listeners(options.quiet), say=say)
     except EngineMatrixError as error:
         if not isinstance(error, UsageError):
             _append(f"# The night ended early\n\n```\n{str(error).replace('```', '')}\n```\n")
@@ -112,8 +99,4 @@ def _append(page: str) -> None:
         with Path(name).open("a", encoding="utf-8") as file:
             file.write(page + "\n")
     except OSError as error:
-        _say(f"{name}: {error}; the summary is in the report's folder")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        say(f"{name}: {error}; the summary is in the report's folder")

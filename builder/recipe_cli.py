@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.cli_options import place_of
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ _NEW = (
 )
 
 
-def add(parser: argparse.ArgumentParser, project: Callable[[argparse.Namespace], Project]) -> None:
-    """The options of `recipe`. `project` gives the project of the options."""
+def add(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     inspect = commands.add_parser("inspect", help="say what a model is", description=_INSPECT, allow_abbrev=False)
     inspect.add_argument("path", metavar="PATH", type=Path, help="a file, or the folder of a SavedModel")
@@ -56,7 +55,7 @@ def add(parser: argparse.ArgumentParser, project: Callable[[argparse.Namespace],
         help="what a callable is called with (default: nothing; several times)",
     )  # fmt: skip
     new.add_argument("--summary", metavar="TEXT", default="", help="one line (default: what the model is)")
-    new.set_defaults(call=lambda options: _new(options, project(options)))
+    new.set_defaults(call=lambda options: _new(options, place_of(options)))
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -1,29 +1,25 @@
-"""`repro CELL --folder`, and `--repro` of `run` and `report`: what is left of failures for others."""
+"""`enginematrix repro`: run a cell again, or write down how others can."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.cli_options import add_isolation, add_running, cell_of, positive
 from builder.errors import EXIT_OK, InfrastructureError, UsageError
+from builder.run_cli import go
 
 if TYPE_CHECKING:
     from builder.isolation import Isolation
     from builder.pipeline import Work
 
-
-def add_how(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--repro", choices=("findings", "all", "none"), default="findings",
-        help="which failing cells leave a folder in artifacts/repro/ that shows the failure with nothing of this program "
-        "installed: one for each finding, every one, or none (default: findings)",
-    )  # fmt: skip
+HELP = "Run exactly this cell again, or write down how others can."
 
 
-def add(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", metavar="CELL")
     parser.add_argument(
         "--folder", metavar="DIR", nargs="?", const="",
         help="run nothing; write a folder that shows this cell's failure with nothing of this program installed "
@@ -32,6 +28,31 @@ def add(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None
     parser.add_argument("--zip", action="store_true", help="as an archive, DIR.zip, instead of a folder")
     parser.add_argument("--limit", metavar="MIB", type=positive, default=256,
                         help="leave out files that are larger, and say how to make them (default: 256)")  # fmt: skip
+    add_isolation(parser)
+    add_running(parser)
+
+
+def call(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.report.show import text
+
+    work = cell_of(options)
+    if options.folder is not None or options.zip:
+        return folder(options, work)
+    before = pipeline.stored(work, command="enginematrix repro", policy="never", write=False).report["cells"][0]
+
+    def show_log(path: Path) -> None:
+        content = path.read_text(encoding="utf-8", errors="replace").rstrip()
+        if content:
+            print(f"--- {path}\n{content}", flush=True)
+
+    result = go(work, options, "all", on_log=show_log, write=False)
+    cell = result.report["cells"][0]
+    print(text(cell, work.project.artifacts, logs=False))
+    if before["when"]:
+        same = (before["status"], before["category"]) == (cell["status"], cell["category"])
+        print("The same outcome as before." if same else f"Before: {before['status']} ({before['reason']})")
+    return int(result.report["exit"]["code"])
 
 
 def folder(options: argparse.Namespace, work: Work) -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
+from builder.cli_options import add_selection, work_of
 from builder.errors import EXIT_OK
-
-if TYPE_CHECKING:
-    from builder.pipeline import Work
 
 HELP = "Say which axis values explain the failures, with the entry to paste, and between which releases they begin."
 BOUNDARIES = 40
@@ -19,8 +17,8 @@ NAMED = 5
 """Cells that are named as counter-examples."""
 
 
-def add(parser: argparse.ArgumentParser, selection: Callable[[argparse.ArgumentParser], None]) -> None:
-    selection(parser)
+def add(parser: argparse.ArgumentParser) -> None:
+    add_selection(parser)
     parser.add_argument(
         "--json", action="store_true", help="`rules` and `boundaries` as in report.json (default: text)"
     )
@@ -31,13 +29,13 @@ def add(parser: argparse.ArgumentParser, selection: Callable[[argparse.ArgumentP
     )
 
 
-def call(options: argparse.Namespace, work: Work) -> int:
+def call(options: argparse.Namespace) -> int:
     """Print the rules and boundaries of the selected cells. Runs nothing, writes nothing."""
     from builder import facts, pipeline
     from builder.boundaries import boundaries
     from builder.conflict_rules import rules
 
-    cells = pipeline.stored(work, command="enginematrix rules", policy="never", write=False).report["cells"]
+    cells = pipeline.stored(work_of(options), command="enginematrix rules", policy="never", write=False).report["cells"]
     found: dict[str, Any] = {"rules": rules(cells), "boundaries": boundaries(cells, facts.releases())}
     if options.new:
         found["rules"]["rules"] = [rule for rule in found["rules"]["rules"] if _new(rule, cells)]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from builder.cli_options import project_of, say, seconds
 from builder.errors import EXIT_BUDGET, EXIT_FAILURES, EXIT_INFRASTRUCTURE, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
-    from builder.project import Project
     from builder.trace import Traced
 
-Place = Callable[[argparse.Namespace], "Project"]
 
 HELP = (
     "Name what moved in the lock and made cells fail: old and new lock are crossed, component by component, for real."
@@ -25,11 +24,8 @@ DESCRIPTION = (
 )
 
 
-def add(
-    parser: argparse.ArgumentParser, place: Place, seconds: Callable[[str], float], say: Callable[[str], None]
-) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.set_defaults(call=lambda options: call(options, place, say))
     parser.add_argument("old", metavar="A", nargs="?", help="the run in which they worked (default: the last one before B with "
                         "the same selection)")  # fmt: skip
     parser.add_argument("new", metavar="B", nargs="?", help="the run in which they fail (default: the last run)")
@@ -40,13 +36,13 @@ def add(
     parser.add_argument("--json", action="store_true", help="as JSON, docs/bisect.md (default: text)")
 
 
-def call(options: argparse.Namespace, place: Place, say: Callable[[str], None]) -> int:
+def call(options: argparse.Namespace) -> int:
     """Raises UsageError, StoreError."""
     from builder import history_runs, pipeline, trace
     from builder.history_words import plain
     from builder.store import Store
 
-    project = place(options)
+    project = project_of(options)
     if not (project.artifacts / "results.sqlite").is_file():
         msg = f"{project.artifacts}: no results here yet; `enginematrix run` makes some"
         raise UsageError(msg)
