@@ -1,6 +1,7 @@
 // one cell
 const told = v => Array.isArray(v) ? v.map(told).join(", ") : v && typeof v === "object" ? Object.entries(v).map(([k, x]) => `${k} ${x && typeof x === "object" ? `(${told(x)})` : x}`).join(", ") : String(v);
 const opening = text => text.charAt(0).toUpperCase() + text.slice(1);
+const EXPECTED = { expected: "Expected.", fixed: "Works, and was expected to fail.", overdue: "Expected to fail until a day that is past.", "other-failure": "Another failure was expected:" };
 function cell(id) {
   const c = byId.get(id);
   if (!c) return [h("div", { class: "head" }, h("h1", {}, "No such cell")), h("p", {}, `This report has no cell ${clip(id, 40)}. `, h("a", { href: link("cells") }, "All cells"))];
@@ -19,7 +20,7 @@ function cell(id) {
           h("p", { class: "lead" }, rich(opening(c.diagnosis || c.reason || MEANING[c.status]))),
           c.line && h("div", { class: "line" }, c.line), c.remedy && h("p", {}, h("b", {}, "What to do. "), rich(c.remedy)),
           (bad || c.category) && h("p", { class: "soft" }, h("span", { class: "tag" }, c.category || "no category"), " ", c.signature ? h("code", {}, c.signature) : bad && !c.degraded && c.status !== "mismatch" ? "no signature of the catalogue explains it" : null, " ", sourceLink(c.source)),
-          c.expected && h("p", {}, h("b", {}, c.expected.state === "expected" ? "Expected. " : `Expectation ${c.expected.state}. `), c.expected.because, h("span", { class: "faint" }, ` ${c.expected.where}${c.expected.until ? `, until ${c.expected.until}` : ""}`)),
+          c.expected && h("p", {}, h("b", {}, EXPECTED[c.expected.state] || c.expected.state, " "), c.expected.state === "other-failure" && [h("span", { class: "tag" }, c.expected.fail), " "], c.expected.because, h("span", { class: "faint" }, ` ${c.expected.where}${c.expected.until ? `, until ${c.expected.until}` : ""}`)),
           c.flaky && h("p", {}, h("b", {}, "Flaky. "), "A stage needed another try."))),
         excerptOf(c), bad && !c.comparison && beside(c),
         c.degraded && h("section", { class: "panel" }, h("header", {}, h("h2", {}, "Asked and got")), h("div", { class: "scroll" }, h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["asked", "got", "how it shows"].map(t => h("th", { scope: "col" }, t)))), h("tbody", {}, c.degraded.map(d => h("tr", {}, h("td", {}, String(d.asked)), h("td", {}, String(d.got)), h("td", { style: { "white-space": "normal" } }, String(d.how)))))))),
