@@ -76,11 +76,12 @@ def summary(report: Mapping[str, Any], locked: Lock, here: Machine, recipes: Map
 
 def moved(store: Store, report: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> bool:
     """Whether stored results say something else than the last run of the same selection did, though nothing had to run: as
-    after a lock was put back. False where there was no such run."""
+    after a lock was put back. Where there was no such run, whether they tell anything: else the next run of that selection
+    (the second night of a group whose cells `run` had tried before) would be compared with one of other cells."""
     asked = report["run"]["select"]
     last = next((run["id"] for run in reversed(store.runs()) if run.get("select") == asked), None)
     if last is None:
-        return False
+        return any(cell["status"] not in ("skipped", "blocked", "unsupported") for cell in cells)
     rows = store.read("select cell, status, outcome from results where run = ?", (last,))
     before = {cell: (status, _evidence(outcome)) for cell, status, outcome in rows}
     for cell in cells:

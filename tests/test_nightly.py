@@ -113,6 +113,20 @@ def test_without_a_night_before_the_last_run_of_the_matrix_is_compared_with(nigh
     assert "another one than then" in nights.page
 
 
+def test_a_first_night_that_runs_nothing_is_what_the_second_is_held_against(nights: Nights) -> None:
+    """All was tried by `run` before, and then a few cells alone: the second night is not compared with those few."""
+    for select in ("all", "model=alpha"):
+        arguments = ["run", "--frozen", "--quiet", "--select", select]
+        assert cli.main(["-f", str(nights.folder / "matrix.yaml"), *arguments]) == 0
+    first = nights()
+    assert first["run"]["steps"] == 0
+    nights.write_lock(**{MID: "2.0.0"})
+    nights.world.answer = numpy2
+    part = nights(code=1)["nightly"]
+    assert part["against"] == first["run"]["id"] and part["asked"]
+    assert part["counts"]["new-failures"] == 4
+
+
 def test_what_fails_the_first_time_is_told_and_is_no_change(nights: Nights) -> None:
     nights.files.write("matrix.yaml", MATRIX.replace(", 1.22.0]", "]"))
     nights()
