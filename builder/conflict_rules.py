@@ -187,7 +187,7 @@ def _rule(
             silent += 1
     told = words.Rule(
         category=category, conditions=rule["conditions"], known=known, failing=len(failing), passing=len(passing),
-        elsewhere=len(mine) - len(failing), other=len(other),
+        elsewhere=len(mine) - len(failing), other=len(other), silent=silent,
     )  # fmt: skip
     return {
         "category": category, "phases": phases, "text": told.text(), "when": told.when(), "conditions": told.plain(),

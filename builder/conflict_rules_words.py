@@ -66,6 +66,8 @@ class Rule:
     passing: int
     elsewhere: int
     other: int
+    silent: int
+    """Cells that fit and say nothing: not tried, or not run."""
 
     def matchers(self) -> list[tuple[str, list[str]]]:
         return [(name, patterns(chosen, self.known[name])) for name, chosen in self.conditions]
@@ -83,9 +85,10 @@ class Rule:
         """One sentence: true of the cells that show something, and it says how many they are."""
         total = self.failing + self.passing
         all_ = f"all {total} cells" if total > 1 else "the one cell"
-        some = f"{all_} with {self.when()} {'fail' if total > 1 else 'fails'}"
+        which = f"with {self.when()}" + (" that got that far" if self.silent else "")
+        some = f"{all_} {which} {'fail' if total > 1 else 'fails'}"
         if self.passing:
-            some = f"{self.failing} of {total} cells with {self.when()} fail"
+            some = f"{self.failing} of {total} cells {which} fail"
         return f"{some}: {self.category}; {self.elsewhere or 'none'} elsewhere"
 
     def select(self) -> str:
