@@ -25,7 +25,9 @@ from builder import lock, machine, pipeline
 from builder.environment.session import WorkerDied
 from builder.errors import InfrastructureError, UsageError
 from builder.execute.gpus import Gpus, usable
-from builder.execute.jobs import Jobs, no_evidence, now, on
+from builder.execute.inputs import Inputs, on
+from builder.execute.lost import no_evidence
+from builder.execute.records import now
 from builder.locate_kept import FOLDER, SCHEMA
 from builder.locate_search import SUDDEN, Graph, Reading, Refused, Search, wrong
 from builder.plan import Chain, Step, reconcile
@@ -130,15 +132,15 @@ class Site:
     def search(
         self, tools: Stack, memory: int, tries: int, say: Callable[[str], None]
     ) -> dict[str, Any]:  # fmt: skip
-        jobs = Jobs(self.store, self.run, lambda step: None, 1, lambda path: None, gpu=self.gpu)
-        self.job = {**jobs._input(self.chain.build), "threads": 1}
-        reference = jobs._record_of(self.chain.reference)
-        stored = jobs._record_of(self.chain.run)["result"]["comparison"]
+        inputs = Inputs(self.store, 1)
+        self.job = {**inputs.of(self.chain.build), "threads": 1}
+        reference = inputs.record(self.chain.reference)
+        stored = inputs.record(self.chain.run)["result"]["comparison"]
         label = next((entry["case"] for entry in stored["outputs"] if entry["verdict"] == "mismatch"), None)
         case = next((case for case in reference["cases"] if case["label"] == label), reference["cases"][0])
-        self.label, self.case = case["label"], jobs._file(case["artifact"], self.chain.reference)
-        export = jobs._record_of(self.chain.export)
-        self.plain = jobs._graph(export, self.chain.export)
+        self.label, self.case = case["label"], inputs.file(case["artifact"], self.chain.reference)
+        export = inputs.record(self.chain.export)
+        self.plain = inputs.graph(export, self.chain.export)
         self.plain_inputs = export["result"]["inputs"]
         self.plain_data = [Path(entry["path"]).name for entry in export.get("data", ())]
         recipe = self.chain.build.data["recipe"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from builder import outcome
 from builder.diagnose import clean
-from builder.execute.jobs import profile
+from builder.execute.inputs import profile
 from builder.lock import Pins
 from builder.plan import Chain, Step
 from builder.repro_match import METRICS, Refusal, match

@@ -28,7 +28,8 @@ from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.gpus import KINDS as ON_GPU
 from builder.execute.gpus import Gpus
-from builder.execute.jobs import OUTSIDE, Jobs, lost_in
+from builder.execute.jobs import Jobs
+from builder.execute.lost import OUTSIDE, lost_in
 from builder.image import agree
 from builder.plan import Again, Chain, Plan, Step, blocked, holds, settle, unlocked
 from builder.store import Light, StepRecord, Store
@@ -471,7 +472,7 @@ class Local:
             "error": {"stage": "environment", "type": "WorkerDied", "message": f"{error}\n{error.log}"},
         }  # fmt: skip
         limits = {"timeout": error.timeout} if error.timeout is not None else {}
-        environment.mark = self.worker.finish(environment, "failed", "", record, 0.0, limits).run
+        environment.mark = self.worker.records.finish(environment, "failed", "", record, 0.0, limits).run
         environment.state = "failed"
 
     def _made_before(self, environment: Step) -> Mapping[str, Any] | None:
@@ -489,7 +490,7 @@ class Local:
                 "end": {"exit": 1}, "stages": [{"stage": "resolve"}], "log": None, "probe": {},
                 "error": {"stage": "resolve", "type": "PackageError", "message": pins.unresolved},
             }  # fmt: skip
-            return self.worker.finish(step, "failed", "", record, 0.0, {})
+            return self.worker.records.finish(step, "failed", "", record, 0.0, {})
         started = time.monotonic()
         try:
             probe = backoff.retry(f"environment {step.name}", lambda: self._made(step)).probe
@@ -497,7 +498,7 @@ class Local:
             record = {
                 "end": {"exit": 1}, "stages": [{"stage": "environment"}], "log": None, "probe": {}, "error": _told(error),
             }  # fmt: skip
-            return self.worker.finish(step, "failed", "", record, time.monotonic() - started, {})
+            return self.worker.records.finish(step, "failed", "", record, time.monotonic() - started, {})
         seconds = time.monotonic() - started
         record = {
             "end": {"exit": 0}, "stages": [{"stage": "environment", "seconds": round(seconds, 3)}], "error": None,
@@ -511,8 +512,8 @@ class Local:
                 record["error"] = {"stage": "environment", "type": kind, "message": f"import {name}: {text or kind}"}
                 if lost := lost_in("environment", record["error"], None, ""):
                     raise lost.error(f"environment {step.name}")
-                return self.worker.finish(step, "failed", "", record, seconds, {})
-        return self.worker.finish(step, "ok", step.output, record, seconds, {})
+                return self.worker.records.finish(step, "failed", "", record, seconds, {})
+        return self.worker.records.finish(step, "ok", step.output, record, seconds, {})
 
     def _made(self, step: Step) -> Session:
         """Raises PackageError where it is evidence, InfrastructureError where its text tells of network or disk."""

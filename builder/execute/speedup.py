@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder import samples
 from builder.errors import InfrastructureError
+from builder.execute.lost import no_evidence
+from builder.execute.records import keep_samples
 from builder.plan import Step
 from builder.speed import ROUND_METHOD, ROUNDS, order, speedup
 from builder.store import StepRecord
@@ -25,8 +27,6 @@ def do(
 
     A side that fails is a failed step, with its name, and no cell's failure: what a cell's own timing is worth, its own
     `measure` says. Raises InfrastructureError."""
-    from builder.execute.jobs import keep_samples, no_evidence
-
     assert step.environment is not None
     sides: dict[str, Step] = {"engine": step.data["measure"], "baseline": step.data["baseline"]}
     inputs = {name: {**input_of(side), "method": ROUND_METHOD} for name, side in sides.items()}
@@ -46,12 +46,14 @@ def do(
                     raise InfrastructureError(msg)
                 seconds += float(end.usage.get("seconds") or 0.0)
                 if not end.ok:
-                    return jobs.finish(step, "failed", "", _failed(name, side, end), seconds, {})
+                    return jobs.records.finish(step, "failed", "", _failed(name, side, end), seconds, {})
                 try:
                     windows[name].append(_samples(folder, end.output["result"]))
                 except (KeyError, TypeError, ValueError) as error:
                     bad = {"stage": "measure", "type": "BadOutput", "message": f"no samples of a timing: {error}"}
-                    return jobs.finish(step, "failed", "", {**_failed(name, side, end), "error": bad}, seconds, {})
+                    return jobs.records.finish(
+                        step, "failed", "", {**_failed(name, side, end), "error": bad}, seconds, {}
+                    )
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     pairs = list(zip(windows["baseline"], windows["engine"], strict=True))
@@ -68,7 +70,7 @@ def do(
     }  # fmt: skip
     record = {"end": {"exit": 0}, "error": None, "stages": [{"stage": "measure", "seconds": seconds}], "result": result}
     packed = keep_samples(record, {f"speedup {name}": (taken, len(taken)) for name, taken in windows.items()})
-    return jobs.finish(step, "ok", step.key, record, seconds, {}, packed)
+    return jobs.records.finish(step, "ok", step.key, record, seconds, {}, packed)
 
 
 def _samples(folder: Path, result: dict[str, Any]) -> list[float]:
