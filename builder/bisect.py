@@ -294,10 +294,11 @@ class Bisect:
         }  # fmt: skip
 
     def _command(self, bad: Tried) -> str:
+        program = self.lab.work.project.program
         if bad.in_matrix and self.question.kind != "slowdown":
-            return f"enginematrix repro {bad.cell}"
+            return f"{program} repro {bad.cell}"
         return (
-            f"enginematrix bisect --model {self.base.model} --axis {self.axis.name} "
+            f"{program} bisect --model {self.base.model} --axis {self.axis.name} "
             f"--where '{where(self.base, self.axis)}' --try {bad.release}"
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.diagnose import undiagnosed
+from builder.project import program
 
 SHOWN = 3
 """Failures that are named; the others are counted."""
@@ -28,11 +29,13 @@ class Unknown:
 def unknown(findings: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[str, Any]]) -> list[Unknown]:
     """Those among the report's findings; `cells` by id."""
     return [
-        Unknown(count=finding["count"], line=finding["line"] or "no message", command=command(finding["cells"][0]))
+        Unknown(
+            count=finding["count"], line=finding["line"] or "no message", command=command(cells[finding["cells"][0]])
+        )
         for finding in findings
         if undiagnosed(cells[finding["cells"][0]])
     ]
 
 
-def command(cell: str) -> str:
-    return f"enginematrix show {cell} --log"
+def command(cell: Mapping[str, Any]) -> str:
+    return f"{program(cell)} show {cell['id']} --log"

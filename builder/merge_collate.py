@@ -97,7 +97,10 @@ def unfolded(work: Work, report: dict[str, Any], database: Path) -> dict[str, An
         cell["id"]: cell
         for cell in _untried(work, [cell for cell in known if "stages" not in records[rows[cell.id][1]]])
     }
-    found = [_told(cell, rows[cell.id][1], {**thin.get(cell.id, {}), **records[rows[cell.id][1]]}) for cell in known]
+    found = [
+        _told(work.project.program, cell, rows[cell.id][1], {**thin.get(cell.id, {}), **records[rows[cell.id][1]]})
+        for cell in known
+    ]
     counts = Counter((cell["suite"]["name"], cell["engine"]["id"], cell["status"]) for cell in found)
     for line in report["suites"]:
         if any(counts[line["suite"], line["engine"]["id"], status] != n for status, n in line["counts"].items()):
@@ -106,13 +109,13 @@ def unfolded(work: Work, report: dict[str, Any], database: Path) -> dict[str, An
     return {**whole, "cells": [*report["cells"], *found]}
 
 
-def _told(cell: Cell, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _told(program: str, cell: Cell, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """A cell of a suite as a report has it. record: its outcome."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     return {
         **record, "slug": cell.slug, "engine": cell.engine.as_dict(), "exporter": cell.exporter.as_dict(), "key": key,
         "expected": outcome.expectation(cell.expect, record, today), "reused": False,
-        "command": f"enginematrix repro {cell.id}", "prediction": {"state": "unknown", "claims": []},
+        "command": f"{program} repro {cell.id}", "prediction": {"state": "unknown", "claims": []},
     }  # fmt: skip
 
 

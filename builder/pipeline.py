@@ -417,7 +417,7 @@ def collect(plan: Plan, work: Work, store: Store, result: Result) -> list[dict[s
         not_run = OVER_BUDGET
     cells = results.judge(plan.chains, store, result.infrastructure, not_run)
     for cell in cells:
-        cell["command"] = f"enginematrix repro {cell['id']}{_isolated(work, set(cell['isolation'].values()))}"
+        cell["command"] = f"{work.project.program} repro {cell['id']}{_isolated(work, set(cell['isolation'].values()))}"
     return cells
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder.errors import InfrastructureError
 
@@ -38,6 +41,17 @@ class Project:
     @property
     def report(self) -> Path:
         return self.artifacts / "report"
+
+    @property
+    def program(self) -> str:
+        """How a command that is printed to be pasted begins: it must speak of this matrix, not of the matrix.yaml beside it."""
+        name = self.matrix.name
+        return "enginematrix" if name == "matrix.yaml" else f"enginematrix -f {shlex.quote(name)}"
+
+
+def program(cell: Mapping[str, Any]) -> str:
+    """The same, by a cell of a report: as its own command begins."""
+    return str(cell.get("command") or "").partition(" repro ")[0] or "enginematrix"
 
 
 def utc(seconds: float | None = None) -> str:

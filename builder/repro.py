@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from builder.errors import UsageError
+from builder.project import program
 from builder.values import FAILING, digest
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class _Leaving:
         from builder.repro_match import Refusal
         from builder.repro_scrub import scrub
 
-        by_hand = f"`enginematrix repro {cell['id']} --folder` makes one"
+        by_hand = f"`{program(cell)} repro {cell['id']} --folder` makes one"
         if self.how == "findings" and self.made >= MOST:
             return f"{MOST} folders are made by themselves; {by_hand}"
         try:

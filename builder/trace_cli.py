@@ -64,13 +64,13 @@ def call(options: argparse.Namespace) -> int:
         )
     else:
         for one in found:
-            print("\n".join(plain(line) for line in lines(one)))
+            print("\n".join(plain(line) for line in lines(one, project.program)))
         if not found:
             print(f"Nothing to trace: no new failure of {new} against {old} that nobody expected.")
     return _code(found)
 
 
-def lines(one: Traced) -> Iterator[str]:
+def lines(one: Traced, program: str) -> Iterator[str]:
     """A traced failure as text."""
     from builder.trace import VERDICTS
 
@@ -82,7 +82,7 @@ def lines(one: Traced) -> Iterator[str]:
     if one.remedy:
         yield f"    remedy: {one.remedy}"
     yield from (f"    tried: {crossing}" for crossing in one.evidence)
-    yield f"    reproduce: enginematrix repro {one.tried}"
+    yield f"    reproduce: {program} repro {one.tried}"
 
 
 def _code(found: list[Traced]) -> int:

@@ -360,5 +360,8 @@ def test_the_undiagnosed_are_named_with_the_command_that_prints_them() -> None:
     findings = [
         {"count": 3, "line": "odd", "cells": list(rows)[:3]}, {"count": 1, "line": "known", "cells": list(rows)[3:]}
     ]  # fmt: skip
+    rows = {
+        name: {**cell, "id": name, "command": f"enginematrix -f b.yaml repro {name}"} for name, cell in rows.items()
+    }
     (gap,) = diagnose_unknown.unknown(findings, rows)
-    assert (gap.count, gap.line, gap.command) == (3, "odd", "enginematrix show 000000000000 --log")
+    assert (gap.count, gap.line, gap.command) == (3, "odd", "enginematrix -f b.yaml show 000000000000 --log")

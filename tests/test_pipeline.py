@@ -13,7 +13,7 @@ import pytest
 import stacks
 from teams import MATRIX, NEW, NGC, OLD, ONNX, Engine, Team, Workers, work_with
 
-from builder import collector, errors, locking, pipeline
+from builder import cli, collector, errors, locking, pipeline
 from builder.environment import container, room
 from builder.environment import engine as engine_module
 from builder.environment import images as images_module
@@ -22,6 +22,7 @@ from builder.errors import InfrastructureError
 from builder.isolation import Isolation
 from builder.lock import Image, Lock
 from builder.project import Project
+from builder.report import known
 
 TOOLS = "onnx-tools-onnxruntime1.31.1-py3.12"
 #: Somebody to ask, as far as files tell; nobody who answers.
@@ -211,6 +212,21 @@ def test_ctrl_c_while_images_are_built_is_reported(
 
 
 # What is told --------------------------------------------------------------------------------------------------------
+
+
+def test_commands_to_paste_name_the_matrix_that_they_are_about(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside another matrix.yaml, `enginematrix repro ID` would know no such cell, or run it by another lock."""
+    for kind in ("yaml", "lock"):
+        (team.folder / f"matrix.{kind}").rename(team.folder / f"of a team.{kind}")
+    path = str(team.folder / "of a team.yaml")
+    begins = "enginematrix -f 'of a team.yaml'"
+    assert cli.main(["-f", path, "run", "--quiet", "--json"]) == 0
+    cell = {cell["engine"]["id"]: cell for cell in json.loads(capsys.readouterr().out)["cells"]}[OLD]
+    assert cell["command"] == f"{begins} repro {cell['id']}"
+    (entry, *_) = known.stacks([cell])
+    assert entry["run"].startswith(f"{begins} run --select ")
+    assert cli.main(["-f", path, "show", cell["id"]]) == 0
+    assert f"{begins} repro {cell['id']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.project import program
 from builder.report.stacks import ordered
 from builder.report.versions import machine_name
 from builder.values import FAILING
@@ -50,7 +51,7 @@ def stacks(cells: Sequence[Mapping[str, Any]], since: Mapping[str, str] | None =
             "seen": max((cell["when"] for cell in good if cell["when"]), default=None),
             "machines": list(dict.fromkeys(machine_name(cell["machine"]) for cell in good if cell.get("machine"))),
             "exporters": list(dict.fromkeys(cell["exporter"]["id"] for cell in good)),
-            "pick": _pick(engine, group[0], known), "run": _run(engine),
+            "pick": _pick(engine, group[0], known), "run": _run(engine, group[0]),
         })  # fmt: skip
     families = list(dict.fromkeys(cell["engine"]["family"] for cell in cells))
     family = {cell["engine"]["id"]: families.index(cell["engine"]["family"]) for cell in cells}
@@ -88,13 +89,13 @@ def _pick(engine: Mapping[str, Any], cell: Mapping[str, Any], known: frozenset[s
     need = ",".join(f"{name}=={value}" for name, value in fields.items())
     form = "dockerfile" if cell["isolation"]["engine"] == "docker" else "requirements"
     version = f" --python {python}" if python else ""
-    return f"enginematrix pick --need {shlex.quote(need)}{version} --emit {form}"
+    return f"{program(cell)} pick --need {shlex.quote(need)}{version} --emit {form}"
 
 
-def _run(engine: Mapping[str, Any]) -> str:
+def _run(engine: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     """The command that runs all of the matrix on this stack."""
     terms = [f"engine={engine['entry']}", *(f"engine.{name}={value}" for name, value in engine["fields"].items())]
-    return f"enginematrix run --select {shlex.quote(' and '.join(terms))}"
+    return f"{program(cell)} run --select {shlex.quote(' and '.join(terms))}"
 
 
 # ---------------------------------------------------------------- since when

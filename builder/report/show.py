@@ -11,6 +11,7 @@ from typing import Any
 from builder import history_timing
 from builder.diagnose import undiagnosed
 from builder.diagnose_unknown import command
+from builder.project import program
 from builder.report import story, versions
 
 
@@ -68,11 +69,13 @@ def text(
 
         out += lines(cell["located"], artifacts)
     elif cell["status"] == "mismatch":
-        out.append(f"{'where':<11} `enginematrix locate {cell['id']}` finds the first tensor that goes wrong")
+        out.append(f"{'where':<11} `{program(cell)} locate {cell['id']}` finds the first tensor that goes wrong")
     if cell.get("repro"):
         told = cell["repro"]
         whose = (
-            "" if told["own"] else f", of a cell that fails alike (`enginematrix repro {cell['id']} --folder`: its own)"
+            ""
+            if told["own"]
+            else f", of a cell that fails alike (`{program(cell)} repro {cell['id']} --folder`: its own)"
         )
         out.append(
             f"{'for others':<11} {artifacts / told['path']}{whose}"
@@ -166,7 +169,7 @@ def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]], rele
         out.append(f"  {other['id']}  {axis + ' ' + value:<46} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
     if releases and not any(row["axis"].startswith("engine.") and row["side"] for row in rows):
         told = f"{releases} other release{'s' if releases > 1 else ''} of its engine in the matrix"
-        out.append(f"{'untried':<11} on {told}: `enginematrix run --select {shlex.quote(story.along(cell))}`")
+        out.append(f"{'untried':<11} on {told}: `{program(cell)} run --select {shlex.quote(story.along(cell))}`")
     return out
 
 
@@ -216,7 +219,7 @@ def _comparison(comparison: dict[str, Any] | None) -> list[str]:
 
 def _category(cell: Mapping[str, Any]) -> str:
     if undiagnosed(cell):
-        return f"{cell['category']}, undiagnosed: please send what `{command(cell['id'])}` prints"
+        return f"{cell['category']}, undiagnosed: please send what `{command(cell)}` prints"
     return (
         f"{cell['category']} ({cell['signature']})"
         if cell["category"] and cell["signature"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from builder.diagnose_unknown import SHOWN as UNKNOWN
 from builder.diagnose_unknown import Unknown, unknown
+from builder.project import program
 from builder.report import terminal
 from builder.report.terminal import STYLE, clean, shortened
 from builder.report.words import duration
@@ -178,7 +179,9 @@ def _finding(console: Any, finding: Mapping[str, Any], by_id: Mapping[str, Mappi
     under = "    " if console.width < NARROW else " " * len(count)
     if finding["remedy"]:
         console.print(_hanging(Text(clean(finding["remedy"]), style="dim"), under))
-    console.print(_hanging(Text(f"enginematrix show {finding['cells'][0]}", style="dim"), under))
+    console.print(
+        _hanging(Text(f"{program(by_id[finding['cells'][0]])} show {finding['cells'][0]}", style="dim"), under)
+    )
 
 
 def _hanging(text: Any, before: Any = "     ") -> Any:

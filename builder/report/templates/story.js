@@ -83,6 +83,8 @@ const quoted = v => /[\s,()'"=<>!*?]/.test(v) ? (v.includes('"') ? `'${v}'` : `"
 const alongOf = c => Object.entries({ engine: c.E.entry, exporter: c.X.entry, ...c.axes, ...Object.fromEntries(Object.entries(c.X.fields).map(([k, v]) => [`exporter.${k}`, v])) }).map(([k, v]) => `${k}=${quoted(v)}`).join(" and ");
 const shell = t => `'${t.replace(/'/g, `'"'"'`)}'`;
 const AXIS = { "engine.family": "another library", "exporter.family": "another framework" };
+// how a command about this matrix begins: as the cell's own does
+const programOf = c => c.command.split(" repro ")[0];
 function beside(c) {
   const list = neighboursOf(c);
   const said = n => n.axis === "engine.family" ? `${n.cell.E.family} ${n.cell.E.label}` : n.axis === "exporter.family" ? n.cell.X.id : n.value || "none given";
@@ -90,7 +92,7 @@ function beside(c) {
     h("td", {}, h("span", { class: "faint", "aria-hidden": "true" }, n.side === "lower" ? "↓ " : n.side === "higher" ? "↑ " : ""), said(n), n.side && h("span", { class: "vh" }, ` (${n.side})`)),
     h("td", {}, h("a", { class: `st s-${n.cell.status}`, href: link("cell/" + n.cell.id) }, icon(n.cell.status), n.cell.status)), h("td", { class: "soft why" }, WORKS.has(n.cell.status) ? "" : clip(why(n.cell), 120).replace(/`/g, "")));
   const table = list.length > 0 && h("div", { class: "scroll" }, h("table", { class: "data near" }, h("thead", {}, h("tr", {}, ["axis", "value", "outcome", "why"].map(t => h("th", { scope: "col" }, t)))), h("tbody", {}, list.map(row))));
-  const untried = !list.some(n => n.axis.startsWith("engine.") && n.side) && D.engines.some(E => E !== c.E && E.entry === c.E.entry), command = `enginematrix run --select ${shell(alongOf(c))}`;
+  const untried = !list.some(n => n.axis.startsWith("engine.") && n.side) && D.engines.some(E => E !== c.E && E.entry === c.E.entry), command = `${programOf(c)} run --select ${shell(alongOf(c))}`;
   return h("section", { class: "panel", id: "beside" }, h("header", {}, h("h2", {}, "Beside it"), h("span", { class: "faint" }, list.length ? "cells that differ from this one in one axis only" : "no cell of this report differs from this one in one axis only")), table,
     untried && h("div", { class: "body" }, h("p", { class: "soft" }, "Not run on the other releases of its engine. This does:"), h("div", { class: "cmd" }, h("code", {}, command), h("button", { class: "btn", type: "button", onclick: e => copy(command, e.target) }, "Copy"))));
 }
