@@ -32,7 +32,8 @@ from builder import lock, machine, pipeline
 from builder.environment import install_worker
 from builder.environment.venv import Venv
 from builder.execute.jobs import Jobs
-from builder.execute.local import Sessions
+from builder.execute.records import Records
+from builder.execute.sessions import Sessions
 from builder.plan import Chain, Step, reconcile
 from builder.project import Project
 from builder.store import Store
@@ -100,7 +101,7 @@ def main(select: str, rounds: int) -> None:
             assert step.environment is not None
             return sessions.get(step.environment)
 
-        jobs = Jobs(store, "bench", session, 2, lambda path: None, gpu=False)
+        jobs = Jobs(Records(store, "bench", {}), session, 2, lambda path: None, gpu=False)
         first = plan.chains[0].export
         first.resolve_key()
         made = jobs.do(first)

@@ -21,7 +21,8 @@ sys.path.insert(0, str(synthetic.ROOT))
 from builder import lock, machine, pipeline
 from builder.environment.venv import Venv
 from builder.execute.jobs import Jobs
-from builder.execute.local import Sessions
+from builder.execute.records import Records
+from builder.execute.sessions import Sessions
 from builder.plan import Step, reconcile
 from builder.project import Project
 from builder.store import Store
@@ -50,7 +51,7 @@ def main() -> None:
             assert step.environment is not None
             return sessions.get(step.environment)
 
-        jobs = Jobs(store, "bench", session, 2, lambda path: None, gpu=False)
+        jobs = Jobs(Records(store, "bench", {}), session, 2, lambda path: None, gpu=False)
         chain = plan.chains[0]
         jobs.do(chain.build)  # starts the worker
         overhead: dict[str, list[float]] = {"build": [], "run": [], "cell": []}

@@ -36,7 +36,7 @@ from builder.store import Store
 from builder.values import Stack
 
 if TYPE_CHECKING:
-    from builder.execute.local import Sessions
+    from builder.execute.sessions import Sessions
 
 USERS = 4
 """Tensors made of the wrong one that a piece takes in, at most."""
@@ -67,7 +67,8 @@ def locate(
     reconcile(plan, store.light(), store.root / "objects", engines=False)
     (chain,) = plan.chains
     _possible(chain, tools)
-    from builder.execute.local import Sessions, inputs_of, lock_folder
+    from builder.execute.locks import lock_folder
+    from builder.execute.sessions import Sessions, inputs_of
 
     run = f"{utc(time.time())}-{secrets.token_hex(2)}-locate"
     started = time.monotonic()
@@ -330,7 +331,7 @@ class Site:
             given = {**given, "values": str(folder.resolve() / "reference.npz")}
         step = self.chain.build
         cuda = self.gpu and environment.data["family"].device == "cuda"
-        from builder.execute.local import machine_lock
+        from builder.execute.locks import machine_lock
 
         session = self.sessions.get(environment, gpu=cuda)
         with contextlib.ExitStack() as stack:

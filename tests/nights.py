@@ -18,7 +18,7 @@ import specs
 from builder import cli, lock, locking, nightly, nightly_lock, pipeline, trace, trace_lab
 from builder import project as project_module
 from builder.environment import uv
-from builder.execute import local
+from builder.execute import environments, local, locks
 from builder.lock import Lock, Pins
 from builder.plan import Step
 from builder.project import Project
@@ -125,13 +125,13 @@ class Nights:
         times = SimpleNamespace(
             monotonic=lambda: self.clock.now, time=lambda: self.clock.wall, sleep=time.sleep, strftime=time.strftime
         )
-        for module in (nightly, nightly_lock, pipeline, local, trace, trace_lab, project_module):
+        for module in (nightly, nightly_lock, pipeline, environments, local, trace, trace_lab, project_module):
             monkeypatch.setattr(module, "time", times)
         monkeypatch.setattr(pipeline, "realise", lambda step, work, store: self.world(step))
         monkeypatch.setattr(page, "assets", list)  # megabytes a night, of which no test here reads any
         monkeypatch.setattr(choose, "write", lambda *_, **__: False)
         (folder / "locks").mkdir()
-        monkeypatch.setattr(local, "lock_folder", lambda: folder / "locks")  # nobody's timings are waited for
+        monkeypatch.setattr(locks, "lock_folder", lambda: folder / "locks")  # nobody's timings are waited for
         monkeypatch.setattr(uv, "resolve", self._resolve)
         monkeypatch.setattr(uv, "misfit", lambda packages, python, cutoff: "")
         monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)

@@ -18,7 +18,7 @@ import specs
 from builder import cli, lock, locking, pipeline, results
 from builder.environment import uv
 from builder.errors import InfrastructureError
-from builder.execute import local
+from builder.execute import locks
 from builder.lock import Lock, Pins
 from builder.plan import Step
 from builder.project import Project
@@ -63,7 +63,7 @@ class Planted:
         monkeypatch.setattr(uv, "misfit", lambda packages, python, cutoff: "")
         monkeypatch.setattr(uv, "version", lambda: "0")
         monkeypatch.setattr(results, "write_report", lambda *_, **__: False)  # nobody reads it, and it takes longest
-        monkeypatch.setattr(local, "lock_folder", lambda: folder)  # fakes disturb no timing, and wait for none
+        monkeypatch.setattr(locks, "lock_folder", lambda: folder)  # fakes disturb no timing, and wait for none
         self.packages: dict[str, dict[str, str]] = {}
         self.work = pipeline.select(self.project, group="all", expression=None)
         for stack in locking.stacks_of(self.work, self.work.cells):

@@ -14,7 +14,7 @@ from planted import fails
 from teams import NEW, OLD, Engine, Team, Workers
 
 from builder import errors, pipeline
-from builder.execute import local
+from builder.execute import locks
 from builder.lock import Image
 from builder.plan import Step
 
@@ -29,7 +29,7 @@ class Nights:
         self.bases: list[str] = []
         """The Dockerfile of each environment that a run was made in."""
         monkeypatch.setattr(pipeline, "realise", lambda step, work, store: self.environment(step))
-        monkeypatch.setattr(local, "lock_folder", lambda: team.folder)
+        monkeypatch.setattr(locks, "lock_folder", lambda: team.folder)
         self.night()
         one = replace(
             stacks.image(stacks.stack("onnxruntime", '{onnxruntime: "1.31.1"}')), manifest=stacks.sha("moved")

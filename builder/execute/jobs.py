@@ -19,7 +19,7 @@ from builder.execute.lost import lost
 from builder.execute.obtain import obtain
 from builder.execute.records import BadOutput, Records, keep_samples
 from builder.plan import Step
-from builder.store import StepRecord, Store
+from builder.store import StepRecord
 
 
 class Jobs:
@@ -27,25 +27,23 @@ class Jobs:
 
     def __init__(
         self,
-        store: Store,
-        run: str,
+        records: Records,
         session: Callable[[Step], Any],
         cores: int,
         log: Callable[[Path], None],
         *,
         gpu: bool,
         stopped: Callable[[], bool] = lambda: False,
-        machine: Mapping[str, Any] | None = None,
     ) -> None:
-        self.store = store
-        self.run = run
+        self.records = records
+        self.store = records.store
+        self.run = records.run
         self.session = session
         self.gpu = gpu
         self.stopped = stopped
         """Whether we are ending the workers ourselves: how a job then ends says nothing."""
-        self.inputs = Inputs(store, cores)
-        self.records = Records(store, run, machine or {})
-        self.caches = beside.Caches(store, self.records.machine)
+        self.inputs = Inputs(records.store, cores)
+        self.caches = beside.Caches(records.store, records.machine)
         self.log = log
         """Told of each job's log when it is kept (`repro` prints it)."""
 
