@@ -425,12 +425,14 @@ class Matrix:
         raise UsageError(str(Explanation(handle=handle, state="unknown", nearest=self._nearest(handle))))
 
     def why(self, handle: str, selection: Selection | None = None, *, group: str | None = None) -> Explanation:
-        """Which rule removed or changed a cell, or whether a selection (or a group, or its sampling) left it out."""
+        """Which rule removed or changed a cell, or whether a selection (or a group, or its sampling) left it out.
+
+        Raises UsageError where the handle fits several cells."""
         if selection is None and group is not None:
             selection = self.select(group)
         found = self._handled(handle)
         if found:
-            cell = found[0]
+            cell = found[0] if len(found) == 1 else self.find(handle)
             block, point = self._point(cell)
             if selection is None:
                 return Explanation(handle=handle, state="in-matrix", cell=cell, applied=point.rules)

@@ -131,7 +131,7 @@ def _leave_alone(result: dict[str, Any], claim: Claim) -> None:
     """Predicted not to work, and not tried."""
     result.update(
         status="unsupported", stage="resolve", reason=f"{claim.subject}: {claim.because}", category=None,
-        line=None, diagnosis=f"Not tried. It would have to hold that {claim.meaning}; the facts say: {claim.because}.",
+        line=None, diagnosis=f"Not tried. It needs that {claim.meaning}; the facts say: {claim.because}.",
         remedy=_sentence(claim.change),
         source="; ".join(dict.fromkeys(source for fact in claim.facts for source in fact.sources)) or None,
     )  # fmt: skip

@@ -36,7 +36,7 @@ from builder import (
     spec,
 )
 from builder.environment import engine
-from builder.errors import EngineMatrixError, InfrastructureError
+from builder.errors import EngineMatrixError, InfrastructureError, UsageError
 from builder.history_runs import INTERRUPTED, OVER_BUDGET
 from builder.isolation import Isolation
 from builder.matrix import Matrix, Selection
@@ -116,6 +116,8 @@ def select(
     asked: Isolation | None = None,
 ) -> Work:  # fmt: skip
     """Cells asked for: a group (the default one when nothing is said), narrowed by an expression and by `--failed`."""
+    if expression is not None and not expression.strip():
+        raise UsageError("the selection is empty: write `all`, or leave it out")
     loaded, expanded = load(project)
     texts = [expression or "", *(text for name in loaded.groups for text in _texts(loaded.groups[name]))]
     asks = failed or any("status" in text for text in texts)

@@ -73,7 +73,10 @@ def lines(found: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[str]:
         )
         yield f"{number} {'cell fails' if number == 1 else 'cells fail'} in {item['phase']}, {item['category']}: {why}"
     if not rules["rules"] and not rules["unexplained"]:
-        yield "nothing fails that a rule could explain"
+        tried = any(cell["status"] not in ("skipped", "blocked", "unsupported") for cell in cells)
+        yield (
+            "nothing fails that a rule could explain" if tried else "nothing was tried yet: there is nothing to explain"
+        )
     if rules["limited"]:
         yield "a search was cut short: a rule of many conditions may be missing"
     for item in found["boundaries"][:BOUNDARIES]:

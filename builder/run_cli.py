@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,13 +105,23 @@ def _close(work: Work, result: Result) -> None:
     if not result.ran:
         counts = ", ".join(f"{n} {status}" for status, n in report["counts"].items() if n)
         there = terminal.linked(where, sys.stdout)
-        print(f"Nothing to do: {report['selected']} cells are up to date ({counts}). Report: {there}")
+        print(f"{_nothing(report, counts)} Report: {there}")
     else:
         from builder.report.summary import summary
 
         summary(report, terminal.console(sys.stdout), where)
     if report["exit"]["code"]:
         print(f"exit {report['exit']['code']}: {report['exit']['because']}")
+
+
+def _nothing(report: Mapping[str, Any], counts: str) -> str:
+    """Why nothing ran. Cells that this machine cannot run are not up to date."""
+    reasons = [cell["reason"] for cell in report["cells"] if cell["status"] in ("skipped", "blocked")]
+    if not reasons or len(reasons) < report["selected"]:
+        return f"Nothing to do: {report['selected']} cells are up to date ({counts})."
+    first = max(reasons, key=reasons.count)
+    more = len(reasons) - reasons.count(first)
+    return f"Nothing was tried ({counts}): {first}" + (f"; {more} for other reasons." if more else ".")
 
 
 def report(options: argparse.Namespace) -> int:

@@ -82,7 +82,11 @@ def _show_failures(options: argparse.Namespace) -> int:
     from builder import pipeline
     from builder.report import summary, terminal
 
-    work = pipeline.select(project_of(options), group=None, expression="all", failed=True, asked=options.isolation)
+    project = project_of(options)
+    if not (project.artifacts / "results.sqlite").is_file():  # "nothing failed" were said of what nobody tried
+        msg = f"{project.artifacts}: no results here yet; `{project.program} run` makes some"
+        raise UsageError(msg)
+    work = pipeline.select(project, group=None, expression="all", failed=True, asked=options.isolation)
     report = pipeline.stored(work, command="enginematrix show", policy="never", write=False).report
     if options.json:
         print(json.dumps(report["cells"], indent=1))

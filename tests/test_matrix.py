@@ -238,6 +238,8 @@ groups: {new: onnxruntime=1.20.1, some: {select: all, sample: {strategy: random,
         "matrix.yaml:11:11",
     )
     assert made.why("*1.16.3*opset17*", group="new").state == "not-selected"
+    with pytest.raises(UsageError, match="fits [0-9]+ cells"):
+        made.why("*opset17*", group="new")
     kept = made.why("*1.20.1*opset17*", group="new")
     assert kept.state == "selected" and [str(rule.where) for rule in kept.applied] == ["matrix.yaml:12:7"]
     assert "timeout=600.0" in str(kept)

@@ -214,6 +214,23 @@ def test_ctrl_c_while_images_are_built_is_reported(
 # What is told --------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_can_try_nothing_calls_nothing_up_to_date(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(team)
+    assert "cells are up to date" in team("run --quiet")[0]
+    monkeypatch.setattr(engine_module, "available", lambda: False)
+    out, _ = team("run --quiet --isolation docker")
+    assert out.startswith("Nothing was tried (") and "needs a Docker engine" in out and "up to date" not in out
+
+
+def test_show_without_results_does_not_say_that_nothing_failed(team: Team) -> None:
+    assert "no results here yet" in team("show", errors.EXIT_USAGE)[1]
+    assert "nothing was tried yet" in team("rules")[0]
+
+
+def test_an_empty_selection_is_not_everything(team: Team) -> None:
+    assert "the selection is empty" in team("plan --select=", errors.EXIT_USAGE)[1]
+
+
 def test_commands_to_paste_name_the_matrix_that_they_are_about(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside another matrix.yaml, `enginematrix repro ID` would know no such cell, or run it by another lock."""
     for kind in ("yaml", "lock"):

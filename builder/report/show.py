@@ -165,8 +165,10 @@ def _neighbours(cell: Mapping[str, Any], near: Sequence[Mapping[str, Any]], rele
         axis, value = row["axis"].removeprefix("engine."), row["value"] or "not given"
         if row["axis"].endswith(".family"):  # another library, and with it all of its stack
             axis, value = "instead", other[row["axis"].removesuffix(".family")]["id"]
-        why = f": {other['diagnosis'] or other['line'] or other['reason']}" if other["status"] not in story.GOOD else ""
-        out.append(f"  {other['id']}  {axis + ' ' + value:<46} {sign[row['side']]:<5}  {other['status']}{why[:90]}")
+        told = other["diagnosis"] if other["status"] != "unsupported" else ""  # which says the reason at length
+        told = textwrap.shorten(told or other["line"] or other["reason"] or "", 90, placeholder=" …")
+        why = f": {told}" if told and other["status"] not in story.GOOD else ""
+        out.append(f"  {other['id']}  {axis + ' ' + value:<46} {sign[row['side']]:<5}  {other['status']}{why}")
     if releases and not any(row["axis"].startswith("engine.") and row["side"] for row in rows):
         told = f"{releases} other release{'s' if releases > 1 else ''} of its engine in the matrix"
         out.append(f"{'untried':<11} on {told}: `{program(cell)} run --select {shlex.quote(story.along(cell))}`")

@@ -44,7 +44,7 @@ function cells(params) {
     h("section", { class: "panel" }, h("div", { class: "scroll" }, table), less),
   ];
 }
-const why = c => c.diagnosis || c.line || c.reason || "";
+const why = c => c.status === "unsupported" && c.reason || c.diagnosis || c.line || c.reason || "";
 function line(c, i) {
   const to = link("cell/" + c.id);
   const tr = h("tr", { "aria-rowindex": i + 2 }, h("td", {}, h("a", { class: `st s-${c.status}`, href: to }, icon(c.status), c.status, isKnown(c) && h("span", { class: "tag" }, "expected"), c.flaky && h("span", { class: "tag" }, "flaky"))),
