@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import outcome
-from builder.diagnose import clean
+from builder.diagnose_text import clean
 from builder.execute.inputs import profile
 from builder.lock import Pins
 from builder.plan import Chain, Step

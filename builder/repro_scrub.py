@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from builder.diagnose import clean
+from builder.diagnose_text import clean
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH", re.IGNORECASE)
 _LOOKS_SECRET = re.compile(

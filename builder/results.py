@@ -94,7 +94,7 @@ def _outcome_code() -> str:
     for path in (
         here / "outcome.py",
         here / "conformance.py",
-        here / "diagnose.py",
+        *sorted(here.glob("diagnose*.py")),
         *sorted(here.glob("portability*.py")),
         *sorted(here.glob("enginefile*.py")),
         *sorted((here / "catalog").glob("*.yaml")),

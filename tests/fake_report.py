@@ -10,7 +10,8 @@ import random
 from typing import Any
 
 from builder.answers import Fact
-from builder.diagnose import catalog, diagnose
+from builder.diagnose import diagnose
+from builder.diagnose_catalog import catalog
 from builder.predict import Claim, Prediction
 from builder.predict_score import score
 from builder.values import FAILING, STATUSES, Cell, Stack, Where

@@ -17,7 +17,8 @@ import fake
 import imageparts
 import pytest
 
-from builder import backoff, diagnose, results
+from builder import backoff, results
+from builder.diagnose_catalog import catalog
 from builder.environment import build_context, engine, images, uv
 from builder.environment.session import WorkerDied
 from builder.errors import EXIT_INFRASTRUCTURE, InfrastructureError, TransientError
@@ -263,7 +264,7 @@ def test_no_try_begins_after_the_budget(tmp_path: Path) -> None:
 
 
 def test_an_environment_whose_text_tells_of_the_network_is_no_evidence(tmp_path: Path) -> None:
-    text = next(s.example for s in diagnose.catalog().signatures if s.id == "vendor-index-unreachable")
+    text = next(s.example for s in catalog().signatures if s.id == "vendor-index-unreachable")
     world = fake.World()
     world.broken[STACK.id] = uv.PackageError(f"{STACK.id}: Failed to build", text)
     plan, local, store, _ = run(tmp_path, world)

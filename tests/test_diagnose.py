@@ -14,9 +14,11 @@ from packaging.specifiers import SpecifierSet
 
 from builder import diagnose as d
 from builder import diagnose_unknown
+from builder.diagnose_catalog import INFRASTRUCTURE, Signature, catalog, required
+from builder.diagnose_text import LINE_LIMIT
 from builder.values import STAGES
 
-SIGNATURES = d.catalog().signatures
+SIGNATURES = catalog().signatures
 BY_TEXT = [s for s in SIGNATURES if s.regex]
 
 
@@ -24,7 +26,7 @@ def error(message: str, kind: str = "RuntimeError") -> dict[str, str]:
     return {"stage": "build", "type": kind, "message": message, "traceback": ""}
 
 
-def loaded(s: d.Signature) -> dict[str, str]:
+def loaded(s: Signature) -> dict[str, str]:
     """Releases, as libraries tell them, that a signature is about."""
     told = {"openvino": ("2023.0.2-11065-e662b1a3301-releases/2023/0", "2024.3.0-16041-1e3b88e4e3f-releases/2024/3"),
             "onnxruntime": ("1.23.2",)}  # fmt: skip
@@ -35,18 +37,18 @@ def loaded(s: d.Signature) -> dict[str, str]:
 
 
 def test_catalogue_is_closed_and_whole() -> None:
-    catalog = d.catalog()
+    whole = catalog()
     assert len({s.id for s in SIGNATURES}) == len(SIGNATURES) >= 180
     for s in SIGNATURES:
-        assert s.category in catalog.categories, s.id
+        assert s.category in whole.categories, s.id
         assert s.severity in ("error", "secondary", "silent", "warning", "info"), s.id
         assert s.stages <= set(STAGES), s.id
         assert bool(s.regex) != bool(s.end), f"{s.id}: a regex or a signal, not both"
         assert s.diagnosis.strip().endswith("."), s.id
         assert s.remedy and s.source, s.id
-        assert s.category in d.INFRASTRUCTURE or not s.lasting, s.id
-    stated = {name for name, entry in catalog.categories.items() if entry.get("infrastructure")}
-    assert stated == d.INFRASTRUCTURE
+        assert s.category in INFRASTRUCTURE or not s.lasting, s.id
+    stated = {name for name, entry in whole.categories.items() if entry.get("infrastructure")}
+    assert stated == INFRASTRUCTURE
     fallbacks = {f"{stage}-error" for stage in STAGES} | {
         "crash",
         "timeout",
@@ -55,47 +57,47 @@ def test_catalogue_is_closed_and_whole() -> None:
         "degraded",
         "killed",
     }
-    assert fallbacks <= set(catalog.categories)
+    assert fallbacks <= set(whole.categories)
 
 
 @pytest.mark.parametrize("s", BY_TEXT, ids=lambda s: s.id)
-def test_example_matches_its_own_signature_first(s: d.Signature) -> None:
+def test_example_matches_its_own_signature_first(s: Signature) -> None:
     stage = min(s.stages) if s.stages else "build"
     status = "failed" if s.severity in ("error", "secondary") else "degraded"
     for message, log in ((s.example, ""), ("", s.example)):
         found = d.diagnose(stage, status, error(message, "") if message else None, None, log, loaded(s))
         assert found.signature == s.id
         assert found.category == s.category
-        assert found.infrastructure == (s.category in d.INFRASTRUCTURE)
+        assert found.infrastructure == (s.category in INFRASTRUCTURE)
         assert found.transient == (found.infrastructure and not s.lasting)
-        assert 0 < len(found.line) <= d.LINE_LIMIT
+        assert 0 < len(found.line) <= LINE_LIMIT
         assert found.diagnosis and "{" not in found.diagnosis
         stored = d.group_key(status, found.category, found.signature, found.line, found.diagnosis)
         assert stored == found.group_key
 
 
 @pytest.mark.parametrize("s", [s for s in BY_TEXT if s.versions], ids=lambda s: s.id)
-def test_a_signature_of_some_releases_says_nothing_of_others(s: d.Signature) -> None:
+def test_a_signature_of_some_releases_says_nothing_of_others(s: Signature) -> None:
     stage = min(s.stages) if s.stages else "build"
     for versions in ({}, dict.fromkeys(s.versions, "9999.1.0"), dict.fromkeys(s.versions, "none")):
         assert d.diagnose(stage, "failed", error(s.example, ""), None, "", versions).signature != s.id
 
 
 @pytest.mark.parametrize("s", BY_TEXT, ids=lambda s: s.id)
-def test_the_quick_look_never_hides_a_match(s: d.Signature) -> None:
+def test_the_quick_look_never_hides_a_match(s: Signature) -> None:
     match = re.search(s.regex, s.example)
     assert match
-    literals = d.required(s.regex)
+    literals = required(s.regex)
     assert not literals or any(text in match.group() for text in literals)
 
 
 def test_required_takes_only_what_is_certain() -> None:
-    assert d.required(r"abc(?:def)?ghij+k") == ("ghij",)
-    assert d.required(r"abcd?ef") == ("abc",)
-    assert d.required(r"abcde{2}x|long text\.") == ("abcd", "long text.")
-    assert d.required(r"abc|\d+") == ()
-    assert d.required(r"(?i)abcdef") == ()
-    assert d.required(r"[abc]]defg\[hi") == ("]defg[hi",)
+    assert required(r"abc(?:def)?ghij+k") == ("ghij",)
+    assert required(r"abcd?ef") == ("abc",)
+    assert required(r"abcde{2}x|long text\.") == ("abcd", "long text.")
+    assert required(r"abc|\d+") == ()
+    assert required(r"(?i)abcdef") == ()
+    assert required(r"[abc]]defg\[hi") == ("]defg[hi",)
 
 
 # ---------------------------------------------------------------- text seen in this project's own matrix
@@ -321,7 +323,7 @@ def test_a_megabyte_of_noise_takes_less_than_a_second(name: str) -> None:
         start = time.process_time()
         found = d.diagnose(stage, status, error(NOISE[name]), None, NOISE[name])
         assert time.process_time() - start < 1.0
-        assert len(found.line) <= d.LINE_LIMIT and "\n" not in found.line
+        assert len(found.line) <= LINE_LIMIT and "\n" not in found.line
 
 
 def test_importing_reads_no_catalogue() -> None:

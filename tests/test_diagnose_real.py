@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from builder import diagnose as d
+from builder.diagnose_catalog import Catalog, catalog
 
 Row = dict[str, Any]
 ROWS: list[Row] = yaml.safe_load(Path(__file__).with_name("diagnosed").joinpath("real.yaml").read_text("utf-8"))
@@ -75,8 +76,8 @@ def test_the_log_alone_says_the_same(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if "text" in row], ids=name)
 def test_without_the_catalogue_the_line_still_says_what(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no signature knows is shown by its first line that says what, not by a place in a source file."""
-    whole = d.catalog()
-    monkeypatch.setattr(d, "catalog", lambda: d.Catalog(signatures=(), categories=whole.categories, noise=whole.noise))
+    whole = catalog()
+    monkeypatch.setattr(d, "catalog", lambda: Catalog(signatures=(), categories=whole.categories, noise=whole.noise))
     for by_log in (False, True) if "log" in row else (False,):
         told = explain(row, by_log=by_log)
         assert told.signature is None and told.category == f"{row['stage']}-error"

@@ -224,7 +224,7 @@ def test_a_refuted_fact_predicts_nothing_and_a_corrected_one_speaks_again() -> N
 
 def test_every_rule_says_where_it_would_show() -> None:
     assert set(SHOWS) == set(predict.RULES)
-    from builder.diagnose import catalog
+    from builder.diagnose_catalog import catalog
 
     assert {it for shows in SHOWS.values() for it in shows.categories} <= set(catalog().categories)
     known = {signature.id for signature in catalog().signatures}

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 
 from builder import diagnose
+from builder.diagnose_line import first_line
+from builder.diagnose_text import LINE_LIMIT, clean
 from builder.environment.uv import PackageError
 from builder.errors import EngineMatrixError, InfrastructureError, TransientError
 
@@ -50,7 +52,7 @@ def failure(name: str, text: str) -> EngineMatrixError:
     said = "\n".join(ended)
     found = diagnose.diagnose("environment", "failed", None, None, said)
     line = found.line if found.signature else (ended[-1] if ended else "the build ended without a message")
-    line = diagnose.clean(line)
+    line = clean(line)
     if found.signature and found.category in _EVIDENCE:
         return ImageError(f"{name}: {line}", text)
     return _no_evidence(found, f"{name}: {line}; {_advice(found)}")
@@ -105,5 +107,5 @@ def _tail(lines: Sequence[str]) -> list[str]:
 def _says(printed: Sequence[str]) -> str:
     """The line that says it, of what a step printed that the catalogue does not know."""
     lines = [line.strip() for line in printed if not _WORTHLESS.search(line.strip())]
-    found = diagnose.first_line(["", "\n".join(lines)])
-    return found or diagnose.clean(lines[-1] if lines else "")[: diagnose.LINE_LIMIT]
+    found = first_line(["", "\n".join(lines)])
+    return found or clean(lines[-1] if lines else "")[:LINE_LIMIT]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import diagnose
+from builder.diagnose import diagnose
+from builder.diagnose_text import LOG_LIMIT
 from builder.errors import InfrastructureError, TransientError
 
 #: Signals that come from outside: a person, a CI system, a service manager. A library's own death is none of these.
@@ -34,7 +35,7 @@ def lost_in(stage: str, error: Mapping[str, Any] | None, end: Mapping[str, Any] 
     """Infrastructure that an error, or what was printed, tells of: a full disk, a download that a job tried itself, a driver
     that does not fit its kernel module. The catalogue knows the words (builder/diagnose.py)."""
     stage = "export" if stage in ("reference", "calibrate", "convert") else stage
-    found = diagnose.diagnose(stage, "failed", error, end, log)
+    found = diagnose(stage, "failed", error, end, log)
     if not found.infrastructure or found.signature is None:
         return None
     advice = found.remedy or ""
@@ -64,7 +65,7 @@ def lost(end: Any, folder: Path, *, stopped: bool) -> Lost | None:
     stage = str(error.get("stage") or (end.stages[-1] if end.stages else ""))
     try:
         with (folder / "log.txt").open("rb") as file:
-            log = file.read(2 * diagnose.LOG_LIMIT).decode("utf-8", "replace")
+            log = file.read(2 * LOG_LIMIT).decode("utf-8", "replace")
     except OSError:
         log = ""
     return lost_in(stage, error, end.end, log)

@@ -16,7 +16,7 @@ from typing import Any
 
 from builder import versions
 from builder.conflict_rules import is_ordered, values
-from builder.diagnose import clean
+from builder.diagnose_text import clean
 from builder.fields import ROLES
 from builder.values import FAILING
 
