@@ -147,7 +147,8 @@ def test_times_are_learnt_from_what_is_stored_on_any_machine(tmp_path: Path) -> 
     rows = [(kind, name, 7.0 if kind == "build" else seconds) for kind, name, seconds in
             store.read("select kind, name, seconds from steps")]  # fmt: skip
     times = ci_times.learn(plan.steps, [*rows, ("build", "of a stack that is gone", 99.0)])
-    assert times.seconds["build"]["alpha engine"] == 7.0
+    learnt = times.seconds["build"]  # the models' files are alike, so that either's cell builds for both
+    assert set(learnt.values()) == {7.0} and learnt.keys() <= {"alpha engine", "beta engine"}
     assert set(times.seconds["environment"]) == {step.name for step in plan.steps if step.kind == "environment"}
     ci_times.save(tmp_path / "matrix.yaml", times)
     assert ci_times.read(tmp_path / "matrix.yaml") == times
