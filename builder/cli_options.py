@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +160,16 @@ def cell_of(options: argparse.Namespace) -> Work:
     return pipeline.Work(
         project=project, spec=loaded, matrix=expanded, cells=(cell,), select=f"#{cell.id}", asked=options.isolation
     )
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Around what a command prints before its exit code: where nobody reads any more (`| head`), the code still tells."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

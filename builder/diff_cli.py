@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cli_options import project_of
+from builder.cli_options import printing, project_of
 from builder.errors import EXIT_FAILURES, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ def call(options: argparse.Namespace) -> int:
             print(history_words.plain(f"{run['id']}  {run.get('select', '')}: {counts}"))
         return EXIT_OK
     found = history.diff(store, options.old, options.new)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    elif options.markdown:
-        print(history_words.markdown(found), end="")
-    else:
-        print("\n".join(history_words.lines(found)))
+    with printing():
+        if options.json:
+            print(json.dumps(found, indent=1))
+        elif options.markdown:
+            print(history_words.markdown(found), end="")
+        else:
+            print("\n".join(history_words.lines(found)))
     return EXIT_FAILURES if options.fail_on == "new" and found["regressions"] else EXIT_OK
 
 

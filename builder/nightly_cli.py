@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from builder.cli_options import positive, project_of, say, seconds
+from builder.cli_options import positive, printing, project_of, say, seconds
 from builder.errors import EngineMatrixError, UsageError
 from builder.run_cli import listeners
 
@@ -81,11 +81,12 @@ def call(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # before the first cell, or while the report was written
         _append("# The night was interrupted before it could tell anything\n")
         raise
-    if options.json:
-        print(json.dumps(report["nightly"], indent=1))
-    else:
-        print("\n".join(nightly_words.lines(report)))
-        print(f"Report: {project.report / 'report.html'}; page: {project.report / nightly_words.SUMMARY}")
+    with printing():
+        if options.json:
+            print(json.dumps(report["nightly"], indent=1))
+        else:
+            print("\n".join(nightly_words.lines(report)))
+            print(f"Report: {project.report / 'report.html'}; page: {project.report / nightly_words.SUMMARY}")
     _append((project.report / nightly_words.SUMMARY).read_text(encoding="utf-8"))
     return int(report["exit"]["code"])
 

@@ -63,6 +63,7 @@ def folder(options: argparse.Namespace, work: Work) -> int:
 
     store = Store(work.project.artifacts)
     locked, here = lock.read(work.project.lock) or lock.Lock(cutoff=""), machine.read()
+    why = ""
     ways: tuple[Isolation | None, ...] = (options.isolation,) if options.isolation else (None, "venv", "docker")
     for way in ways:  # it may have been run otherwise than the matrix says
         asked = replace(work, asked=way) if way else work
@@ -72,8 +73,9 @@ def folder(options: argparse.Namespace, work: Work) -> int:
         (cell,) = pipeline.collect(plan, asked, store, pipeline.Result(report={}, ran=0))
         if cell["status"] != "skipped":
             break
+        why = why or cell["reason"]
     else:
-        msg = f"{cell['id']} ({cell['slug']}): {cell['reason']}; `enginematrix run --select '#{cell['id']}'` runs it"
+        msg = f"{cell['id']} ({cell['slug']}): {why}; `{work.project.program} run --select '#{cell['id']}'` runs it"
         raise UsageError(msg)
     target = Path(options.folder) if options.folder else None
     try:

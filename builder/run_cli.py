@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.cli_options import add_part, add_policy, add_predict, add_repro, add_running, add_selection, say, work_of
+from builder.cli_options import (
+    add_part,
+    add_policy,
+    add_predict,
+    add_repro,
+    add_running,
+    add_selection,
+    printing,
+    say,
+    work_of,
+)
 from builder.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -53,14 +62,11 @@ def call(options: argparse.Namespace) -> int:
         return EXIT_OK
     result = go(work, options, "failed" if options.failed else "")
     report = result.report
-    try:
+    with printing():
         if options.json:
             print(json.dumps(report, indent=1))
         else:
             _close(work, result)
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads: the exit code still tells
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(report["exit"]["code"])
 
 
@@ -131,12 +137,13 @@ def report(options: argparse.Namespace) -> int:
     result = pipeline.stored(
         work, command="enginematrix report", policy=options.fail_on, predict=options.predict, leave=options.repro
     )
-    if options.json:
-        print(json.dumps(result.report, indent=1))
-    else:
-        from builder.report import terminal
-        from builder.report.predictions import lines
+    with printing():
+        if options.json:
+            print(json.dumps(result.report, indent=1))
+        else:
+            from builder.report import terminal
+            from builder.report.predictions import lines
 
-        where = terminal.linked(work.project.report / "report.html", sys.stdout)
-        print(*lines(result.report["predictions"]), where, sep="\n")
+            where = terminal.linked(work.project.report / "report.html", sys.stdout)
+            print(*lines(result.report["predictions"]), where, sep="\n")
     return int(result.report["exit"]["code"])

@@ -81,10 +81,11 @@ def call(options: argparse.Namespace) -> int:
 def _show_failures(options: argparse.Namespace) -> int:
     from builder import pipeline
     from builder.report import summary, terminal
+    from builder.store import Store
 
     project = project_of(options)
-    if not (project.artifacts / "results.sqlite").is_file():  # "nothing failed" were said of what nobody tried
-        msg = f"{project.artifacts}: no results here yet; `{project.program} run` makes some"
+    if not Store(project.artifacts).runs():  # "nothing failed" were said of what nobody tried
+        msg = f"no run is stored here; `{project.program} run` makes one"
         raise UsageError(msg)
     work = pipeline.select(project, group=None, expression="all", failed=True, asked=options.isolation)
     report = pipeline.stored(work, command="enginematrix show", policy="never", write=False).report

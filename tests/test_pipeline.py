@@ -223,7 +223,8 @@ def test_a_run_that_can_try_nothing_calls_nothing_up_to_date(team: Team, monkeyp
 
 
 def test_show_without_results_does_not_say_that_nothing_failed(team: Team) -> None:
-    assert "no results here yet" in team("show", errors.EXIT_USAGE)[1]
+    team("plan")  # makes a store, and no run
+    assert "no run is stored here" in team("show", errors.EXIT_USAGE)[1]
     assert "nothing was tried yet" in team("rules")[0]
 
 
