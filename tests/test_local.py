@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ from builder.environment.uv import PackageError
 from builder.errors import InfrastructureError
 from builder.execute.local import Local
 from builder.machine import Gpu
-from builder.plan import Again, Chain, Plan, Step, reconcile
+from builder.plan import Again, Chain, Plan, Step, reconcile, remake
 from builder.store import Store
 from builder.values import Attributes, Cell
 
@@ -32,10 +33,13 @@ ENGINES = [factory.stack(version=f"1.{number}") for number in range(4)]
 def go(
     tmp_path: Path, cells: list[Cell], world: fake.World, *, jobs: int = 2, again: Again = "", deadline: float | None = None,
     families: dict[str, Any] | None = None, run: str = "run", dismiss: Callable[[Chain], bool] | None = None,
+    gone: bool = False,
 ) -> tuple[Plan, Local, fake.Listener]:  # fmt: skip
     store = Store(tmp_path / "artifacts")
     plan = factory.planner(*ENGINES, families=families).plan(cells)
     reconcile(plan, store.light(), store.root / "objects", again=again)
+    if gone:  # as pipeline.run does
+        remake(plan, lambda steps: [it for it in steps if (found := store.step(it.key)) and store.whole(found)])
     listener = fake.Listener()
     local = Local(
         plan, store, world, listener, run=run, jobs=jobs, cores=2, again=again, deadline=deadline, dismiss=dismiss
@@ -340,6 +344,17 @@ def test_a_lost_engine_is_built_again_and_run_if_it_is_another(tmp_path: Path) -
     plan, _, _ = go(tmp_path, [factory.cell()], world, run="second")
     assert world.stages() == ["build", "run"]
     assert plan.chains[0].run.state == "stored"
+
+
+def test_all_files_that_are_gone_are_made_again_in_one_run(tmp_path: Path) -> None:
+    """What is converted is known by what it is converted from: found stored only once that is exported anew, without a file."""
+    cells = [factory.cell(precision="fp16")]
+    go(tmp_path, cells, fake.World())
+    shutil.rmtree(tmp_path / "artifacts" / "objects")
+    world = fake.World()
+    plan, local, _ = go(tmp_path, cells, world, run="second", gone=True)
+    assert local.infrastructure == {} and plan.chains[0].run.state == "stored"
+    assert "convert" in world.stages()
 
 
 def test_an_import_that_hangs_is_a_timeout(tmp_path: Path) -> None:

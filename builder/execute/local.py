@@ -161,7 +161,8 @@ class Local:
                     stack.append(dependent)
                 elif self._waiting[dependent] == 0:
                     settle(dependent, self.light, self.again)
-                    if dependent.kind == "build" and dependent.state == "stored" and not self._present(dependent):
+                    read = dependent.kind == "build" or dependent in self._dependents
+                    if dependent.state == "stored" and read and not self._present(dependent):
                         dependent.state, dependent.output = "run", ""
                     if dependent.state == "run":
                         self._push(dependent)
