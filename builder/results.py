@@ -195,6 +195,10 @@ def _report_code() -> str:
     return sha.hexdigest()
 
 
+def _cells(fail: int) -> str:
+    return f"{fail} cell fails" if fail == 1 else f"{fail} cells fail"
+
+
 def exit_code(report: dict[str, Any], policy: str) -> tuple[int, str]:
     """DESIGN's exit codes under a `--fail-on` policy: never, failed, unexpected, infra."""
     from builder.outcome import unexpected
@@ -207,11 +211,14 @@ def exit_code(report: dict[str, Any], policy: str) -> tuple[int, str]:
     if report["run"]["interrupted"]:
         return errors.EXIT_INTERRUPTED, "interrupted; run again to continue"
     if policy == "failed" and failing:
-        return errors.EXIT_FAILURES, f"{failing} cells fail, expected or not"
+        return errors.EXIT_FAILURES, f"{_cells(failing)}, expected or not"
     if policy == "unexpected" and red:
-        return errors.EXIT_FAILURES, f"{red} cells fail that nobody expected to"
+        return errors.EXIT_FAILURES, f"{_cells(red)} that nobody expected to"
     if policy != "never" and infra:
-        return errors.EXIT_INFRASTRUCTURE, f"{infra} cells could not be tried: infrastructure"
+        return (
+            errors.EXIT_INFRASTRUCTURE,
+            f"{infra} {'cell' if infra == 1 else 'cells'} could not be tried: infrastructure",
+        )
     if report["run"]["over_budget"]:
         return errors.EXIT_BUDGET, "the time budget ended; run again to continue"
     return errors.EXIT_OK, "as expected" if failing else "nothing fails"
