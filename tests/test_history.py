@@ -13,7 +13,7 @@ import pytest
 from histories import ENGINE, GPU, LOCK, MACHINE, TOOLS, cell, locked, measured, run, schema1
 from teams import Team, Workers, work_with
 
-from builder import history, history_runs, history_timing, history_words, pick_evidence
+from builder import history, history_changes, history_runs, history_timing, history_words, pick_evidence
 from builder import store as store_module
 from builder.errors import UsageError
 from builder.locking import stacks_of
@@ -283,6 +283,14 @@ def test_times_that_were_taken_beside_other_work_are_not_compared(store: Store) 
     assert told(found) == {"slower": ["b"]}
     assert found["timing"]["busy"] == 1
     assert "1 not, measured while other processes were at work" in " ".join(history_words.lines(found))
+
+
+def test_what_a_merged_report_does_not_say_is_no_change() -> None:
+    """A report says nothing of the processor's flags: `none -> 4d70835a6ce9` were false of the machine."""
+    old, new = {"processor": {"flags": "", "environment": ""}}, {"processor": {"flags": "f", "environment": "e"}}
+    assert history_changes.run(old, new) == history_changes.run(new, old) == []
+    other = {"processor": {"flags": "g", "environment": "e"}}
+    assert [one["component"] for one in history_changes.run(new, other)] == ["processor flags"]
 
 
 def test_times_of_another_processor_are_not_compared(store: Store) -> None:
