@@ -94,6 +94,7 @@ FRAGMENTS = [
     "", "#/overview", "#/matrix", "#/matrix?by=opset", "#/matrix?only=failing", "#/cells",
     "#/matrix?rows=engine.onnxruntime&cols=opset&by=precision", "#/cells?at.nosuch=1", "#/matrix?q=%22&rows=model&cols=model",
     "#/cells?q=status%3Dfailed&sort=-sec", "#/speed", "#/facts", "#/rules", "#/cell/nosuch", "#/%00<b>", "#/cells?q=%",
+    "#/versions?show=size", "#/versions?show=error",
 ]  # fmt: skip
 
 

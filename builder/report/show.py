@@ -87,7 +87,8 @@ def text(
     for stage in cell["stages"]:
         took = "" if stage["seconds"] is None else f"{stage['seconds']:9.3f} s"
         where = "" if not stage["log"] else str(artifacts / stage["log"])
-        out.append(f"  {stage['stage']:<12} {stage['state']:<12} {took:>12}  {where}".rstrip())
+        name = stage["step"] if stage.get("step") in ("calibrate", "convert") else stage["stage"]
+        out.append(f"  {name:<12} {stage['state']:<12} {took:>12}  {where}".rstrip())
         if logs and stage["log"] and stage["log"] not in seen:
             seen.add(stage["log"])
             content = _read(artifacts / stage["log"])

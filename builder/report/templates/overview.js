@@ -15,7 +15,7 @@ function overview() {
             shown.map(s => h("a", { class: `s-${s}`, href: link("cells", { q: `status=${s}` }), style: { "flex-grow": D.counts[s] }, "data-tip": `${D.counts[s]} ${s}`, tabindex: -1, "aria-hidden": "true" }))),
           h("div", { class: "counts" }, shown.map(s => h("a", { href: link("cells", { q: `status=${s}` }), class: `s-${s}` },
             icon(s), h("b", {}, D.counts[s].toLocaleString("en")), h("span", { class: "w" }, s), h("span", { class: "m" }, MEANING[s])))),
-          zero.length > 0 && h("p", { class: "faint", style: { padding: "0 18px 13px", "font-size": "12.5px" } }, `None ${zero.join(", ")}.`)),
+          zero.length > 0 && h("p", { class: "faint", style: { padding: "0 18px 13px", "font-size": "12.5px" } }, `No cells: ${zero.join(", ")}.`)),
         sincePanel(),
         D.suites.length > 0 && suitesPanel(),
         findingPanel("Findings", D.findings.filter(f => !f.expected), "equal failures across cells", n === good ? "Nothing failed." : "No unexpected failure."),

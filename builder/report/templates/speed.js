@@ -2,7 +2,7 @@
 function speed(params) {
   const timed = D.tally.timed ? D.cells.filter(c => c.measure) : [], settled = timed.filter(c => c.measure.status === "settled" && c.measure.median);
   const models = (D.axes.model || []).filter(m => settled.some(c => c.axes.model === m)), unstable = timed.filter(c => c.measure.status !== "settled");
-  if (!timed.length) return [h("div", { class: "head" }, h("h1", {}, "Speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was timed in this run. A cell is timed when a `set` rule of the matrix gives it `measure: true`."))];
+  if (!timed.length) return [h("div", { class: "head" }, h("h1", {}, "Speed")), h("section", { class: "panel" }, h("p", { class: "empty" }, "Nothing was timed in this run. A cell is timed when a ", h("code", {}, "set"), " rule of the matrix gives it ", h("code", {}, "measure: true"), "."))];
   const model = models.includes(params.model) ? params.model : models[0];
   const list = settled.filter(c => c.axes.model === model).sort((a, b) => a.measure.median - b.measure.median);
   const plot = h("div", { id: "plot", role: "img", "aria-label": `Median time of ${model} by engine stack; the same numbers are in the table below` }, h("p", { class: "empty" }, "Drawing…"));

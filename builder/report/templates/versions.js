@@ -55,7 +55,7 @@ function gapOf(c, metric) {
 function versionsView(params) {
   const axes = axesOfVersions(), head = text => h("div", { class: "head" }, h("h1", {}, "Across versions"), h("p", {}, text));
   if (!axes.length) return [head("Nothing in this report has two versions.")];
-  const metric = params.show in METRICS ? params.show : "latency", M = METRICS[metric];
+  const metric = params.show in METRICS ? params.show : Object.keys(METRICS).find(m => D.cells.some(c => METRICS[m].of(c) !== null)) || "latency", M = METRICS[metric];
   const [axis, values] = axes.find(a => a[0] === params.axis) || axes[0];
   const filled = c => M.of(c) !== null, models = (D.axes.model || []).filter(m => D.cells.some(c => c.axes.model === m && valueAt(c, axis) !== undefined && c.built_on === undefined));
   const counts = new Map(models.map(m => [m, 0])); for (const c of D.cells) if (counts.has(c.axes.model) && valueAt(c, axis) !== undefined && filled(c)) counts.set(c.axes.model, counts.get(c.axes.model) + 1);
