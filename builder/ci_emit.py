@@ -143,7 +143,8 @@ def _told(name: str, group: str, kinds: Sequence[Jobs]) -> str:
     parts = [part for kind in kinds for part in kind.parts]
     cells, longest = sum(len(part.cells) for part in parts), max(part.seconds for part in parts)
     jobs = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
-    work = f"{sum(part.seconds for part in parts) / 60:.0f} minutes of one processor with nothing stored"
+    minutes = f"{sum(part.seconds for part in parts) / 60:.0f}"
+    work = f"{minutes} {'minute' if minutes == '1' else 'minutes'} of one processor with nothing stored"
     return f"{name}: {cells} cells of the group {group} in {jobs}, {work}, the longest {longest / 60:.0f}"
 
 
