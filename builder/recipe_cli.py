@@ -85,7 +85,7 @@ def _new(options: argparse.Namespace, project: Project) -> int:
         print(f"  {note}")
     print("  tolerances are defaults: hold them against the first report")
     print(f"Add {options.name} to `axes: model` of {project.matrix.name}, then:")
-    print(f"  enginematrix run --select model={options.name}")
+    print(f"  {project.program} run --select model={options.name}")
     return EXIT_OK
 
 

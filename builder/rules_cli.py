@@ -39,7 +39,11 @@ def call(options: argparse.Namespace) -> int:
     found: dict[str, Any] = {"rules": rules(cells), "boundaries": boundaries(cells, facts.releases())}
     if options.new:
         found["rules"]["rules"] = [rule for rule in found["rules"]["rules"] if _new(rule, cells)]
-    print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else "\n".join(lines(found, cells)))
+    print(
+        json.dumps(found, indent=1, ensure_ascii=False)
+        if options.json
+        else "\n".join(lines(found, cells, new=options.new))
+    )
     return EXIT_OK
 
 
@@ -48,7 +52,7 @@ def _new(rule: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
     return any(cell["id"] in mine and (cell["expected"] or {}).get("state") != "expected" for cell in cells)
 
 
-def lines(found: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[str]:
+def lines(found: dict[str, Any], cells: list[dict[str, Any]], *, new: bool = False) -> Iterator[str]:
     """The text of the command."""
     slugs = {cell["id"]: cell["slug"] for cell in cells}
     rules = found["rules"]
@@ -75,7 +79,9 @@ def lines(found: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[str]:
     if not rules["rules"] and not rules["unexplained"]:
         tried = any(cell["status"] not in ("skipped", "blocked", "unsupported") for cell in cells)
         yield (
-            "nothing fails that a rule could explain" if tried else "nothing was tried yet: there is nothing to explain"
+            f"nothing fails {'unexpectedly ' if new else ''}that a rule could explain"
+            if tried
+            else "nothing was tried yet: there is nothing to explain"
         )
     if rules["limited"]:
         yield "a search was cut short: a rule of many conditions may be missing"

@@ -266,6 +266,7 @@ def about(rule: str, **more: Any) -> Claim:
     return Claim(rule=rule, subject="x 1", state="supported", because="it is written", **{**default, **more})
 
 
+TILL = "Current official support for domain {} is till opset 3."
 NO_WHEEL = {
     "signature": "wheel-tag-mismatch",
     "line": "Because onnxruntime==1.16.3 has no wheels with a matching Python ABI",
@@ -278,6 +279,8 @@ NO_WHEEL = {
         ("opset", result("verified"), "held"),
         ("opset", result("mismatch", category="accuracy"), "held"),
         ("opset", result("failed", "parse", "unsupported-opset"), "failed"),
+        ("opset", result("failed", "parse", "unsupported-opset", line=TILL.format("ai.onnx")), "failed"),
+        ("opset", result("failed", "parse", "unsupported-opset", line=TILL.format("ai.onnx.ml")), "open"),
         ("opset", result("failed", "export", "unsupported-opset"), "open"),
         ("opset", result("failed", "build", "unsupported-operator"), "open"),
         ("opset", result("failed", "run", "memory"), "held"),
