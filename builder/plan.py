@@ -198,7 +198,8 @@ class Code:
     def of(cls, files: Mapping[str, str]) -> Code:
         """From file -> hash (`environment.worker_hashes`)."""
         adapters = {name[9:-3]: value for name, value in files.items() if name.startswith("adapters/")}
-        shared = adapters.get("__init__", "")
+        owners = tuple(name for name in adapters if name.endswith("_") and not name.startswith("_"))
+        shared = {name: value for name, value in adapters.items() if not name.startswith(owners)}
         special = ("compare.py", "picture.py", "timing.py", "locate.py", "locate_model.py")
         return cls(
             common=digest(
@@ -207,7 +208,7 @@ class Code:
             conform=digest({k: v for k, v in files.items() if k.startswith("conform") and k != "conform_export.py"}),
             suite=digest({k: v for k, v in files.items() if k in ("conform_export.py", "conform_data.py")}),
             exporters=digest({k: v for k, v in files.items() if k.startswith("exporters/")}),
-            adapters={name: digest([shared, value]) for name, value in adapters.items()},
+            adapters={name: digest([shared, value]) for name, value in adapters.items() if name not in shared},
             compare=digest([files.get("compare.py", ""), files.get("picture.py", "")]),
             timing=files.get("timing.py", ""),
         )
@@ -215,7 +216,7 @@ class Code:
     def adapter(self, name: str) -> str:
         """An adapter's modules are those of its name, of its name with an underscore (`onnxruntime_.py` never shadows a
         library), those that go on from there (`onnxruntime_profile.py`), and an adapter that it goes on from
-        (`torch_tensorrt_.py` from `torch_.py`)."""
+        (`torch_tensorrt_.py` from `torch_.py`). Modules of no adapter (`cuda.py`) are in the hash of every one."""
         mine = {
             file: value
             for file, value in self.adapters.items()

@@ -5,15 +5,19 @@ that answers as the documentation of the GPU builds says."""
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fakes.tensorrt_fake import Cudart
 from test_adapters import BUILDER, ORT_NEW, ORT_OLD, Bench, Release, bench, models, over, root  # noqa: F401
 from worker_parts import part
 
 providers: Any = part("adapters.onnxruntime_providers")
 profile: Any = part("adapters.onnxruntime_profile")
+timer: Any = part("adapters.onnxruntime_timer")
 
 ORT_MIDDLE = Release("onnxruntime-1.22.1", "3.12", ("onnxruntime==1.22.1",), "onnxruntime", "onnxruntime", "1.22.1")
 ORT_NUMPY2 = Release(
@@ -166,6 +170,75 @@ def test_tf32_in_place_of_fp32_is_degraded(
     assert state == f"use_tf32={said}, NVIDIA_TF32_OVERRIDE={variable}"
     assert [(entry["asked"], entry["got"]) for entry in found] == ([("fp32", "tf32")] if degraded else [])
     assert providers.rounded(job(precision), Session(said, [CPU])) == (None, [])
+
+
+class Runtime:
+    """As much of the library as a timing takes, writing down what it is asked."""
+
+    __version__ = "1.31.1"
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls, self.given = calls, []  # type: ignore[var-annotated]
+        self.OrtValue = SimpleNamespace(ortvalue_from_numpy=lambda array, device, number: (device, number, array))
+
+    def InferenceSession(self, path: str, options: Any, providers: Any, provider_options: Any) -> Any:  # noqa: N802
+        self.given.append((path, providers, provider_options))
+        return self
+
+    def io_binding(self) -> Any:
+        self.bound: dict[str, Any] = {}
+        return SimpleNamespace(
+            bind_ortvalue_input=self.bound.__setitem__,
+            bind_output=lambda name, *where: self.bound.update({name: where}),
+        )
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        self.calls.append("run")
+
+
+def test_device_time_is_between_events_of_the_stream_that_the_session_computes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cudart = Cudart()
+    real = timer.cuda.Cuda
+    monkeypatch.setattr(timer.cuda, "Cuda", lambda: real(cudart))
+    runtime = Runtime(cudart.calls)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    engine = SimpleNamespace(
+        session=Session("0"), job=job(provider="cuda"), asked=[CUDA, CPU], path="engine.onnx", options="options", inputs=["x"],
+        asking=["y"],
+    )  # fmt: skip
+    once = timer.timer(engine, ["array"])
+    assert runtime.given == [("engine.onnx", [CUDA, CPU], [{"use_tf32": "0", "user_compute_stream": "7"}, {}])]
+    assert runtime.bound == {"x": ("cuda", 0, "array"), "y": ("cuda", 0)}
+    cudart.calls.clear()
+    assert [once(), once()] == [pytest.approx(0.0015)] * 2
+    assert (
+        cudart.calls
+        == ["cudaEventRecord", "run", "cudaEventRecord", "cudaEventSynchronize", "cudaEventElapsedTime"] * 2
+    )
+    engine.session = Session(None, [CPU])
+    assert timer.timer(engine, ["array"]) is None
+
+
+@pytest.mark.parametrize(
+    ("took", "gave", "scalar"),
+    [
+        ([{"float": []}], [{"float": []}], True),
+        ([{"float": [1]}, {"float": [1, 1]}], [{"float": [1]}], True),
+        ([{"float": [1]}, {"float": [1, 2]}], [{"float": [1, 2]}], False),
+        ([], [{"float": [4]}], False),
+        ([], [], False),  # an older release's profile: nothing is known, so it counts
+    ],
+)
+def test_a_number_made_of_shapes_is_no_placement(tmp_path: Path, took: Any, gave: Any, scalar: bool) -> None:
+    event = {"cat": "Node", "name": "sqrt_kernel_time", "args": {
+        "op_name": "Sqrt", "provider": CPU, "node_index": "1", "input_type_shape": took, "output_type_shape": gave,
+    }}  # fmt: skip
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps([event]))
+    (node,) = profile.read(str(path))
+    assert node["scalar"] is scalar
 
 
 def test_nodes_that_fell_back_are_counted_and_named() -> None:

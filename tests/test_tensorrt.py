@@ -21,7 +21,7 @@ from fakes import onnxfile, tensorrt_fake  # noqa: E402
 from fakes.tensorrt_fake import RELEASES, Cudart, World  # noqa: E402
 
 from worker import adapters, jobs, subgraph_search  # noqa: E402
-from worker.adapters import tensorrt_api, tensorrt_config, tensorrt_cuda, tensorrt_engine, tensorrt_layers  # noqa: E402
+from worker.adapters import cuda, tensorrt_api, tensorrt_config, tensorrt_engine, tensorrt_layers  # noqa: E402
 
 OLD = ("7.2.3", "8.4.1.5", "8.6.1")
 FLAGGED = (*OLD, "10.0.1", "10.16.1.11")
@@ -38,8 +38,8 @@ class Bench:
         self.trt, self.name = made, made.__name__
         monkeypatch.setitem(sys.modules, self.name, made)
         self.cudart = Cudart()
-        self.cuda = tensorrt_cuda.Cuda  # the real class, over host memory
-        monkeypatch.setattr(tensorrt_cuda, "Cuda", lambda: self.cuda(self.cudart))
+        self.cuda = cuda.Cuda  # the real class, over host memory
+        monkeypatch.setattr(cuda, "Cuda", lambda: self.cuda(self.cudart))
         self.count = 0
 
     def job(self, model: str | Path, **more: Any) -> jobs.Job:
@@ -596,24 +596,24 @@ def test_an_engine_built_without_details_tells_names_alone(bench: Bench, small: 
 
 @pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="no NVIDIA GPU here")
 def test_cuda_on_a_gpu() -> None:
-    cuda = tensorrt_cuda.Cuda()
-    stream, buffers = cuda.stream(), tensorrt_cuda.Buffers(cuda)
+    gpu = cuda.Cuda()
+    stream, buffers = gpu.stream(), cuda.Buffers(gpu)
     sent = np.arange(1 << 20, dtype=np.float32)
     back = np.zeros_like(sent)
-    first, last = cuda.event(), cuda.event()
-    free, total = cuda.memory()
+    first, last = gpu.event(), gpu.event()
+    free, total = gpu.memory()
     assert 0 < free <= total
-    cuda.record(first, stream)
+    gpu.record(first, stream)
     address = buffers.get("x", sent.nbytes)
-    cuda.to_device(address, sent, stream)
-    cuda.to_host(back, address, stream)
-    cuda.record(last, stream)
-    assert 0 < cuda.between(first, last) < 10
-    cuda.wait(stream)
+    gpu.to_device(address, sent, stream)
+    gpu.to_host(back, address, stream)
+    gpu.record(last, stream)
+    assert 0 < gpu.between(first, last) < 10
+    gpu.wait(stream)
     np.testing.assert_array_equal(back, sent)
     assert buffers.get("x", 16) == address
     with pytest.raises(jobs.Failure, match="cudaMalloc"):
-        cuda.allocate(1 << 60)
+        gpu.allocate(1 << 60)
 
 
 # What the inspector says -----------------------------------------------------------------------------------------------

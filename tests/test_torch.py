@@ -151,6 +151,18 @@ def test_an_adapter_that_goes_on_from_another_has_its_code_in_its_keys() -> None
     assert before.adapter("tensorrt") == after.adapter("tensorrt")
 
 
+def test_what_belongs_to_no_adapter_is_in_the_keys_of_all() -> None:
+    files = {"adapters/onnxruntime_.py": "a", "adapters/onnxruntime_timer.py": "b", "adapters/torch_.py": "c"}
+    shared = {"adapters/cuda.py": "d", "adapters/__init__.py": "e"}
+    before = Code.of({**files, **shared})
+    for name in shared:
+        after = Code.of({**files, **shared, name: "changed"})
+        assert all(before.adapter(adapter) != after.adapter(adapter) for adapter in ("onnxruntime", "torch"))
+    after = Code.of({**files, **shared, "adapters/onnxruntime_timer.py": "changed"})
+    assert before.adapter("onnxruntime") != after.adapter("onnxruntime")
+    assert before.adapter("torch") == after.adapter("torch")
+
+
 # Reports of the libraries that cannot be had here ------------------------------------------------------------------------
 
 

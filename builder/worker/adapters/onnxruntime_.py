@@ -10,7 +10,7 @@ import os
 import re
 
 from worker import adapters
-from worker.adapters import onnxruntime_profile, onnxruntime_providers
+from worker.adapters import onnxruntime_profile, onnxruntime_providers, onnxruntime_timer
 from worker.jobs import Failure
 
 
@@ -89,7 +89,7 @@ class Engine:
         self.profile = job.kind == "run"  # never while timing
         options.enable_profiling = self.profile
         options.profile_file_prefix = job.path("profile")
-        self.job = job
+        self.job, self.path, self.options = job, path, options
         self.asked = onnxruntime_providers.asked(job)
         onnxruntime_providers.preload(onnxruntime)
         given = onnxruntime_providers.options(job, self.asked, onnxruntime.__version__)
@@ -108,6 +108,9 @@ class Engine:
             self.nodes = onnxruntime_profile.read(self.session.end_profiling())
         return [got.get(name) for name in self.wanted]
 
+    def device_timer(self, arrays):
+        return onnxruntime_timer.timer(self, arrays)
+
     def proof(self):
         """By the session's own profile: each node that ran, on which provider, in which precision."""
         providers = self.session.get_providers()
@@ -119,7 +122,10 @@ class Engine:
             if node["operator"] not in onnxruntime_profile.MOVES
             and (node["precision"] in adapters.SHARE or onnxruntime_profile.COMPILED.match(node["operator"]))
         ]
-        degraded += onnxruntime_providers.fallen(self.asked, providers, computing)
+        # Numbers made of shapes (an attention's 1/sqrt(width)) are worked out on the CPU on purpose, as the shapes are
+        # (https://github.com/microsoft/onnxruntime/pull/10831).
+        placed = [node for node in computing if not node["scalar"]]
+        degraded += onnxruntime_providers.fallen(self.asked, providers, placed)
         # What is inside a compiled node the profile does not show.
         seen = [node for node in computing if not onnxruntime_profile.COMPILED.match(node["operator"])]
         layers = [(node["operator"], node["precision"]) for node in seen]

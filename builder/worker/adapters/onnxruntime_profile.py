@@ -19,7 +19,8 @@ _TYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp6
 
 
 def read(path):
-    """[{"name", "operator", "provider", "precision"}] of the nodes that ran, once each; the file is removed."""
+    """[{"name", "operator", "provider", "precision", "scalar"}] of the nodes that ran, once each; the file is removed. `scalar`:
+    nothing that it took or gave has more than one element."""
     with open(path) as file:
         events = json.load(file)
     os.unlink(path)
@@ -39,9 +40,21 @@ def read(path):
                 "operator": operator,
                 "provider": arguments.get("provider", ""),
                 "precision": _precision(operator, arguments),
+                "scalar": _scalar(arguments),
             }
         )
     return nodes
+
+
+def _scalar(arguments):
+    """False where the profile tells no shape."""
+    shapes = [
+        shape
+        for name in ("input_type_shape", "output_type_shape")
+        for item in arguments.get(name) or ()
+        for shape in item.values()
+    ]
+    return bool(shapes) and all(size == 1 for shape in shapes for size in shape)
 
 
 def _precision(operator, arguments):

@@ -9,7 +9,7 @@ too. docs/tensorrt.md says what was run of this and what was not. The parts:
     tensorrt_timing        timing caches
     tensorrt_parser        ONNX file -> network, or what of it is refused
     tensorrt_layers        layers before and after fusion, their precision
-    tensorrt_engine        loading, running, timing; tensorrt_cuda: the CUDA runtime
+    tensorrt_engine        loading, running, timing; cuda: the CUDA runtime
 """
 
 import re

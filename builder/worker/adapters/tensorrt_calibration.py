@@ -6,8 +6,8 @@ one) or `minmax` (IInt8MinMaxCalibrator, for BERT and its like). The scales are 
 that the host can hand it to the next build of the same model, samples and release: then no sample is run.
 """
 
+from worker.adapters import cuda
 from worker.adapters import tensorrt_api as api
-from worker.adapters import tensorrt_cuda
 from worker.engines import arrays
 from worker.jobs import BadInput, Failure
 
@@ -65,8 +65,8 @@ def _calibrator(trt, job, kind, samples):
             if self.used == len(samples):
                 return None
             if self.cuda is None:
-                self.cuda = tensorrt_cuda.Cuda()
-                self.stream, self.buffers = self.cuda.stream(), tensorrt_cuda.Buffers(self.cuda)
+                self.cuda = cuda.Cuda()
+                self.stream, self.buffers = self.cuda.stream(), cuda.Buffers(self.cuda)
             order = [item["name"] for item in job.input["inputs"]]
             found = dict(zip(order, arrays(samples[self.used])[0]))
             missing = sorted(set(names) - set(found))

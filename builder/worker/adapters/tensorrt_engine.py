@@ -4,8 +4,8 @@ Two ways of naming what goes in and out: bindings by number (7 to 9; with severa
 numbers) and tensors by name (8.5 on). Both are served, the latter where there is one.
 """
 
+from worker.adapters import cuda, tensorrt_layers
 from worker.adapters import tensorrt_api as api
-from worker.adapters import tensorrt_cuda, tensorrt_layers
 from worker.jobs import Failure
 
 #: trt.DataType -> NumPy's name. Not `trt.nptype`, which before 8.6 asks NumPy for a name that 1.24 no longer has.
@@ -72,9 +72,9 @@ class Engine:
         self.context = self.engine.create_execution_context()
         if self.context is None:
             raise self.logger.refusal("no execution context")
-        self.cuda = tensorrt_cuda.Cuda()
+        self.cuda = cuda.Cuda()
         self.stream = self.cuda.stream()
-        self.buffers = tensorrt_cuda.Buffers(self.cuda)
+        self.buffers = cuda.Buffers(self.cuda)
         kind = Tensors if hasattr(self.engine, "num_io_tensors") else Bindings
         self.ends = kind(self)
         self.outputs = self.ends.outputs

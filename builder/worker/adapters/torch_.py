@@ -4,7 +4,8 @@ The engine is built from the recipe's module, not from an ONNX file (`takes: mod
     eager        engine.safetensors, the weights in the precision asked for; the recipe's script is the rest
     torchscript  engine.pt: traced and frozen (torch.jit.trace, torch.jit.freeze)
     aotinductor  engine.pt2: machine code of this processor or GPU, made with a C++ compiler (on a GPU, Triton and nvcc's parts)
-Settings: `device` (`cpu`, `cuda`), `tf32` (`true` to leave TF32 on, which answers fp32 with 10 bits of mantissa).
+Settings: `device` (`cpu`, `cuda`), `tf32` (`off`, or `allowed` to leave TF32 on, which answers fp32 with 10 bits of mantissa); an
+option `tf32` comes before it.
 Inputs and outputs are those of the module in FP32 whatever the precision, as converted ONNX files have it.
 
 Precision is proved by the operators that went through PyTorch's dispatcher while a case ran. Code that AOTInductor
@@ -48,7 +49,10 @@ def prepare(job):
     import torch
 
     torch.set_num_threads(int(job.input.get("threads") or 1))
-    allowed = str(job.input.get("settings", {}).get("tf32", "false")).lower() == "true"
+    asked = job.input.get("options", {}).get("tf32") or job.input.get("settings", {}).get("tf32") or "off"
+    if asked not in ("off", "allowed"):
+        raise BadInput("tf32 is %r; it can be off or allowed" % asked)
+    allowed = asked == "allowed"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 2.9 and newer speak of another spelling; both are kept in step by it
         torch.backends.cuda.matmul.allow_tf32 = allowed
@@ -335,7 +339,7 @@ class Engine:
         self.dtype = dtype_of(torch, self.precision)
         self.notes, self.about = {}, {}
         if self.device.type == "cuda":
-            torch.cuda.init()  # AOTInductor's loader takes an initialised CUDA for granted: without, torch 2.11 dies of SIGSEGV
+            torch.cuda.init()
             torch.cuda.reset_peak_memory_stats()
         if self.mode == "eager":
             self.net, self.notes = restore(torch, job, path, self.device, self.precision)
@@ -347,7 +351,12 @@ class Engine:
                 self.net = torch.jit.load(path, map_location=self.device)
         else:
             import torch._inductor
+            from torch._inductor import config as known
 
+            if has(known, "cpp.vec_isa_ok"):
+                # Else it compiles a program (5 s, 27 s on a slow disk), to say in a warning whether the package is of this
+                # processor's vector instructions.
+                known.cpp.vec_isa_ok = True
             self.net = torch._inductor.aoti_load_package(path)
             self.about = dict(self.net.get_metadata()) if hasattr(self.net, "get_metadata") else {}
         # A package has no names: outputs go by the recipe's order.

@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that moving arrays and timing take, through ctypes: no framework is needed."""
+"""The few calls of the CUDA runtime that moving arrays and timing take, for every adapter; by ctypes: no framework is needed."""
 
 import ctypes
 import glob
