@@ -380,7 +380,10 @@ def test_pips_wheel_folder_serves_uv_too(tmp_path: Path, monkeypatch: pytest.Mon
     assert uv.environ()["UV_FIND_LINKS"] == "mine"
 
 
-def test_torch_never_comes_with_cuda(tmp_path: Path) -> None:
+def test_torch_comes_with_cuda_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert uv._torch_backend(["torch==2.11.0"], {}) == ["--torch-backend", "cpu"]
+    assert uv._torch_backend(["torch==2.11.0", "triton"], {}) == []  # family torch-cuda: the index's own build
+    assert uv._torch_backend(["torch==2.11.0+cu126", "triton==3.6.0"], {}) == ["--torch-backend", "cu126"]
     assert uv._torch_backend(["torch==2.13.0+cpu"], {}) == ["--torch-backend", "cpu"]
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
     assert uv._torch_backend(["torch==2.13.0+cpu"], {"UV_FIND_LINKS": str(tmp_path)}) == []

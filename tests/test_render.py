@@ -40,6 +40,7 @@ STACKS = [
     ("onnxruntime", "{onnxruntime: 1.31.1}"),
     ("onnxruntime-gpu", "{onnxruntime-gpu: 1.22.0}"),
     ("onnxruntime-gpu", "{onnxruntime-gpu: 1.31.1, tensorrt: 10.14.1.48}"),
+    ("onnxruntime-gpu", "{onnxruntime-gpu: 1.31.1, libraries: system}"),
     ("openvino", "{openvino: 2023.0.2}"),
     ("openvino", "{openvino: 2026.4.1}"),
     ("tensorflow", "{tensorflow: 2.15.1}"),
@@ -50,6 +51,8 @@ STACKS = [
     ("tensorrt-rtx", "{tensorrt-rtx: 1.7.1.116, cuda: 13}"),
     ("tf-trt", "{tensorflow: 2.17.1}"),
     ("torch", "{torch: 2.13.0, python: '3.11'}"),
+    ("torch-cuda", "{torch: 2.11.0}"),
+    ("torch-cuda", "{torch: 2.8.0, compute-platform: cu126}"),
     ("torch-tensorrt", "{torch-tensorrt: 2.8.0}"),
 ]  # fmt: skip
 

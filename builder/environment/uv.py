@@ -68,9 +68,10 @@ def environ() -> dict[str, str]:
 
 
 def _torch_backend(pins: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """The CPU build's, unless a pin names another build (`torch==2.3.1+cu121`)."""
+    """The CPU build's, unless a pin names another build (`torch==2.3.1+cu121`), or Triton stands beside it, which the index's own
+    builds for CUDA ask for and the CPU's do not."""
     wanted = next((m for pin in pins if (m := re.match(r"torch==([\w.]+)(?:\+(cpu|cu\d+)\b)?", pin))), None)
-    if wanted is None:
+    if wanted is None or (wanted[2] is None and any(_name(pin) == "triton" for pin in pins)):
         return []
     build = f"+{wanted[2]}" if wanted[2] else ""
     for folder in env.get("UV_FIND_LINKS", "").split(","):
