@@ -259,6 +259,8 @@ class PyTorch(Entry):
     numpy: tuple[str, ...] = column(_versions)
     """Major versions of NumPy that its wheels work with."""
     cuda: tuple[str, ...] = column(_versions)
+    index_cuda: str = column(_version)
+    """The one of them that the wheels on PyPI itself are of."""
 
 
 @dataclass(frozen=True, kw_only=True)

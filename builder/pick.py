@@ -12,7 +12,7 @@ from typing import Literal
 from builder import knowledge
 from builder.facts_records import CATALOG, Catalog
 from builder.pick_conflict import Conflict, explain, relaxed
-from builder.pick_evidence import Key, Observation, key, newest
+from builder.pick_evidence import Key, Observation, newest
 from builder.pick_judge import Hardware, Judge, Question, Verdict
 from builder.pick_stacks import Candidate, candidates
 
@@ -102,7 +102,7 @@ def choice(
 ) -> Choice:  # fmt: skip
     """One stack, judged by facts and then by what was observed. Raises SpecErrors."""
     verdicts = judge.verdicts(stack, question)
-    seen = observations.get(key(stack.family, stack.fields), ()) if stack.family else ()
+    seen = [item for name in stack.keys for item in observations.get(name, ())]
     evidence = weigh(stack, question, seen, now=now, max_age=max_age, catalog=judge.catalog)
     if evidence.of == "verified" and evidence.latest is not None:
         verdicts = tuple(_observed(verdict, question, evidence.latest) for verdict in verdicts)

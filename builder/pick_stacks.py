@@ -24,6 +24,8 @@ from builder.facts_records import (
 )
 from builder.knowledge import wheel
 from builder.knowledge_software import IMAGES
+from builder.pick_evidence import Key
+from builder.pick_evidence import key as key_of
 
 COMPONENTS = (
     "tensorrt", "tensorrt-rtx", "onnxruntime", "openvino", "torch", "tensorflow", "torch-tensorrt", "triton", "cuda", "cudnn",
@@ -72,6 +74,14 @@ class Candidate:
     """The family's fields that name it."""
     platforms: tuple[str, ...] = ()
     """Where it is known to be; () : not recorded."""
+    also: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    """Stacks of families (name, fields) whose runs are runs of this one, besides `family` and `fields`."""
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What its runs are stored under."""
+        own = ((self.family, self.fields),) if self.family else ()
+        return tuple(key_of(family, fields) for family, fields in (*own, *self.also))
 
     @property
     def kind(self) -> Literal["image", "packages"]:
@@ -145,12 +155,16 @@ def _packages(catalog: Catalog) -> Iterator[Candidate]:
         for cuda in (entry.cuda, entry.cuda_other):
             if cuda:
                 parts = {"onnxruntime": entry.key, "cuda": cuda, "cudnn": entry.cudnn}
+                released = catalog.projects["onnxruntime"].releases if cuda == entry.cuda else ()  # what PyPI has
                 text = f"onnxruntime-gpu {entry.key} is built for {_listed({'cuda': cuda, 'cudnn': entry.cudnn})}"
                 yield Candidate(
                     id=f"onnxruntime-gpu-{entry.key}-cuda{cuda}", group="onnxruntime-gpu", order=order, device="cuda",
                     components={name: value for name, value in parts.items() if value}, pythons=entry.python,
                     facts=(fact(entry, text),), packages=(f"onnxruntime-gpu=={entry.key}.*",), platforms=("linux/amd64",),
                     inferred=frozenset(entry.inferred),
+                    also=tuple(
+                        ("onnxruntime-gpu", {"onnxruntime-gpu": item}) for item in released if minor(item) == entry.key
+                    ),
                 )  # fmt: skip
     for order, release in enumerate(catalog.projects["tensorflow"].releases):
         tensorflow = find(catalog.table(TensorFlow), minor(release))
@@ -164,7 +178,7 @@ def _packages(catalog: Catalog) -> Iterator[Candidate]:
 def _plain(
     catalog: Catalog, project: str, release: str, order: int, *, device: Device, also: Mapping[str, str] | None = None,
     used: tuple[Fact, ...] = (), name: str = "", packages: tuple[str, ...] = (), fields: Mapping[str, str] | None = None,
-    inferred: frozenset[str] = frozenset(), family: str | None = None,
+    inferred: frozenset[str] = frozenset(), family: str | None = None, ran: tuple[tuple[str, Mapping[str, str]], ...] = (),
 ) -> Candidate:  # fmt: skip
     """A release of a project on PyPI, with the Pythons that it has wheels for."""
     found = wheel(project, release, catalog=catalog)
@@ -173,7 +187,7 @@ def _plain(
         components={project: release, **{item: value for item, value in (also or {}).items() if value}},
         pythons=found.value.python if found.value else (), facts=(*found.facts, *used),
         packages=packages or (f"{project}=={release}",),
-        family=project if family is None else family, fields=fields or {project: release}, platforms=("linux/amd64",),
+        family=project if family is None else family, fields=fields or {project: release}, platforms=("linux/amd64",), also=ran,
     )  # fmt: skip
 
 
@@ -182,11 +196,18 @@ def _torch(catalog: Catalog) -> Iterator[Candidate]:
     for order, release in enumerate(releases):
         yield _plain(catalog, "torch", release, order, device="cpu", packages=(f"torch=={release}+cpu",))
         entry = find(catalog.table(PyTorch), minor(release))
-        for cuda in entry.cuda if entry is not None else ():
+        if entry is None:
+            continue
+        for cuda in entry.cuda:
             local = f"cu{cuda.replace('.', '')}"
+            ran = [
+                {"torch": release, "compute-platform": local},
+                *([{"torch": release}] if cuda == entry.index_cuda else []),
+            ]
             yield _plain(
                 catalog, "torch", release, order, device="cuda", also={"cuda": cuda}, family="",
                 name=f"torch-{release}-cuda{cuda}", packages=(f"torch=={release}+{local}",),
+                ran=tuple(("torch-cuda", fields) for fields in ran),
             )  # fmt: skip
     for order, bundle in enumerate(catalog.table(TorchTensorRT).values()):
         parts = {"torch": (bundle.torch, releases), "tensorrt": (bundle.tensorrt, _tensorrt_releases(catalog))}

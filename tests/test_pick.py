@@ -327,6 +327,34 @@ def test_observation_beats_documentation() -> None:
     assert "against the facts: TensorRT 10.9 takes compute capabilities" in choice.verdicts[0].because
 
 
+@pytest.mark.parametrize(
+    ("family", "fields", "needs", "stack"),
+    [
+        ("torch-cuda", {"torch": "2.11.0"}, "torch==2.11.0", "torch-2.11.0-cuda13.0"),  # what PyPI has is of CUDA 13.0
+        ("torch-cuda", {"torch": "2.10.0"}, "torch==2.10.0", "torch-2.10.0-cuda12.8"),
+        ("torch-cuda", {"torch": "2.11.0", "compute-platform": "cu126"}, "torch==2.11.0", "torch-2.11.0-cuda12.6"),
+        (
+            "onnxruntime-gpu",
+            {"onnxruntime-gpu": "1.28.0"},
+            "onnxruntime==1.28.*,cuda>=12",
+            "onnxruntime-gpu-1.28-cuda13",
+        ),
+    ],
+)
+def test_a_run_of_a_family_is_one_of_the_packages_that_it_is_made_of(
+    family: str, fields: dict[str, str], needs: str, stack: str
+) -> None:
+    """Seen on an H200, by benchmarks/gpu: of which GPUs these packages are compiled for, nothing is recorded."""
+    question = ask("H200", needs, driver="580.159.04")
+    gpus = (("NVIDIA H200", "9.0"),)
+    ran = seen(family=family, fields={**fields, "python": "3.12"}, gpus=gpus, driver="580.159.04")
+    assert first(question).evidence.of != "verified"
+    choice = first(question, ran)
+    assert (choice.stack.id, choice.evidence.of) == (stack, "verified")
+    system = seen(family=family, fields={**fields, "libraries": "system"}, gpus=gpus, driver="580.159.04")
+    assert first(question, system).evidence.of != "verified"  # another stack
+
+
 def test_a_run_on_the_cpu_shows_nothing_of_a_gpu() -> None:
     question = ask("RTX 4090", "tensorflow")
     run = seen("tensorflow-2.19.1", gpus=(), driver="", role="exporter")

@@ -79,7 +79,7 @@ def weighed(
     weigher = _Weigher(catalog, linked)
     out: dict[str, Any] = {}
     for place, stack in enumerate(stacks):
-        seen = observations.get(key(stack.family, stack.fields), ()) if stack.family else ()
+        seen = [item for name in stack.keys for item in observations.get(name, ())]
         if not seen:
             continue
         axes = weigher.axes(stack, seen)
@@ -125,8 +125,7 @@ class _Weigher:
 
     def weigh(self, stack: Candidate, question: Question, seen: Sequence[Observation]) -> int:
         """The place of the evidence; -1 for none."""
-        name = key(stack.family, stack.fields)
-        found = pick.choice(stack, question, {name: seen}, _judge(self.catalog), now=_NOW, max_age=-1)
+        found = pick.choice(stack, question, {stack.keys[0]: seen}, _judge(self.catalog), now=_NOW, max_age=-1)
         told = found.evidence
         if told.latest is None:
             return -1
