@@ -252,6 +252,7 @@ def _torch(case: Case) -> tuple[str, dict[str, Any]]:
         "mode": job["options"].get("mode") or job["settings"].get("mode") or "eager", "dims": dims, "limits": limits,
         "precision_int8": job["precision"] == "int8", "device": job["settings"].get("device") or "cpu",
         "dtype": {"fp16": "float16", "bf16": "bfloat16"}.get(job["precision"], "float32"),
+        "tf32": (job["options"].get("tf32") or job["settings"].get("tf32")) == "allowed",
     }  # fmt: skip
 
 

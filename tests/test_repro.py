@@ -341,6 +341,7 @@ def _every() -> Iterable[tuple[str, Case]]:
     for mode in ("eager", "torchscript", "aotinductor"):
         for shapes in ("static", "dynamic"):
             yield f"torch {mode} {shapes}", case(engine("torch", options={"mode": mode}, shapes=shapes), MISMATCH)
+    yield "torch on a GPU", case(engine("torch", options={"mode": "eager"}, settings={"device": "cuda"}), MISMATCH)
     for exporter in ("torch", "onnx", "tensorflow"):
         for shapes in ("static", "dynamic"):
             for more in ({"torch-exporter": "torchscript", "saved-as": "frozen-graph"}, {}):
@@ -358,6 +359,14 @@ def _every() -> Iterable[tuple[str, Case]]:
 
 
 EVERY = dict(_every())
+
+
+def test_tf32_of_a_gpu_is_what_the_cell_asked_for() -> None:
+    line = "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = "
+    assert line + "False\n" in repro_scripts.script(EVERY["torch on a GPU"], "title")
+    allowed = case(engine("torch", options={"mode": "eager", "tf32": "allowed"}, settings={"device": "cuda"}), MISMATCH)
+    assert line + "True\n" in repro_scripts.script(allowed, "title")
+    assert "allow_tf32" not in repro_scripts.script(EVERY["torch eager static"], "title")
 
 
 @pytest.mark.parametrize("name", EVERY)

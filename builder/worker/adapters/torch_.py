@@ -354,8 +354,8 @@ class Engine:
             from torch._inductor import config as known
 
             if has(known, "cpp.vec_isa_ok"):
-                # Else it compiles a program (5 s, 27 s on a slow disk), to say in a warning whether the package is of this
-                # processor's vector instructions.
+                # Else it compiles a program (4 s; on a machine with a GPU the load took 27 s), to say in a warning whether the
+                # package is of this processor's vector instructions.
                 known.cpp.vec_isa_ok = True
             self.net = torch._inductor.aoti_load_package(path)
             self.about = dict(self.net.get_metadata()) if hasattr(self.net, "get_metadata") else {}
