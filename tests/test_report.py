@@ -97,6 +97,26 @@ def test_mismatches_group_whatever_their_numbers(report: dict[str, Any]) -> None
     assert found["count"] == 2 and found["lines"] == 2 and found["title"] == one["diagnosis"]
 
 
+def test_what_was_got_instead_is_one_cause_whichever_output_shows_it(report: dict[str, Any]) -> None:
+    """TF32 on an H200 was four findings with one title: one for each output and case that missed its tolerance."""
+    plain, instead = cell_of(report, "mismatch"), [{"asked": "fp32", "got": "tf32", "how": "use_tf32=1"}]
+    cells = [
+        {**plain, "id": f"{at}{model}", "line": f"output {output} of case {case}: 59 % of the values exceed the tolerance",
+         "degraded": instead, "diagnosis": "The numbers are wrong. It is not what was asked either: asked fp32, got tf32."}
+        for at, (model, output, case) in enumerate((("a", "logits", "static"), ("b", "logits", "min"), ("c", "features", "opt")))
+    ]  # fmt: skip
+    (found,) = findings(cells)
+    assert found["count"] == 3 and found["lines"] == 3 and found["title"] == cells[0]["diagnosis"]
+    other = {
+        **cells[0],
+        "id": "other",
+        "degraded": [{**instead[0], "got": "bf16"}],
+        "diagnosis": "... asked fp32, got bf16.",
+    }
+    assert len(findings([*cells, other])) == 2
+    assert len(findings([{**cell, "degraded": []} for cell in cells])) == 3  # wrong and nothing else: no cause is known
+
+
 def test_undiagnosed_counts_what_no_signature_explains(report: dict[str, Any]) -> None:
     assert undiagnosed(report["cells"]) == report["undiagnosed"] > 0
     odd: dict[str, Any] = {"signature": None, "diagnosis": None, "degraded": [], "category": "build-error"}

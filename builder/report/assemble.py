@@ -36,7 +36,8 @@ def findings(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         line = cell["line"] or cell["reason"]
         if cell["status"] in ("mismatch", "degraded") and not cell["signature"]:
-            line = _NUMBER.sub("#", f"{line} {cell['diagnosis']}")
+            # What was got in place of what was asked is the cause, whichever output shows it and however a library tells of it.
+            line = cell["diagnosis"] if cell["degraded"] else _NUMBER.sub("#", f"{line} {cell['diagnosis']}")
         key = group_key(cell["status"], cell["category"], cell["signature"], line, cell["diagnosis"])
         groups.setdefault((key, _is_expected(cell)), []).append(cell)
     out = [_finding(group, expected) for (_, expected), group in groups.items()]
