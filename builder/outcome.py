@@ -177,11 +177,12 @@ def _judge(result: dict[str, Any]) -> None:
     if verdict != "match":
         reason = comparison.get("reason") or "no comparison was formed"
         also = f" It is not what was asked either: {_not_asked(result)}." if result["degraded"] else ""
+        locate = "`enginematrix locate CELL` finds the first tensor that goes wrong"
         result.update(
             status="mismatch", stage="compare", reason=reason, category="accuracy", line=reason,
             diagnosis=f"The engine ran and its outputs are not those of the reference within the recipe's tolerance.{also}",
-            remedy="`enginematrix locate CELL` finds the first tensor that goes wrong; try fp32, another opset or another "
-            "release to see which of them brings the difference.",
+            remedy=f"{_remedy(result['degraded'][0])} If the numbers are wrong then too, {locate}." if result["degraded"]
+            else f"{locate}; try fp32, another opset or another release to see which of them brings the difference.",
         )  # fmt: skip
         return
     result.update(status="verified", stage="measure" if result["measure"] else "compare")
@@ -198,7 +199,7 @@ def _degrade(result: dict[str, Any]) -> None:
         status="degraded", category=degraded_by(first), line=f"{line}: {first['how']}",
         reason=("built, not run here, and " if built else "runs and matches, but ") + f"{line} ({first['how']})",
         diagnosis=f"Without an error, the cell is not what was asked: {_not_asked(result)}.",
-        remedy=_REMEDIES.get(degraded_by(first), "Ask for what the library really does, or take another release."),
+        remedy=_remedy(first),
     )  # fmt: skip
 
 
@@ -216,6 +217,15 @@ _REMEDIES = {
     "silent-fallback": "Install what the device or provider asked for needs, or ask for the one that does the work here.",
     "version-differs": "Something else on the path shadows the declared package; look at the loaded libraries of this cell.",
 }
+
+
+def _remedy(entry: Mapping[str, Any]) -> str:
+    """What to do about one thing that is not what was asked."""
+    if entry["got"] == "tf32":
+        return (
+            "Leave the option `tf32` off where FP32 is meant: with it products have 10 bits of mantissa in place of 23."
+        )
+    return _REMEDIES.get(degraded_by(entry), "Ask for what the library really does, or take another release.")
 
 
 def degraded_by(entry: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.I)
 def findings(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Equal failures across cells, most cells first (docs/report-schema.md, FINDING).
 
-    Equal: same status, category, signature and diagnosis, or normalised line where no signature filled one. What is
+    Equal: same status, category, signature and diagnosis; where no signature filled one, the same got in place of what was
+    asked, or the same normalised line. What is
     stated of a group holds for each of its cells; only `line` is the first cell's, and `lines` says how many there
     are.
     """
