@@ -29,15 +29,16 @@ MACHINES: tuple[tuple[tuple[tuple[str, str], ...], str], ...] = (
 def observations(lot: random.Random) -> dict[Key, list[Observation]]:
     """Runs of some of the stacks, on every machine, good and bad, old and new."""
     out: dict[Key, list[Observation]] = {}
-    made = [stack for stack in STACKS if stack.family]
+    made = [stack for stack in STACKS if stack.keys]
     for number, stack in enumerate(lot.sample(made, 70)):
         python = lot.choice(["3.10", "3.11", "3.12", ""])
+        family, own = (stack.family, stack.fields) if stack.family else stack.also[-1]
         for turn in range(lot.randint(1, 6)):
             gpus, driver = lot.choice(MACHINES if stack.device != "cpu" else MACHINES[:1])
             status = lot.choice(["verified", "verified", "failed", "mismatch"])
-            fields = {**stack.fields, **({"python": python} if python else {})}
-            out.setdefault(key(stack.family, stack.fields), []).append(Observation(
-                family=stack.family, fields=fields, role=lot.choice(["engine", "engine", "exporter"]),
+            fields = {**own, **({"python": python} if python else {})}
+            out.setdefault(key(family, own), []).append(Observation(
+                family=family, fields=fields, role=lot.choice(["engine", "engine", "exporter"]),
                 cell=f"cell{number:03}{turn % 4}", model=lot.choice(["resnet50", "minilm"]),
                 precision=lot.choice(["fp32", "fp16", "int8"]), status=status,
                 category="" if status == "verified" else "numerics",
