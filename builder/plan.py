@@ -705,7 +705,13 @@ class Planner:
                 f"{recipe.name} has no framework of its own, and its reference runs {where}"
             )
         family, environment = self.families[stack.family], self._environment(stack)
-        options = {"mode": "eager"} if framed else {}
+        # What the cell sets otherwise than the baseline's family has it (TF32) is the engine's, not the baseline's.
+        said = {**family.settings, "mode": "eager"} if framed else family.settings
+        options = {
+            name: said[name] for name in cell.options if name in said
+        }  # in the cell's order: equal steps are one
+        if framed:
+            options.setdefault("mode", "eager")
         eager = replace(cell, engine=stack, options={**options, "precision": "fp32", "shapes": shapes})
         graph = self._module(recipe, stack, environment, shapes, obtain) if framed else export
         realised = "flag" if framed else "graph"

@@ -83,14 +83,17 @@ def module_family(**values: Any) -> Any:
     return factory.family(**{"name": "torch", **default, **values})
 
 
-def planned(measure: bool = False, engine: str = "engine", **families: Any) -> Any:
+def planned(
+    measure: bool = False, engine: str = "engine", options: dict[str, str] | None = None, **families: Any
+) -> Any:
     stack = factory.stack("exporter", "torch")
     known = {"torch": module_family(), **families}
     planner = factory.planner(stack, families=known)
     planner.reference_stacks = {"model": stack}
     cell = factory.cell(
-        factory.stack("engine", engine), attributes=Attributes(measure=measure), precision="fp32", shapes="static"
-    )
+        factory.stack("engine", engine), attributes=Attributes(measure=measure), precision="fp32", shapes="static",
+        **(options or {}),
+    )  # fmt: skip
     return planner.plan([cell]).chains[0]
 
 
@@ -110,6 +113,16 @@ def test_a_timed_engine_is_held_against_its_framework() -> None:
     assert baseline.data["options"] == {"mode": "eager"}
     assert baseline.data["precision"] == "fp32"
     assert all(step.seconds >= 120 for step in (*chain.speedup.needs, *chain.speedup.needs[1].needs))
+
+
+def test_a_baseline_has_its_familys_settings_whatever_the_engine_sets() -> None:
+    """On an H200 eager FP32 with `tf32: off` was held against itself, since the baseline did not say `off`."""
+    family = module_family(settings={"device": "cuda", "tf32": "off"})
+    off = planned(measure=True, engine="torch", options={"mode": "eager", "tf32": "off"}, torch=family)
+    assert (off.speedup, off.no_baseline) == (None, "it is the baseline itself")
+    allowed = planned(measure=True, engine="torch", options={"mode": "eager", "tf32": "allowed"}, torch=family)
+    assert allowed.speedup.data["baseline"].data["options"] == {"mode": "eager", "tf32": "off"}
+    assert allowed.speedup.data["measure"].data["options"] == {"mode": "eager", "tf32": "allowed"}
 
 
 def test_a_baseline_is_on_the_same_device_or_there_is_none() -> None:
