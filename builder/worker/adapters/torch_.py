@@ -354,7 +354,7 @@ class Engine:
             from torch._inductor import config as known
 
             if has(known, "cpp.vec_isa_ok"):
-                # Else it compiles a program (4 s; on a machine with a GPU the load took 27 s), to say in a warning whether the
+                # Else it compiles a program (4 s of a load's 5 here), to say in a warning whether the
                 # package is of this processor's vector instructions.
                 known.cpp.vec_isa_ok = True
             self.net = torch._inductor.aoti_load_package(path)
