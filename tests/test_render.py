@@ -45,6 +45,7 @@ STACKS = [
     ("openvino", "{openvino: 2026.4.1}"),
     ("tensorflow", "{tensorflow: 2.15.1}"),
     ("tensorflow", "{tensorflow: 2.19.1}"),
+    ("tensorrt", "{tensorrt: 8.4.1.5, cuda: 11}"),
     ("tensorrt", "{tensorrt: 8.6.1, cuda: 12}"),
     ("tensorrt", "{tensorrt: 10.9.0.34, cuda: 12}"),
     ("tensorrt-rtx", "{tensorrt-rtx: 1.7.1.116, cuda: 12}"),
