@@ -33,18 +33,13 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def write(figures: dict[str, Any], out: Path | None) -> str:
-    """The figures as JSON, also written where that was asked."""
+def finish(figures: dict[str, Any], out: Path | None) -> None:
+    """Print the figures as JSON, and write them where that was asked."""
     text = json.dumps({"machine": machine(), **figures}, indent=1, sort_keys=True)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
-    return text
-
-
-def finish(figures: dict[str, Any], out: Path | None) -> None:
-    """Print the figures, and write them where that was asked."""
-    print(write(figures, out))
+    print(text)
 
 
 def gpus() -> list[dict[str, str]]:
